@@ -1,5 +1,20 @@
-#include "kernels.h"
+#include "table.h"
+
+namespace {
+
+kt_table make_table() {
+    kt_table table{};
+    table.abi = KT_ABI;
+    table.bytes = sizeof(kt_table);
+    kt::add_context(table);
+    kt::add_rms_norm(table);
+    kt::add_elementwise(table);
+    return table;
+}
+
+}  // namespace
+
 extern "C" __attribute__((visibility("default"))) const kt_table* lapidary_cpu_kernels(void) {
-    static const kt_table table = {1, sizeof(kt_table)};
+    static const kt_table table = make_table();
     return &table;
 }

@@ -1,10 +1,184 @@
+/*
+ * The kernel table: the one contract between the Java engine and its backends.
+ *
+ * A backend library exports one symbol that returns its table. Every member returns a status, 0 for success, and leaves
+ * a text in last_error otherwise. Order of arguments: context, outputs, inputs, saved values, sizes, scalars, dtype.
+ *
+ * Unless said otherwise: matrices are row-major and dense, outputs must not alias inputs, outputs are overwritten,
+ * arithmetic and sums run in F32 with one rounding at the end, the order of every reduction is fixed by the sizes and
+ * the number of threads, and any size from 0 up is handled. "T" is the dtype argument (KT_F32 or KT_BF16).
+ * BF16 values round to nearest, ties to even.
+ *
+ * A batch is packed: its rows (sequences) follow each other without padding. tokens is their total length.
+ */
+#ifndef LAPIDARY_KERNELS_H
+#define LAPIDARY_KERNELS_H
+
 #include <stdint.h>
+
+#define KT_ABI 1
+
+#define KT_OK 0
+#define KT_BAD_ARGUMENT 1
+#define KT_OUT_OF_MEMORY 2
+#define KT_FAILED 3
+
+#define KT_F32 0
+#define KT_BF16 1
+#define KT_I32 2
+#define KT_I16 3
+
 typedef struct kt_ctx kt_ctx;
-typedef struct kt_table { int32_t abi; int32_t bytes; } kt_table;
+
+typedef struct kt_table {
+    int32_t abi;   /* KT_ABI */
+    int32_t bytes; /* sizeof(kt_table) */
+
+    /* ---- context and memory ---------------------------------------------------------------------------------- */
+
+    /* threads: how many to use, 0 for all processors. */
+    int32_t (*context_create)(kt_ctx** out, int32_t threads);
+    int32_t (*context_destroy)(kt_ctx*);
+    /* Text of the last failure on this context; valid until the next call. */
+    const char* (*last_error)(kt_ctx*);
+    /* What the kernels were chosen for, e.g. "avx512bf16, 2 threads"; lives as long as the context. */
+    const char* (*describe)(kt_ctx*);
+    /* 64-byte aligned memory whose bytes are zero; fresh pages are not touched, so what is never written costs nothing. */
+    int32_t (*memory_allocate)(kt_ctx*, void** out, int64_t bytes);
+    int32_t (*memory_free)(kt_ctx*, void* memory, int64_t bytes);
+    int32_t (*memory_zero)(kt_ctx*, void* memory, int64_t bytes);
+
+    /* ---- elementwise ----------------------------------------------------------------------------------------- */
+
+    /* y[i] = x[i] * factor, converted from x_dtype to y_dtype. y may be x where the dtypes are equal. */
+    int32_t (*convert)(kt_ctx*, void* y, const void* x, int64_t n, float factor, int32_t y_dtype, int32_t x_dtype);
+    /* y[i] = a[i] + b[i]. y may alias a or b. */
+    int32_t (*add)(kt_ctx*, void* y, const void* a, const void* b, int64_t n, int32_t dtype);
+    /* y[i] += x[i], rounded to y_dtype. */
+    int32_t (*accumulate)(kt_ctx*, void* y, const void* x, int64_t n, int32_t y_dtype, int32_t x_dtype);
+    /* y[i] = keep(i) ? x[i] / (1 - p) : 0, keep from Philox4x32-10: counter (i / 4, stream), key seed, word i % 4 as
+       u * 2^-32 >= p. The same (seed, stream) draws the same mask again, so it is its own backward. y may alias x. */
+    int32_t (*dropout)(kt_ctx*, void* y, const void* x, int64_t n, float p, uint64_t seed, uint64_t stream, int32_t dtype);
+    /* y = gelu(x), tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+    int32_t (*gelu_forward)(kt_ctx*, void* y, const void* x, int64_t n, int32_t dtype);
+    int32_t (*gelu_backward)(kt_ctx*, void* dx, const void* dy, const void* x, int64_t n, int32_t dtype);
+    /* y = gelu(gate) * up; the gelu is rounded to T before the product, as the reference does. */
+    int32_t (*geglu_forward)(kt_ctx*, void* y, const void* gate, const void* up, int64_t n, int32_t dtype);
+    int32_t (*geglu_backward)(kt_ctx*, void* dgate, void* dup, const void* dy, const void* gate, const void* up, int64_t n,
+                              int32_t dtype);
+
+    /* ---- norms ----------------------------------------------------------------------------------------------- */
+
+    /* y[r,c] = x[r,c] * rstd[r] * (1 + w[c]); rstd[r] = 1/sqrt(mean_c x^2 + eps), F32. rstd may be NULL. */
+    int32_t (*rms_norm_forward)(kt_ctx*, void* y, float* rstd, const void* x, const void* w, int64_t rows, int64_t cols,
+                                float eps, int32_t dtype);
+    /* dx or dw may be NULL. dw is F32. */
+    int32_t (*rms_norm_backward)(kt_ctx*, void* dx, float* dw, const void* dy, const void* x, const void* w,
+                                 const float* rstd, int64_t rows, int64_t cols, int32_t dtype);
+    /* y[r,c] = (x[r,c] - mean[r]) * rstd[r] * w[c] + b[c]; variance over n, not n - 1. */
+    int32_t (*layer_norm_forward)(kt_ctx*, void* y, float* mean, float* rstd, const void* x, const void* w, const void* b,
+                                  int64_t rows, int64_t cols, float eps, int32_t dtype);
+    /* Any of dx, dw, db may be NULL. dw and db are F32. */
+    int32_t (*layer_norm_backward)(kt_ctx*, void* dx, float* dw, float* db, const void* dy, const void* x, const void* w,
+                                   const float* mean, const float* rstd, int64_t rows, int64_t cols, int32_t dtype);
+
+    /* ---- rows ------------------------------------------------------------------------------------------------ */
+
+    /* y[t,:] = table[ids[t],:] * scale. An id outside [0, vocab) is KT_BAD_ARGUMENT. */
+    int32_t (*embedding_forward)(kt_ctx*, void* y, const void* table, const int32_t* ids, int64_t tokens, int64_t vocab,
+                                 int64_t cols, float scale, int32_t dtype);
+    /* drows[slot[t],:] += dy[t,:] * scale, F32; slot[t] < 0 is skipped. Added in the order of t. */
+    int32_t (*embedding_backward)(kt_ctx*, float* drows, const void* dy, const int32_t* slot, int64_t tokens, int64_t slots,
+                                  int64_t cols, float scale, int32_t dtype);
+    /* y[i,:] = x[index[i],:] for i < n; x has x_rows rows. An index outside is KT_BAD_ARGUMENT. */
+    int32_t (*gather_rows)(kt_ctx*, void* y, const void* x, const int32_t* index, int64_t n, int64_t x_rows, int64_t cols,
+                           int32_t dtype);
+    /* y[index[i],:] = x[i,:], the other rows of y keep their values; x NULL writes zeros. Indices are distinct. */
+    int32_t (*scatter_rows)(kt_ctx*, void* y, const void* x, const int32_t* index, int64_t n, int64_t y_rows, int64_t cols,
+                            int32_t dtype);
+    /* y[r,:] = x[r,:] + table[r % table_rows,:]. y may alias x. */
+    int32_t (*add_rows)(kt_ctx*, void* y, const void* x, const void* table, int64_t rows, int64_t table_rows, int64_t cols,
+                        int32_t dtype);
+    /* dtable[t,:] = sum over r % table_rows == t of dy[r,:], F32. With table_rows 1 this is the gradient of a bias. */
+    int32_t (*sum_rows)(kt_ctx*, float* dtable, const void* dy, int64_t rows, int64_t table_rows, int64_t cols,
+                        int32_t dtype);
+
+    /* ---- attention ------------------------------------------------------------------------------------------- */
+
+    /* Rotary position embedding, halves form. x[t,h,:] of head_dim d is [a, b]; with c, s = cos, sin [pos[t], 0..d/2):
+       y = [a c - b s, b c + a s]; each product and the sum are rounded to T. cos and sin are F32 [positions, d/2]
+       (already rounded to T by the caller where T is BF16). */
+    int32_t (*rope_forward)(kt_ctx*, void* y, const void* x, const float* cos, const float* sin, const int32_t* pos,
+                            int64_t tokens, int64_t heads, int64_t head_dim, int64_t positions, int32_t dtype);
+    /* The transpose: dx = [a c + b s, b c - a s] of dy = [a, b]. */
+    int32_t (*rope_backward)(kt_ctx*, void* dx, const void* dy, const float* cos, const float* sin, const int32_t* pos,
+                             int64_t tokens, int64_t heads, int64_t head_dim, int64_t positions, int32_t dtype);
+
+    /* y[t,h,:] = sum_k softmax_k(q[t,h,:] . k[k,h',:] * scale) v[k,h',:], h' = h / (heads / kv_heads), over the keys that
+       t may see. q, y: [tokens, heads, head_dim]; k, v: [tokens, kv_heads, head_dim]; lse: F32 [tokens, heads], the
+       logarithm of each softmax sum (NULL where backward will not follow). head_dim up to 256.
+       starts: I32 [rows + 1], row r is the tokens [starts[r], starts[r + 1]). spans: I32 [tokens] or NULL; tokens of one
+       image share a number >= 0, text is -1. In the same row, with q and k positions:
+         (causal == 0 or k <= q or (spans[q] == spans[k] and spans[q] >= 0)) and (window == 0 or k > q - window)
+       No score matrix is stored. */
+    int32_t (*attention_forward)(kt_ctx*, void* y, float* lse, const void* q, const void* k, const void* v,
+                                 const int32_t* starts, const int32_t* spans, int64_t tokens, int64_t rows, int64_t heads,
+                                 int64_t kv_heads, int64_t head_dim, float scale, int32_t causal, int64_t window,
+                                 int32_t dtype);
+    int32_t (*attention_backward)(kt_ctx*, void* dq, void* dk, void* dv, const void* dy, const void* q, const void* k,
+                                  const void* v, const void* y, const float* lse, const int32_t* starts,
+                                  const int32_t* spans, int64_t tokens, int64_t rows, int64_t heads, int64_t kv_heads,
+                                  int64_t head_dim, float scale, int32_t causal, int64_t window, int32_t dtype);
+
+    /* ---- vision ---------------------------------------------------------------------------------------------- */
+
+    /* Non-overlapping patches of images F32 [images, channels, size, size] as rows: y is
+       [images * (size/patch)^2, channels * patch * patch], patches row-major, inside a patch channel, row, column. */
+    int32_t (*patch_unfold)(kt_ctx*, void* y, const float* pixels, int64_t images, int64_t channels, int64_t size,
+                            int64_t patch, int32_t dtype);
+    /* x [images, side, side, cols] to y [images, side/kernel, side/kernel, cols], means of kernel x kernel. */
+    int32_t (*average_pool_forward)(kt_ctx*, void* y, const void* x, int64_t images, int64_t side, int64_t kernel,
+                                    int64_t cols, int32_t dtype);
+    int32_t (*average_pool_backward)(kt_ctx*, void* dx, const void* dy, int64_t images, int64_t side, int64_t kernel,
+                                     int64_t cols, int32_t dtype);
+
+    /* ---- loss ------------------------------------------------------------------------------------------------ */
+
+    /* Per row of logits [rows, vocab]: loss = logsumexp - logit of target, entropy of the softmax in nats, correct = 1
+       where the first largest logit is the target. softcap c > 0 replaces every logit by c tanh(logit / c) first.
+       With write_gradient the logits are replaced by (softmax - onehot) * grad_scale (times the softcap's derivative). */
+    int32_t (*cross_entropy)(kt_ctx*, float* loss, float* entropy, int32_t* correct, void* logits, const int32_t* targets,
+                             int64_t rows, int64_t vocab, float grad_scale, float softcap, int32_t write_gradient,
+                             int32_t dtype);
+
+    /* ---- optimiser ------------------------------------------------------------------------------------------- */
+
+    /* out[0] = sum of x[i]^2, summed in F64. Not finite where any x is not. */
+    int32_t (*sum_squares)(kt_ctx*, float* out, const void* x, int64_t n, int32_t dtype);
+    /* AdamW, one step t: g = grad * grad_scale; p -= lr * weight_decay * p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+       p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). m and v are used unrounded, then stored as
+       moment_dtype. param is param_dtype; low (I16 [n], only with a BF16 param, else NULL) carries the 16 low bits of a
+       split F32 master: bits(master) = (bits(param) << 16) + low. correction1 = 1 - b1^t, correction2 = 1 - b2^t. */
+    int32_t (*adamw)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, float lr, float b1,
+                     float b2, float eps, float weight_decay, float correction1, float correction2, float grad_scale,
+                     int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype);
+    /* The same for a table [vocab, cols] whose gradient is row-sparse: slot[r] is the row of grad F32 [slots, cols] that
+       belongs to table row r, -1 for a zero gradient, -2 for a row that never had one: its moments are zero, it is only
+       decayed. */
+    int32_t (*adamw_rows)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
+                          int64_t vocab, int64_t cols, float lr, float b1, float b2, float eps, float weight_decay,
+                          float correction1, float correction2, float grad_scale, int32_t param_dtype,
+                          int32_t moment_dtype);
+} kt_table;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The table of the CPU backend. */
 const kt_table* lapidary_cpu_kernels(void);
+
 #ifdef __cplusplus
 }
+#endif
 #endif

@@ -4,7 +4,8 @@ package lapidary.device;
 public enum DType {
     F32(0, 4),
     BF16(1, 2),
-    I32(2, 4);
+    I32(2, 4),
+    I16(3, 2);
 
     private final int code;
     private final int bytes;

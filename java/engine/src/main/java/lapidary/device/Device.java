@@ -1,0 +1,33 @@
+package lapidary.device;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Where tensors live and kernels run. One thread drives a device; results are bit-equal for the same inputs in the same
+ * order. Closing it frees everything that it ever allocated.
+ */
+public sealed interface Device extends AutoCloseable permits CpuDevice {
+    /** Short name as on the command line, e.g. {@code cpu}. */
+    String name();
+
+    /** One line for people: processor, instruction set, threads, libraries. */
+    String describe();
+
+    Kernels kernels();
+
+    Gemm gemm();
+
+    MemoryPool pool();
+
+    /** Whether kernels read the host's memory in place, so that a memory-mapped weight needs no copy. */
+    boolean sharesHostMemory();
+
+    /** Copies bytes from the host to this device's memory; both segments have one size. */
+    void copyIn(MemorySegment device, MemorySegment host);
+
+    /** Copies bytes from this device's memory to the host, after all work queued before it. */
+    void copyOut(MemorySegment host, MemorySegment device);
+
+    @Override
+    void close();
+}

@@ -1,0 +1,31 @@
+package lapidary.device;
+
+/**
+ * Matrix products. A matrix is an operand seen as {@code [rows, last]}; {@code transposed} uses it the other way round.
+ * Sums run in F32 for every dtype.
+ */
+public interface Gemm {
+    /**
+     * {@code c = factor * op(a) op(b) + bias (+ c where accumulate)}.
+     *
+     * @param c [m, n] BF16 or F32; F32 may come from BF16 operands
+     * @param a [m, k], or [k, m] where transposed
+     * @param b [k, n], or [n, k] where transposed; dtype of a
+     * @param bias [n], dtype of a, added before the factor would apply: only with factor 1; or an operand left out
+     * @throws IllegalArgumentException where shapes or dtypes do not fit, naming both
+     */
+    void multiply(
+            Operand c,
+            Operand a,
+            boolean transposeA,
+            Operand b,
+            boolean transposeB,
+            Operand bias,
+            float factor,
+            boolean accumulate);
+
+    /** {@code y = x wᵀ + bias}: a linear layer, w [out, in]. */
+    default void linear(Operand y, Operand x, Operand w, Operand bias) {
+        multiply(y, x, false, w, true, bias, 1, false);
+    }
+}

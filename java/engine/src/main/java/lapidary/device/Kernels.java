@@ -1,0 +1,826 @@
+package lapidary.device;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import lapidary.ffi.kernels.KernelTable;
+import lapidary.ffi.kernels.kt_table;
+
+/**
+ * The kernel table of one backend, one checked method per kernel. What each computes, with shapes, dtypes and aliasing,
+ * is stated in {@code native/include/kernels.h}; here sizes are derived from the operands, and dtypes and lengths are
+ * checked before anything native runs.
+ *
+ * <p>Caller mistakes are {@link IllegalArgumentException}; a kernel's own failure is a {@link DeviceException}.
+ */
+public final class Kernels implements MemoryPool.Source, AutoCloseable {
+    private final String device;
+    private final MemorySegment kt;
+    private final MemorySegment ctx;
+
+    /**
+     * @param table the backend's {@code kt_table}
+     * @throws DeviceException where the library's table is of another version or lacks a kernel, by name
+     */
+    Kernels(String device, MemorySegment table) {
+        this.device = device;
+        if (kt_table.abi(table) != KernelTable.KT_ABI() || kt_table.bytes(table) != kt_table.sizeof()) {
+            throw new DeviceException("the " + device + " library has kernel table " + kt_table.abi(table) + " of "
+                    + kt_table.bytes(table) + " bytes, this build expects " + KernelTable.KT_ABI() + " of "
+                    + kt_table.sizeof() + " bytes");
+        }
+        this.kt = table;
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
+            int status = kt_table.context_create.invoke(kt_table.context_create(kt), out, 0);
+            if (status != KernelTable.KT_OK()) {
+                throw new DeviceException("the " + device + " library could not create a context: status " + status);
+            }
+            this.ctx = out.get(ValueLayout.ADDRESS, 0);
+        }
+    }
+
+    /** What the backend chose for this machine. */
+    public String describe() {
+        return text(kt_table.describe.invoke(kt_table.describe(kt), ctx));
+    }
+
+    @Override
+    public void close() {
+        check("context_destroy", kt_table.context_destroy.invoke(kt_table.context_destroy(kt), ctx));
+    }
+
+    // ---- memory --------------------------------------------------------------------------------------------------
+
+    @Override
+    public MemorySegment allocate(long bytes) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
+            check("memory_allocate", kt_table.memory_allocate.invoke(kt_table.memory_allocate(kt), ctx, out, bytes));
+            return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
+        }
+    }
+
+    @Override
+    public void free(MemorySegment memory) {
+        check("memory_free", kt_table.memory_free.invoke(kt_table.memory_free(kt), ctx, memory, memory.byteSize()));
+    }
+
+    /** Writes zeros. */
+    public void zero(Operand x) {
+        check(
+                "memory_zero",
+                kt_table.memory_zero.invoke(
+                        kt_table.memory_zero(kt),
+                        ctx,
+                        x.segment(),
+                        x.elements() * x.dtype().bytes()));
+    }
+
+    // ---- elementwise ---------------------------------------------------------------------------------------------
+
+    /** y = x * factor, converted to y's dtype. */
+    public void convert(Operand y, Operand x, float factor) {
+        sameLength("convert", y, x);
+        check(
+                "convert",
+                kt_table.convert.invoke(
+                        kt_table.convert(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        x.elements(),
+                        factor,
+                        y.dtype().code(),
+                        x.dtype().code()));
+    }
+
+    /** y = a + b. */
+    public void add(Operand y, Operand a, Operand b) {
+        same("add", y, a, b);
+        check(
+                "add",
+                kt_table.add.invoke(
+                        kt_table.add(kt),
+                        ctx,
+                        y.segment(),
+                        a.segment(),
+                        b.segment(),
+                        y.elements(),
+                        y.dtype().code()));
+    }
+
+    /** y += x, rounded to y's dtype. */
+    public void accumulate(Operand y, Operand x) {
+        sameLength("accumulate", y, x);
+        check(
+                "accumulate",
+                kt_table.accumulate.invoke(
+                        kt_table.accumulate(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        y.elements(),
+                        y.dtype().code(),
+                        x.dtype().code()));
+    }
+
+    /** Inverted dropout with a mask that (seed, stream) determines: its own backward. */
+    public void dropout(Operand y, Operand x, float p, long seed, long stream) {
+        same("dropout", y, x);
+        check(
+                "dropout",
+                kt_table.dropout.invoke(
+                        kt_table.dropout(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        y.elements(),
+                        p,
+                        seed,
+                        stream,
+                        y.dtype().code()));
+    }
+
+    /** y = gelu(x), tanh form. */
+    public void geluForward(Operand y, Operand x) {
+        same("gelu_forward", y, x);
+        check(
+                "gelu_forward",
+                kt_table.gelu_forward.invoke(
+                        kt_table.gelu_forward(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        y.elements(),
+                        y.dtype().code()));
+    }
+
+    /** dx of {@link #geluForward}. */
+    public void geluBackward(Operand dx, Operand dy, Operand x) {
+        same("gelu_backward", dx, dy, x);
+        check(
+                "gelu_backward",
+                kt_table.gelu_backward.invoke(
+                        kt_table.gelu_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dy.segment(),
+                        x.segment(),
+                        dx.elements(),
+                        dx.dtype().code()));
+    }
+
+    /** y = gelu(gate) * up. */
+    public void gegluForward(Operand y, Operand gate, Operand up) {
+        same("geglu_forward", y, gate, up);
+        check(
+                "geglu_forward",
+                kt_table.geglu_forward.invoke(
+                        kt_table.geglu_forward(kt),
+                        ctx,
+                        y.segment(),
+                        gate.segment(),
+                        up.segment(),
+                        y.elements(),
+                        y.dtype().code()));
+    }
+
+    /** dgate and dup of {@link #gegluForward}. */
+    public void gegluBackward(Operand dgate, Operand dup, Operand dy, Operand gate, Operand up) {
+        same("geglu_backward", dgate, dup, dy, gate, up);
+        check(
+                "geglu_backward",
+                kt_table.geglu_backward.invoke(
+                        kt_table.geglu_backward(kt),
+                        ctx,
+                        dgate.segment(),
+                        dup.segment(),
+                        dy.segment(),
+                        gate.segment(),
+                        up.segment(),
+                        dy.elements(),
+                        dy.dtype().code()));
+    }
+
+    // ---- norms ---------------------------------------------------------------------------------------------------
+
+    /** y = x rstd (1 + w) over the last axis; rstd F32 [rows] may be left out. */
+    public void rmsNormForward(Operand y, Operand rstd, Operand x, Operand w, float eps) {
+        same("rms_norm_forward", y, x);
+        vector("rms_norm_forward weight", w, x.dtype(), x.last());
+        vector("rms_norm_forward rstd", rstd, DType.F32, x.rows());
+        check(
+                "rms_norm_forward",
+                kt_table.rms_norm_forward.invoke(
+                        kt_table.rms_norm_forward(kt),
+                        ctx,
+                        y.segment(),
+                        rstd.segment(),
+                        x.segment(),
+                        w.segment(),
+                        x.rows(),
+                        x.last(),
+                        eps,
+                        x.dtype().code()));
+    }
+
+    /** dx and dw (F32) of {@link #rmsNormForward}; either may be left out. */
+    public void rmsNormBackward(Operand dx, Operand dw, Operand dy, Operand x, Operand w, Operand rstd) {
+        same("rms_norm_backward", dy, x);
+        sameOrNone("rms_norm_backward dx", dx, x);
+        vector("rms_norm_backward dw", dw, DType.F32, x.last());
+        vector("rms_norm_backward weight", w, x.dtype(), x.last());
+        vector("rms_norm_backward rstd", rstd, DType.F32, x.rows());
+        check(
+                "rms_norm_backward",
+                kt_table.rms_norm_backward.invoke(
+                        kt_table.rms_norm_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dw.segment(),
+                        dy.segment(),
+                        x.segment(),
+                        w.segment(),
+                        rstd.segment(),
+                        x.rows(),
+                        x.last(),
+                        x.dtype().code()));
+    }
+
+    /** y = (x - mean) rstd w + b over the last axis; mean and rstd F32 [rows]. */
+    public void layerNormForward(Operand y, Operand mean, Operand rstd, Operand x, Operand w, Operand b, float eps) {
+        same("layer_norm_forward", y, x);
+        vector("layer_norm_forward weight", w, x.dtype(), x.last());
+        vector("layer_norm_forward bias", b, x.dtype(), x.last());
+        vector("layer_norm_forward mean", mean, DType.F32, x.rows());
+        vector("layer_norm_forward rstd", rstd, DType.F32, x.rows());
+        check(
+                "layer_norm_forward",
+                kt_table.layer_norm_forward.invoke(
+                        kt_table.layer_norm_forward(kt),
+                        ctx,
+                        y.segment(),
+                        mean.segment(),
+                        rstd.segment(),
+                        x.segment(),
+                        w.segment(),
+                        b.segment(),
+                        x.rows(),
+                        x.last(),
+                        eps,
+                        x.dtype().code()));
+    }
+
+    /** dx, dw and db (F32) of {@link #layerNormForward}; any may be left out. */
+    public void layerNormBackward(
+            Operand dx, Operand dw, Operand db, Operand dy, Operand x, Operand w, Operand mean, Operand rstd) {
+        same("layer_norm_backward", dy, x);
+        sameOrNone("layer_norm_backward dx", dx, x);
+        vector("layer_norm_backward dw", dw, DType.F32, x.last());
+        vector("layer_norm_backward db", db, DType.F32, x.last());
+        vector("layer_norm_backward mean", mean, DType.F32, x.rows());
+        vector("layer_norm_backward rstd", rstd, DType.F32, x.rows());
+        check(
+                "layer_norm_backward",
+                kt_table.layer_norm_backward.invoke(
+                        kt_table.layer_norm_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dw.segment(),
+                        db.segment(),
+                        dy.segment(),
+                        x.segment(),
+                        w.segment(),
+                        mean.segment(),
+                        rstd.segment(),
+                        x.rows(),
+                        x.last(),
+                        x.dtype().code()));
+    }
+
+    // ---- rows ----------------------------------------------------------------------------------------------------
+
+    /** y[t] = table[ids[t]] * scale. */
+    public void embeddingForward(Operand y, Operand table, Operand ids, float scale) {
+        sameType("embedding_forward", y, table);
+        vector("embedding_forward ids", ids, DType.I32, y.rows());
+        lastAxis("embedding_forward", y, table);
+        check(
+                "embedding_forward",
+                kt_table.embedding_forward.invoke(
+                        kt_table.embedding_forward(kt),
+                        ctx,
+                        y.segment(),
+                        table.segment(),
+                        ids.segment(),
+                        y.rows(),
+                        table.rows(),
+                        table.last(),
+                        scale,
+                        y.dtype().code()));
+    }
+
+    /** drows[slot[t]] += dy[t] * scale; drows F32, slot I32 [tokens], negative slots are skipped. */
+    public void embeddingBackward(Operand drows, Operand dy, Operand slot, float scale) {
+        type("embedding_backward drows", drows, DType.F32);
+        vector("embedding_backward slot", slot, DType.I32, dy.rows());
+        lastAxis("embedding_backward", drows, dy);
+        check(
+                "embedding_backward",
+                kt_table.embedding_backward.invoke(
+                        kt_table.embedding_backward(kt),
+                        ctx,
+                        drows.segment(),
+                        dy.segment(),
+                        slot.segment(),
+                        dy.rows(),
+                        drows.rows(),
+                        dy.last(),
+                        scale,
+                        dy.dtype().code()));
+    }
+
+    /** y[i] = x[index[i]]. */
+    public void gatherRows(Operand y, Operand x, Operand index) {
+        sameType("gather_rows", y, x);
+        vector("gather_rows index", index, DType.I32, y.rows());
+        lastAxis("gather_rows", y, x);
+        check(
+                "gather_rows",
+                kt_table.gather_rows.invoke(
+                        kt_table.gather_rows(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        index.segment(),
+                        y.rows(),
+                        x.rows(),
+                        x.last(),
+                        y.dtype().code()));
+    }
+
+    /** y[index[i]] = x[i]; zeros where x is left out; the other rows of y stay. */
+    public void scatterRows(Operand y, Operand x, Operand index) {
+        type("scatter_rows index", index, DType.I32);
+        scatterOperands(y, x, index);
+        check(
+                "scatter_rows",
+                kt_table.scatter_rows.invoke(
+                        kt_table.scatter_rows(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        index.segment(),
+                        index.elements(),
+                        y.rows(),
+                        y.last(),
+                        y.dtype().code()));
+    }
+
+    /** y[r] = x[r] + table[r mod table rows]. */
+    public void addRows(Operand y, Operand x, Operand table) {
+        same("add_rows", y, x);
+        sameType("add_rows", y, table);
+        lastAxis("add_rows", y, table);
+        check(
+                "add_rows",
+                kt_table.add_rows.invoke(
+                        kt_table.add_rows(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        table.segment(),
+                        y.rows(),
+                        table.rows(),
+                        y.last(),
+                        y.dtype().code()));
+    }
+
+    /** dtable[t] = sum of dy[r] over r mod table rows == t; F32. */
+    public void sumRows(Operand dtable, Operand dy) {
+        type("sum_rows dtable", dtable, DType.F32);
+        lastAxis("sum_rows", dtable, dy);
+        check(
+                "sum_rows",
+                kt_table.sum_rows.invoke(
+                        kt_table.sum_rows(kt),
+                        ctx,
+                        dtable.segment(),
+                        dy.segment(),
+                        dy.rows(),
+                        dtable.rows(),
+                        dy.last(),
+                        dy.dtype().code()));
+    }
+
+    // ---- attention -----------------------------------------------------------------------------------------------
+
+    /** Rotary embedding of x [tokens, heads * headDim]; cos and sin F32 [positions, headDim / 2], pos I32 [tokens]. */
+    public void ropeForward(Operand y, Operand x, Operand cos, Operand sin, Operand pos, long heads) {
+        same("rope_forward", y, x);
+        rope("rope_forward", x, cos, sin, pos, heads);
+        check(
+                "rope_forward",
+                kt_table.rope_forward.invoke(
+                        kt_table.rope_forward(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        cos.segment(),
+                        sin.segment(),
+                        pos.segment(),
+                        pos.elements(),
+                        heads,
+                        cos.last() * 2,
+                        cos.rows(),
+                        x.dtype().code()));
+    }
+
+    /** dx of {@link #ropeForward}. */
+    public void ropeBackward(Operand dx, Operand dy, Operand cos, Operand sin, Operand pos, long heads) {
+        same("rope_backward", dx, dy);
+        rope("rope_backward", dy, cos, sin, pos, heads);
+        check(
+                "rope_backward",
+                kt_table.rope_backward.invoke(
+                        kt_table.rope_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dy.segment(),
+                        cos.segment(),
+                        sin.segment(),
+                        pos.segment(),
+                        pos.elements(),
+                        heads,
+                        cos.last() * 2,
+                        cos.rows(),
+                        dx.dtype().code()));
+    }
+
+    /**
+     * Attention over a packed batch; lse F32 [tokens, heads] may be left out, spans I32 [tokens] may be left out.
+     *
+     * @param starts I32 [rows + 1]
+     */
+    public void attentionForward(
+            Operand y,
+            Operand lse,
+            Operand q,
+            Operand k,
+            Operand v,
+            Operand starts,
+            Operand spans,
+            AttentionShape shape) {
+        same("attention_forward", y, q);
+        attention("attention_forward", q, k, v, lse, starts, spans, shape);
+        check(
+                "attention_forward",
+                kt_table.attention_forward.invoke(
+                        kt_table.attention_forward(kt),
+                        ctx,
+                        y.segment(),
+                        lse.segment(),
+                        q.segment(),
+                        k.segment(),
+                        v.segment(),
+                        starts.segment(),
+                        spans.segment(),
+                        tokens(q, shape),
+                        starts.elements() - 1,
+                        shape.heads(),
+                        shape.kvHeads(),
+                        shape.headDim(),
+                        shape.scale(),
+                        shape.causal() ? 1 : 0,
+                        shape.window(),
+                        q.dtype().code()));
+    }
+
+    /** dq, dk and dv of {@link #attentionForward}, from its output y and its lse. */
+    public void attentionBackward(
+            Operand dq,
+            Operand dk,
+            Operand dv,
+            Operand dy,
+            Operand q,
+            Operand k,
+            Operand v,
+            Operand y,
+            Operand lse,
+            Operand starts,
+            Operand spans,
+            AttentionShape shape) {
+        same("attention_backward", dq, q, dy, y);
+        same("attention_backward", dk, k, dv, v);
+        attention("attention_backward", q, k, v, lse, starts, spans, shape);
+        check(
+                "attention_backward",
+                kt_table.attention_backward.invoke(
+                        kt_table.attention_backward(kt),
+                        ctx,
+                        dq.segment(),
+                        dk.segment(),
+                        dv.segment(),
+                        dy.segment(),
+                        q.segment(),
+                        k.segment(),
+                        v.segment(),
+                        y.segment(),
+                        lse.segment(),
+                        starts.segment(),
+                        spans.segment(),
+                        tokens(q, shape),
+                        starts.elements() - 1,
+                        shape.heads(),
+                        shape.kvHeads(),
+                        shape.headDim(),
+                        shape.scale(),
+                        shape.causal() ? 1 : 0,
+                        shape.window(),
+                        q.dtype().code()));
+    }
+
+    // ---- vision --------------------------------------------------------------------------------------------------
+
+    /** Rows of patches of pixels F32 [images, channels, size, size]. */
+    public void patchUnfold(Operand y, Operand pixels, long images, long channels, long size, long patch) {
+        type("patch_unfold pixels", pixels, DType.F32);
+        length("patch_unfold pixels", pixels, images * channels * size * size);
+        length("patch_unfold y", y, images * channels * (size / patch) * (size / patch) * patch * patch);
+        check(
+                "patch_unfold",
+                kt_table.patch_unfold.invoke(
+                        kt_table.patch_unfold(kt),
+                        ctx,
+                        y.segment(),
+                        pixels.segment(),
+                        images,
+                        channels,
+                        size,
+                        patch,
+                        y.dtype().code()));
+    }
+
+    /** Means of kernel x kernel cells of x [images * side * side, cols]. */
+    public void averagePoolForward(Operand y, Operand x, long images, long side, long kernel) {
+        sameType("average_pool_forward", y, x);
+        length("average_pool_forward x", x, images * side * side * x.last());
+        length("average_pool_forward y", y, images * (side / kernel) * (side / kernel) * x.last());
+        check(
+                "average_pool_forward",
+                kt_table.average_pool_forward.invoke(
+                        kt_table.average_pool_forward(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        images,
+                        side,
+                        kernel,
+                        x.last(),
+                        x.dtype().code()));
+    }
+
+    /** dx of {@link #averagePoolForward}. */
+    public void averagePoolBackward(Operand dx, Operand dy, long images, long side, long kernel) {
+        sameType("average_pool_backward", dx, dy);
+        length("average_pool_backward dx", dx, images * side * side * dx.last());
+        length("average_pool_backward dy", dy, images * (side / kernel) * (side / kernel) * dx.last());
+        check(
+                "average_pool_backward",
+                kt_table.average_pool_backward.invoke(
+                        kt_table.average_pool_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dy.segment(),
+                        images,
+                        side,
+                        kernel,
+                        dx.last(),
+                        dx.dtype().code()));
+    }
+
+    // ---- loss ----------------------------------------------------------------------------------------------------
+
+    /** Loss, entropy (F32 [rows]) and correct (I32 [rows]) of logits [rows, vocab]; logits become their gradient on request. */
+    public void crossEntropy(
+            Operand loss,
+            Operand entropy,
+            Operand correct,
+            Operand logits,
+            Operand targets,
+            float gradScale,
+            float softcap,
+            boolean writeGradient) {
+        vector("cross_entropy loss", loss, DType.F32, logits.rows());
+        vector("cross_entropy entropy", entropy, DType.F32, logits.rows());
+        vector("cross_entropy correct", correct, DType.I32, logits.rows());
+        vector("cross_entropy targets", targets, DType.I32, logits.rows());
+        check(
+                "cross_entropy",
+                kt_table.cross_entropy.invoke(
+                        kt_table.cross_entropy(kt),
+                        ctx,
+                        loss.segment(),
+                        entropy.segment(),
+                        correct.segment(),
+                        logits.segment(),
+                        targets.segment(),
+                        logits.rows(),
+                        logits.last(),
+                        gradScale,
+                        softcap,
+                        writeGradient ? 1 : 0,
+                        logits.dtype().code()));
+    }
+
+    // ---- optimiser -----------------------------------------------------------------------------------------------
+
+    /** out[0] = sum of squares of x, F32. */
+    public void sumSquares(Operand out, Operand x) {
+        vector("sum_squares out", out, DType.F32, 1);
+        check(
+                "sum_squares",
+                kt_table.sum_squares.invoke(
+                        kt_table.sum_squares(kt),
+                        ctx,
+                        out.segment(),
+                        x.segment(),
+                        x.elements(),
+                        x.dtype().code()));
+    }
+
+    /** One AdamW step of a parameter; low (I16) is left out unless the parameter is a split F32 master. */
+    public void adamw(Operand param, Operand low, Operand m, Operand v, Operand grad, AdamwStep step) {
+        sameLength("adamw", param, grad);
+        same("adamw moments", m, v);
+        sameLength("adamw", param, m);
+        check(
+                "adamw",
+                kt_table.adamw.invoke(
+                        kt_table.adamw(kt),
+                        ctx,
+                        param.segment(),
+                        low.segment(),
+                        m.segment(),
+                        v.segment(),
+                        grad.segment(),
+                        param.elements(),
+                        step.lr(),
+                        step.beta1(),
+                        step.beta2(),
+                        step.eps(),
+                        step.weightDecay(),
+                        step.correction1(),
+                        step.correction2(),
+                        step.gradScale(),
+                        param.dtype().code(),
+                        m.dtype().code(),
+                        grad.dtype().code()));
+    }
+
+    /** One AdamW step of a table with a row-sparse gradient grad F32 [slots, cols]; slot I32 [vocab], see kernels.h. */
+    public void adamwRows(
+            Operand param, Operand low, Operand m, Operand v, Operand grad, Operand slot, AdamwStep step) {
+        same("adamw_rows moments", m, v);
+        sameLength("adamw_rows", param, m);
+        lastAxis("adamw_rows", param, grad);
+        type("adamw_rows grad", grad, DType.F32);
+        vector("adamw_rows slot", slot, DType.I32, param.rows());
+        check(
+                "adamw_rows",
+                kt_table.adamw_rows.invoke(
+                        kt_table.adamw_rows(kt),
+                        ctx,
+                        param.segment(),
+                        low.segment(),
+                        m.segment(),
+                        v.segment(),
+                        grad.segment(),
+                        slot.segment(),
+                        param.rows(),
+                        param.last(),
+                        step.lr(),
+                        step.beta1(),
+                        step.beta2(),
+                        step.eps(),
+                        step.weightDecay(),
+                        step.correction1(),
+                        step.correction2(),
+                        step.gradScale(),
+                        param.dtype().code(),
+                        m.dtype().code()));
+    }
+
+    // ---- checks --------------------------------------------------------------------------------------------------
+
+    private void check(String op, int status) {
+        if (status == KernelTable.KT_OK()) {
+            return;
+        }
+        String text = text(kt_table.last_error.invoke(kt_table.last_error(kt), ctx));
+        if (status == KernelTable.KT_BAD_ARGUMENT()) {
+            throw new IllegalArgumentException("[" + op + "] " + text);
+        }
+        throw new DeviceException("[" + op + "] on " + device + ": " + text);
+    }
+
+    private static String text(MemorySegment address) {
+        return address.reinterpret(Long.MAX_VALUE).getString(0);
+    }
+
+    /** All of one dtype and length. */
+    private static void same(String op, Operand first, Operand... others) {
+        for (Operand other : others) {
+            sameType(op, first, other);
+            sameLength(op, first, other);
+        }
+    }
+
+    private static void sameOrNone(String what, Operand optional, Operand like) {
+        if (!optional.isNone()) {
+            same(what, optional, like);
+        }
+    }
+
+    private static void sameType(String op, Operand a, Operand b) {
+        if (a.dtype() != b.dtype()) {
+            throw mismatch(op, a, b, "dtypes differ");
+        }
+    }
+
+    private static void sameLength(String op, Operand a, Operand b) {
+        if (a.elements() != b.elements()) {
+            throw mismatch(op, a, b, "lengths differ");
+        }
+    }
+
+    private static void lastAxis(String op, Operand a, Operand b) {
+        if (a.last() != b.last()) {
+            throw mismatch(op, a, b, "last axes differ");
+        }
+    }
+
+    private static void type(String what, Operand x, DType dtype) {
+        if (x.dtype() != dtype) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.describe() + ", expected " + dtype);
+        }
+    }
+
+    private static void length(String what, Operand x, long elements) {
+        if (x.elements() != elements) {
+            throw new IllegalArgumentException(
+                    "[" + what + "] is " + x.describe() + ", expected " + elements + " elements");
+        }
+    }
+
+    /** A vector of that dtype and length, or an operand that is left out. */
+    private static void vector(String what, Operand x, DType dtype, long length) {
+        if (!x.isNone() && (x.dtype() != dtype || x.elements() != length)) {
+            throw new IllegalArgumentException(
+                    "[" + what + "] is " + x.describe() + ", expected " + dtype + " [" + length + "]");
+        }
+    }
+
+    private static void scatterOperands(Operand y, Operand x, Operand index) {
+        if (!x.isNone()) {
+            sameType("scatter_rows", y, x);
+            lastAxis("scatter_rows", y, x);
+            length("scatter_rows x", x, index.elements() * y.last());
+        }
+    }
+
+    private static void rope(String op, Operand x, Operand cos, Operand sin, Operand pos, long heads) {
+        type(op + " cos", cos, DType.F32);
+        same(op, cos, sin);
+        type(op + " pos", pos, DType.I32);
+        length(op, x, pos.elements() * heads * cos.last() * 2);
+    }
+
+    private static long tokens(Operand q, AttentionShape shape) {
+        return q.elements() / (shape.heads() * shape.headDim());
+    }
+
+    private static void attention(
+            String op,
+            Operand q,
+            Operand k,
+            Operand v,
+            Operand lse,
+            Operand starts,
+            Operand spans,
+            AttentionShape shape) {
+        long tokens = tokens(q, shape);
+        length(op + " q", q, tokens * shape.heads() * shape.headDim());
+        length(op + " k", k, tokens * shape.kvHeads() * shape.headDim());
+        same(op, k, v);
+        sameType(op, q, k);
+        vector(op + " lse", lse, DType.F32, tokens * shape.heads());
+        type(op + " starts", starts, DType.I32);
+        vector(op + " spans", spans, DType.I32, tokens);
+    }
+
+    private static IllegalArgumentException mismatch(String op, Operand a, Operand b, String what) {
+        return new IllegalArgumentException("[" + op + "] " + what + ": " + a.describe() + " and " + b.describe());
+    }
+}

@@ -1,0 +1,138 @@
+package lapidary.device;
+
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayDeque;
+import java.util.Map;
+import java.util.TreeMap;
+
+/**
+ * Size classes over a device's raw memory: what a frame gives back is kept for the next request of its class, eight
+ * classes to a power of two, so that at most an eighth of a block is slack. Not thread-safe: a device has one driver.
+ */
+public final class MemoryPool implements AutoCloseable {
+    /** Raw allocation of a device. The memory is 64-byte aligned; freshly allocated bytes are zero. */
+    public interface Source {
+        /** @throws DeviceException where there is no memory left */
+        MemorySegment allocate(long bytes);
+
+        void free(MemorySegment memory);
+    }
+
+    /** Cached blocks may hold this share of the peak in use before the largest go back to the system. */
+    private static final double CACHE_SHARE = 0.25;
+
+    private static final long SMALLEST = 64;
+
+    private final Source source;
+    private final TreeMap<Long, ArrayDeque<MemorySegment>> cached = new TreeMap<>();
+    private long inUse;
+    private long cachedBytes;
+    private long peak;
+
+    public MemoryPool(Source source) {
+        this.source = source;
+    }
+
+    /**
+     * A block of at least {@code bytes}, its content unspecified. The segment is as long as its class.
+     *
+     * @throws DeviceException with request, bytes in use and peak where memory is exhausted
+     */
+    public MemorySegment allocate(long bytes) {
+        long size = sizeClass(bytes);
+        MemorySegment block = takeCached(size);
+        if (block == null) {
+            block = fromSource(size, bytes);
+        }
+        inUse += block.byteSize();
+        peak = Math.max(peak, inUse);
+        return block;
+    }
+
+    /** A block whose bytes are all zero; a large one is fresh from the system, so its pages cost nothing until written. */
+    public MemorySegment allocateZeroed(long bytes) {
+        MemorySegment block = fromSource(sizeClass(bytes), bytes);
+        inUse += block.byteSize();
+        peak = Math.max(peak, inUse);
+        return block;
+    }
+
+    /** Takes back what {@link #allocate} gave. */
+    public void release(MemorySegment block) {
+        long size = block.byteSize();
+        inUse -= size;
+        cachedBytes += size;
+        cached.computeIfAbsent(size, s -> new ArrayDeque<>()).push(block);
+        while (cachedBytes > Math.max(CACHE_SHARE * peak, peak - inUse)) {
+            freeLargest();
+        }
+    }
+
+    /** Bytes handed out and not yet returned. */
+    public long inUse() {
+        return inUse;
+    }
+
+    /** Most bytes ever handed out at once. */
+    public long peak() {
+        return peak;
+    }
+
+    /** Returns all cached blocks to the system. */
+    public void trim() {
+        while (cachedBytes > 0) {
+            freeLargest();
+        }
+    }
+
+    @Override
+    public void close() {
+        trim();
+    }
+
+    private MemorySegment takeCached(long size) {
+        // A block up to an eighth larger serves too: sequence lengths differ a little from step to step.
+        Map.Entry<Long, ArrayDeque<MemorySegment>> fit = cached.ceilingEntry(size);
+        if (fit == null || fit.getKey() > size + size / 8) {
+            return null;
+        }
+        MemorySegment block = fit.getValue().pop();
+        if (fit.getValue().isEmpty()) {
+            cached.remove(fit.getKey());
+        }
+        cachedBytes -= block.byteSize();
+        return block;
+    }
+
+    private MemorySegment fromSource(long size, long requested) {
+        try {
+            return source.allocate(size);
+        } catch (DeviceException first) {
+            trim();
+            try {
+                return source.allocate(size);
+            } catch (DeviceException second) {
+                throw new DeviceException(
+                        "out of memory: " + requested + " bytes requested, " + inUse + " in use, peak " + peak, second);
+            }
+        }
+    }
+
+    private void freeLargest() {
+        Map.Entry<Long, ArrayDeque<MemorySegment>> largest = cached.lastEntry();
+        MemorySegment block = largest.getValue().pop();
+        if (largest.getValue().isEmpty()) {
+            cached.remove(largest.getKey());
+        }
+        cachedBytes -= block.byteSize();
+        source.free(block);
+    }
+
+    static long sizeClass(long bytes) {
+        if (bytes <= SMALLEST) {
+            return SMALLEST;
+        }
+        long step = Math.max(SMALLEST, Long.highestOneBit(bytes - 1) >> 3);
+        return Math.ceilDiv(bytes, step) * step;
+    }
+}

@@ -1,0 +1,43 @@
+package lapidary.tensor;
+
+import java.lang.foreign.MemorySegment;
+
+/** The memory behind a tensor and its views, and the frame that owns it. */
+final class Storage {
+    private final MemorySegment memory;
+
+    /** Whether the memory is the pool's; what was borrowed from the host is not given back to it. */
+    private final boolean pooled;
+
+    private Frame owner;
+    private String closedBy;
+
+    Storage(MemorySegment memory, boolean pooled, Frame owner) {
+        this.memory = memory;
+        this.pooled = pooled;
+        this.owner = owner;
+    }
+
+    MemorySegment memory() {
+        if (closedBy != null) {
+            throw new IllegalStateException("tensor used after its frame " + closedBy + " gave it back");
+        }
+        return memory;
+    }
+
+    boolean isPooled() {
+        return pooled;
+    }
+
+    Frame owner() {
+        return owner;
+    }
+
+    void moveTo(Frame frame) {
+        owner = frame;
+    }
+
+    void close(String frame) {
+        closedBy = frame;
+    }
+}

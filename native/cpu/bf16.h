@@ -1,0 +1,64 @@
+// BF16 as storage: the upper half of an F32.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace kt {
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline float load(float x) { return x; }
+
+inline float load(bf16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+// Round to nearest, ties to even; NaN stays NaN. Written without branches so that loops over it vectorise.
+inline bf16 round_bf16(float f) {
+    uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const uint32_t nan = (bits >> 16) | 0x40;
+    return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded)};
+}
+
+template <typename T>
+T store(float f);
+template <>
+inline float store<float>(float f) {
+    return f;
+}
+template <>
+inline bf16 store<bf16>(float f) {
+    return round_bf16(f);
+}
+
+// f as it reads back after being stored as T.
+template <typename T>
+float rounded(float f) {
+    return load(store<T>(f));
+}
+
+// Calls f with a value of the type that dtype names; false where it is neither F32 nor BF16.
+template <typename F>
+bool with_type(int32_t dtype, const F& f) {
+    if (dtype == KT_F32) {
+        f(float{});
+        return true;
+    }
+    if (dtype == KT_BF16) {
+        f(bf16{});
+        return true;
+    }
+    return false;
+}
+
+}  // namespace kt

@@ -1,0 +1,88 @@
+#include "context.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <sys/mman.h>
+
+#include "table.h"
+
+namespace kt {
+namespace {
+
+const char* instruction_set() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl")) return "avx512bf16";
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return "avx512";
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
+#endif
+    return "scalar";
+}
+
+// From this size on memory comes from the kernel page by page and goes back at once.
+constexpr int64_t kMapFrom = 1 << 20;
+
+int32_t context_create(kt_ctx** out, int32_t threads) {
+    kt_ctx* ctx = new (std::nothrow) kt_ctx{};
+    if (!ctx) return KT_OUT_OF_MEMORY;
+    ctx->threads = threads > 0 ? threads : omp_get_num_procs();
+    std::snprintf(ctx->description, sizeof ctx->description, "%s, %d threads", instruction_set(), ctx->threads);
+    *out = ctx;
+    return KT_OK;
+}
+
+int32_t context_destroy(kt_ctx* ctx) {
+    delete ctx;
+    return KT_OK;
+}
+
+const char* last_error(kt_ctx* ctx) { return ctx->error; }
+
+const char* describe(kt_ctx* ctx) { return ctx->description; }
+
+int32_t memory_allocate(kt_ctx* ctx, void** out, int64_t bytes) {
+    void* memory = nullptr;
+    if (bytes >= kMapFrom) {
+        memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) memory = nullptr;
+    } else {
+        memory = std::aligned_alloc(64, static_cast<size_t>((std::max<int64_t>(bytes, 1) + 63) / 64 * 64));
+        if (memory) std::memset(memory, 0, static_cast<size_t>(bytes));
+    }
+    if (!memory) {
+        return fail(ctx, KT_OUT_OF_MEMORY, "memory_allocate: the system has no %lld bytes", static_cast<long long>(bytes));
+    }
+    *out = memory;
+    return KT_OK;
+}
+
+int32_t memory_free(kt_ctx*, void* memory, int64_t bytes) {
+    if (bytes >= kMapFrom) {
+        munmap(memory, static_cast<size_t>(bytes));
+    } else {
+        std::free(memory);
+    }
+    return KT_OK;
+}
+
+int32_t memory_zero(kt_ctx* ctx, void* memory, int64_t bytes) {
+    parallel_for(ctx, bytes, kMapFrom, [=](int64_t begin, int64_t end) {
+        std::memset(static_cast<char*>(memory) + begin, 0, static_cast<size_t>(end - begin));
+    });
+    return KT_OK;
+}
+
+}  // namespace
+
+void add_context(kt_table& table) {
+    table.context_create = context_create;
+    table.context_destroy = context_destroy;
+    table.last_error = last_error;
+    table.describe = describe;
+    table.memory_allocate = memory_allocate;
+    table.memory_free = memory_free;
+    table.memory_zero = memory_zero;
+}
+
+}  // namespace kt

@@ -1,0 +1,55 @@
+// What every CPU kernel shares: the context, errors, threads and the choice of instruction set.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <omp.h>
+
+#include "kernels.h"
+
+// One function body compiled for AVX-512, AVX2 and the platform's base; the loader picks the best one for this machine.
+// Goes on functions of plain loops, which the compiler vectorises; never on one that opens a parallel region itself.
+#if defined(__x86_64__)
+#define KT_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define KT_CLONES
+#endif
+
+struct kt_ctx {
+    int threads;
+    char error[512];
+    char description[128];
+};
+
+namespace kt {
+
+template <typename... Args>
+int32_t fail(kt_ctx* ctx, int32_t status, const char* format, Args... args) {
+    std::snprintf(ctx->error, sizeof ctx->error, format, args...);
+    return status;
+}
+
+inline int32_t bad_dtype(kt_ctx* ctx, const char* op, int32_t dtype) {
+    return fail(ctx, KT_BAD_ARGUMENT, "%s: dtype %d is not supported", op, static_cast<int>(dtype));
+}
+
+// Runs body(begin, end) over [0, n) in contiguous pieces, at most one a thread and none below grain. Which piece an
+// index falls into depends on n, grain and the number of threads alone, so results are repeatable.
+template <typename Body>
+void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body) {
+    const int64_t pieces = std::min<int64_t>(ctx->threads, n / std::max<int64_t>(grain, 1));
+    if (pieces <= 1) {
+        if (n > 0) body(int64_t{0}, n);
+        return;
+    }
+#pragma omp parallel for num_threads(static_cast<int>(pieces)) schedule(static)
+    for (int64_t p = 0; p < pieces; p++) body(n * p / pieces, n * (p + 1) / pieces);
+}
+
+// Elements that one thread must have before a second is worth waking: about 10 us of streaming.
+constexpr int64_t kGrain = 16384;
+
+inline int64_t rows_grain(int64_t cols) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(cols, 1)); }
+
+}  // namespace kt

@@ -1,0 +1,12 @@
+// Each file of ops puts its kernels into the table.
+#pragma once
+
+#include "kernels.h"
+
+namespace kt {
+
+void add_context(kt_table&);
+void add_rms_norm(kt_table&);
+void add_elementwise(kt_table&);
+
+}  // namespace kt
