@@ -8,5 +8,6 @@ namespace kt {
 void add_context(kt_table&);
 void add_rms_norm(kt_table&);
 void add_elementwise(kt_table&);
+void add_attention(kt_table&);
 
 }  // namespace kt
