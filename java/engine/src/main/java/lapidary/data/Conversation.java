@@ -1,0 +1,41 @@
+package lapidary.data;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import lapidary.gemma3.Content;
+import lapidary.gemma3.Message;
+import lapidary.image.ImageSource;
+
+/**
+ * One record of a data set.
+ *
+ * @param id what an error message calls it, such as {@code train-00000.parquet row 17}
+ * @param messages the turns, first to last
+ * @param images every image of the record, in the order of the placeholders it fills. A record whose images stand in a
+ *     column of their own gives that column here, so that a count which differs from the placeholders is found
+ */
+public record Conversation(String id, List<Message> messages, List<ImageSource> images) {
+    public Conversation {
+        Objects.requireNonNull(id, "id");
+        messages = List.copyOf(messages);
+        images = List.copyOf(images);
+    }
+
+    /** A conversation whose images are those of its messages. */
+    public Conversation(String id, List<Message> messages) {
+        this(id, messages, imagesOf(messages));
+    }
+
+    private static List<ImageSource> imagesOf(List<Message> messages) {
+        List<ImageSource> images = new ArrayList<>();
+        for (Message message : messages) {
+            for (Content part : message.content()) {
+                if (part instanceof Content.Image image) {
+                    images.add(image.source());
+                }
+            }
+        }
+        return images;
+    }
+}

@@ -1,0 +1,15 @@
+package lapidary.data;
+
+/** Which of two behaviours a run follows. */
+public enum Profile {
+    /**
+     * What the recipe means: exactly one {@code <bos>}; padding, {@code <start_of_image>} and image soft tokens are no
+     * targets; control tokens come from the chat template alone, the same characters in a text are text.
+     */
+    DEFAULT,
+    /**
+     * What TRL 1.13 does: a doubled {@code <bos>} whose second is a target, {@code <start_of_image>} is a target, and
+     * control tokens written in a text count as such.
+     */
+    TRL
+}
