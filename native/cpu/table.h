@@ -7,6 +7,7 @@ namespace kt {
 
 void add_context(kt_table&);
 void add_rms_norm(kt_table&);
+void add_adamw(kt_table&);
 void add_elementwise(kt_table&);
 void add_attention(kt_table&);
 

@@ -1,6 +1,8 @@
 package lapidary.device;
 
 import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.List;
 import lapidary.ffi.kernels.KernelTable;
 
 /** The host's processor: kernels from the CPU library, matrix products from oneDNN. */
@@ -22,6 +24,11 @@ public final class CpuDevice implements Device {
         NativeLibraries.loadCpu();
         Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
         return new CpuDevice(kernels, new DnnlGemm());
+    }
+
+    /** Files of the native libraries that this device runs on. */
+    public static List<Path> libraries() {
+        return NativeLibraries.loaded();
     }
 
     @Override

@@ -3,23 +3,24 @@ package lapidary.device;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.nio.file.AtomicMoveNotSupportedException;
+import java.net.JarURLConnection;
+import java.net.URL;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
-import java.security.DigestInputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
+import java.util.jar.JarEntry;
+import java.util.zip.CRC32;
 
 /**
  * Finds the native libraries that the jar carries and loads them, once a process. They are unpacked into the user's
- * cache folder, {@code $XDG_CACHE_HOME/lapidary/<hash of the content>/} or {@code ~/.cache/lapidary/...}, which no other
+ * cache folder, {@code $XDG_CACHE_HOME/lapidary/<length and CRC-32 of the content>/} or {@code ~/.cache/lapidary/...}, which no other
  * user may write to; a copy that is already there is used only if its content has that hash.
  */
 final class NativeLibraries {
@@ -81,7 +82,7 @@ final class NativeLibraries {
     private static Path unpack(String resource) {
         String name = resource.substring(resource.lastIndexOf('/') + 1);
         try {
-            String hash = hash(open(resource));
+            String hash = resourceHash(resource);
             Path folder = cacheFolder().resolve(hash);
             Path file = folder.resolve(name);
             if (Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)
@@ -92,7 +93,7 @@ final class NativeLibraries {
             Path fresh = Files.createTempFile(folder, name, ".tmp");
             try (InputStream in = open(resource)) {
                 Files.copy(in, fresh, StandardCopyOption.REPLACE_EXISTING);
-                move(fresh, file);
+                Files.move(fresh, file, StandardCopyOption.ATOMIC_MOVE);
             } finally {
                 Files.deleteIfExists(fresh);
             }
@@ -102,14 +103,6 @@ final class NativeLibraries {
                     "cannot unpack " + name + " into the cache folder (set XDG_CACHE_HOME to one you can write to): "
                             + e,
                     e);
-        }
-    }
-
-    private static void move(Path from, Path to) throws IOException {
-        try {
-            Files.move(from, to, StandardCopyOption.ATOMIC_MOVE);
-        } catch (AtomicMoveNotSupportedException e) {
-            Files.move(from, to, StandardCopyOption.REPLACE_EXISTING);
         }
     }
 
@@ -123,8 +116,9 @@ final class NativeLibraries {
             Files.createDirectory(
                     folder, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
         }
-        if (!Files.getOwner(folder).getName().equals(System.getProperty("user.name"))) {
-            throw new IOException(folder + " belongs to another user");
+        if (!Files.getOwner(folder).getName().equals(System.getProperty("user.name"))
+                || Files.getPosixFilePermissions(folder).contains(PosixFilePermission.OTHERS_WRITE)) {
+            throw new IOException(folder + " belongs to another user, or others may write to it");
         }
         return folder;
     }
@@ -137,13 +131,30 @@ final class NativeLibraries {
         return in;
     }
 
-    private static String hash(InputStream in) throws IOException {
-        try (in) {
-            MessageDigest digest = MessageDigest.getInstance("SHA-256");
-            new DigestInputStream(in, digest).transferTo(java.io.OutputStream.nullOutputStream());
-            return HexFormat.of().formatHex(digest.digest(), 0, 16);
-        } catch (NoSuchAlgorithmException e) {
-            throw new IllegalStateException("every JDK has SHA-256", e);
+    /** Length and CRC-32 of the content; a jar's directory has them, so that nothing need be inflated to know them. */
+    private static String resourceHash(String resource) throws IOException {
+        URL url = NativeLibraries.class.getClassLoader().getResource(resource);
+        if (url != null && url.openConnection() instanceof JarURLConnection connection) {
+            JarEntry entry = connection.getJarEntry();
+            return hash(entry.getSize(), entry.getCrc());
         }
+        return hash(open(resource));
+    }
+
+    private static String hash(InputStream in) throws IOException {
+        CRC32 crc = new CRC32();
+        long length = 0;
+        byte[] buffer = new byte[1 << 16];
+        try (in) {
+            for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
+                crc.update(buffer, 0, n);
+                length += n;
+            }
+        }
+        return hash(length, crc.getValue());
+    }
+
+    private static String hash(long length, long crc) {
+        return Long.toHexString(length) + "-" + HexFormat.of().toHexDigits((int) crc);
     }
 }

@@ -38,7 +38,7 @@ public final class Frame implements AutoCloseable {
 
     /** A frame inside this one, to be closed before this one. */
     public Frame child(String childName) {
-        requireOpen();
+        requireNotClosed();
         openChildren++;
         return new Frame(device, this, childName);
     }
@@ -196,8 +196,15 @@ public final class Frame implements AutoCloseable {
     }
 
     private void requireOpen() {
-        if (closed || sealed) {
-            throw new IllegalStateException("frame " + path() + (closed ? " is closed" : " is sealed"));
+        requireNotClosed();
+        if (sealed) {
+            throw new IllegalStateException("frame " + path() + " is sealed");
+        }
+    }
+
+    private void requireNotClosed() {
+        if (closed) {
+            throw new IllegalStateException("frame " + path() + " is closed");
         }
     }
 }

@@ -1,0 +1,95 @@
+package lapidary.gemma3;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Token sequences laid end to end, without padding, and the images that belong to them in order.
+ *
+ * @param ids [tokens]
+ * @param tokenTypes [tokens], 1 for an image token
+ * @param starts [rows + 1], row r is the tokens {@code [starts[r], starts[r + 1])}
+ * @param pixels per image, F32 [channels, size, size], in row order
+ */
+public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[]> pixels) {
+    /** One row to pack. */
+    public record Row(int[] ids, int[] tokenTypes, List<float[]> pixels) {}
+
+    public static PackedBatch of(List<Row> rows) {
+        int[] starts = new int[rows.size() + 1];
+        for (int r = 0; r < rows.size(); r++) {
+            starts[r + 1] = Math.addExact(starts[r], rows.get(r).ids().length);
+        }
+        int[] ids = new int[starts[rows.size()]];
+        int[] types = new int[ids.length];
+        List<float[]> pixels = new ArrayList<>();
+        for (int r = 0; r < rows.size(); r++) {
+            Row row = rows.get(r);
+            System.arraycopy(row.ids(), 0, ids, starts[r], row.ids().length);
+            System.arraycopy(row.tokenTypes(), 0, types, starts[r], row.ids().length);
+            pixels.addAll(row.pixels());
+        }
+        return new PackedBatch(ids, types, starts, pixels);
+    }
+
+    public int tokens() {
+        return ids.length;
+    }
+
+    public int rows() {
+        return starts.length - 1;
+    }
+
+    public int longestRow() {
+        int longest = 0;
+        for (int r = 0; r < rows(); r++) {
+            longest = Math.max(longest, starts[r + 1] - starts[r]);
+        }
+        return longest;
+    }
+
+    /** Position of each token in its row. */
+    public int[] positions() {
+        int[] positions = new int[ids.length];
+        for (int r = 0; r < rows(); r++) {
+            for (int t = starts[r]; t < starts[r + 1]; t++) {
+                positions[t] = t - starts[r];
+            }
+        }
+        return positions;
+    }
+
+    /** Number of the image run that each token belongs to, -1 for text: maximal runs of type 1 within a row. */
+    public int[] spans() {
+        int[] spans = new int[ids.length];
+        Arrays.fill(spans, -1);
+        int span = -1;
+        for (int r = 0; r < rows(); r++) {
+            for (int t = starts[r]; t < starts[r + 1]; t++) {
+                if (tokenTypes[t] == 1) {
+                    boolean begins = t == starts[r] || tokenTypes[t - 1] != 1;
+                    span += begins ? 1 : 0;
+                    spans[t] = span;
+                }
+            }
+        }
+        return spans;
+    }
+
+    /** Where the given token stands. */
+    public int[] positionsOf(int id) {
+        int count = 0;
+        for (int token : ids) {
+            count += token == id ? 1 : 0;
+        }
+        int[] positions = new int[count];
+        int next = 0;
+        for (int t = 0; t < ids.length; t++) {
+            if (ids[t] == id) {
+                positions[next++] = t;
+            }
+        }
+        return positions;
+    }
+}

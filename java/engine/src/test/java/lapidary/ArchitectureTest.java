@@ -1,0 +1,109 @@
+package lapidary;
+
+import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
+import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
+
+import com.tngtech.archunit.core.domain.JavaClasses;
+import com.tngtech.archunit.core.importer.ClassFileImporter;
+import com.tngtech.archunit.core.importer.ImportOption;
+import com.tngtech.archunit.core.importer.Location;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** Who may import whom: a room imports only rooms above it. */
+final class ArchitectureTest {
+    /** Top to bottom. */
+    private static final List<String> ROOMS = List.of(
+            "ffi",
+            "device",
+            "tensor",
+            "autograd",
+            "quant",
+            "op",
+            "nn",
+            "format",
+            "tokenizer",
+            "image",
+            "gemma3",
+            "infer",
+            "data",
+            "optim",
+            "train",
+            "hub",
+            "cli");
+
+    private final JavaClasses engine = new ClassFileImporter()
+            .withImportOption(new ImportOption.DoNotIncludeTests())
+            .withImportOption((Location location) -> !location.contains("/Launcher"))
+            .importPackages("lapidary");
+
+    @Test
+    void aRoomImportsOnlyRoomsAboveIt() {
+        for (int i = 0; i < ROOMS.size(); i++) {
+            List<String> below = new ArrayList<>();
+            for (String room : ROOMS.subList(i + 1, ROOMS.size())) {
+                below.add("lapidary." + room + "..");
+            }
+            if (!below.isEmpty()) {
+                noClasses()
+                        .that()
+                        .resideInAPackage("lapidary." + ROOMS.get(i) + "..")
+                        .should()
+                        .dependOnClassesThat()
+                        .resideInAnyPackage(below.toArray(String[]::new))
+                        .allowEmptyShould(true)
+                        .check(engine);
+            }
+        }
+    }
+
+    @Test
+    void everyClassIsInARoom() {
+        classes()
+                .should()
+                .resideInAnyPackage(
+                        ROOMS.stream().map(room -> "lapidary." + room + "..").toArray(String[]::new))
+                .check(engine);
+    }
+
+    @Test
+    void onlyTheDeviceRoomCallsBindings() {
+        noClasses()
+                .that()
+                .resideOutsideOfPackages("lapidary.device..", "lapidary.ffi..")
+                .should()
+                .dependOnClassesThat()
+                .resideInAPackage("lapidary.ffi..")
+                .check(engine);
+    }
+
+    @Test
+    void tokenizerAndImageImportOnlyFormat() {
+        noClasses()
+                .that()
+                .resideInAnyPackage("lapidary.tokenizer..", "lapidary.image..")
+                .should()
+                .dependOnClassesThat()
+                .resideInAnyPackage(ROOMS.stream()
+                        .filter(room -> !List.of("format", "tokenizer", "image").contains(room))
+                        .map(room -> "lapidary." + room + "..")
+                        .toArray(String[]::new))
+                .allowEmptyShould(true)
+                .check(engine);
+    }
+
+    @Test
+    void onlyTheCommandLinePrintsOrExits() {
+        noClasses()
+                .that()
+                .resideOutsideOfPackages("lapidary.cli..", "lapidary.ffi..")
+                .should()
+                .accessField(System.class, "out")
+                .orShould()
+                .accessField(System.class, "err")
+                .orShould()
+                .callMethod(System.class, "exit", int.class)
+                .check(engine);
+    }
+}

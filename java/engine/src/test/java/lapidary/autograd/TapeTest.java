@@ -1,0 +1,256 @@
+package lapidary.autograd;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.MethodSource;
+
+@ParameterizedClass
+@MethodSource("lapidary.Devices#all")
+final class TapeTest {
+    private final Device device;
+    private final List<String> backwards = new ArrayList<>();
+    private Frame frame;
+    private long inUseBefore;
+
+    TapeTest(Device device) {
+        this.device = device;
+    }
+
+    @BeforeEach
+    void open() {
+        inUseBefore = device.pool().inUse();
+        frame = Frame.root(device, "test");
+    }
+
+    @AfterEach
+    void poolIsEmpty() {
+        frame.close();
+        assertEquals(inUseBefore, device.pool().inUse());
+    }
+
+    /** y = a * b elementwise, on the host: enough of an op to test the tape with. */
+    private final class Times implements Op {
+        private final Tensor a;
+        private final Tensor b;
+
+        Times(Tensor a, Tensor b) {
+            this.a = a;
+            this.b = b;
+        }
+
+        @Override
+        public List<Tensor> inputs() {
+            return List.of(a, b);
+        }
+
+        @Override
+        public Tensor forward(Frame owner) {
+            return owner.of(product(a, b), a.shape().toArray());
+        }
+
+        @Override
+        public void backward(Tensor dy, Frame owner, Gradients grads) {
+            backwards.add((grads.wants(a) ? "a" : "") + (grads.wants(b) ? "b" : ""));
+            grads.add(a, grads.wants(a) ? owner.of(product(dy, b), a.shape().toArray()) : Tensor.NONE);
+            grads.add(b, grads.wants(b) ? owner.of(product(dy, a), b.shape().toArray()) : Tensor.NONE);
+        }
+    }
+
+    /** Sum of all elements, a scalar; hands the same dy on. */
+    private record Sum(Tensor x) implements Op {
+        @Override
+        public List<Tensor> inputs() {
+            return List.of(x);
+        }
+
+        @Override
+        public Tensor forward(Frame owner) {
+            float sum = 0;
+            for (float value : x.toFloats()) {
+                sum += value;
+            }
+            return owner.of(new float[] {sum}, 1);
+        }
+
+        @Override
+        public void backward(Tensor dy, Frame owner, Gradients grads) {
+            float[] dx = new float[(int) x.elements()];
+            java.util.Arrays.fill(dx, dy.item());
+            grads.add(x, owner.of(dx, x.shape().toArray()));
+        }
+    }
+
+    /** y = x, giving its dy away as dx: what an addition does. */
+    private record Pass(Tensor x, Tensor same) implements Op {
+        @Override
+        public List<Tensor> inputs() {
+            return List.of(x, same);
+        }
+
+        @Override
+        public Tensor forward(Frame owner) {
+            float[] a = x.toFloats();
+            float[] b = same.toFloats();
+            for (int i = 0; i < a.length; i++) {
+                a[i] += b[i];
+            }
+            return owner.of(a, x.shape().toArray());
+        }
+
+        @Override
+        public void backward(Tensor dy, Frame owner, Gradients grads) {
+            grads.add(x, dy);
+            grads.add(same, dy);
+        }
+    }
+
+    private static float[] product(Tensor a, Tensor b) {
+        float[] x = a.toFloats();
+        float[] y = b.toFloats();
+        for (int i = 0; i < x.length; i++) {
+            x[i] *= y[i];
+        }
+        return x;
+    }
+
+    @Test
+    void gradientsOfATensorUsedTwiceAddUp() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            tape.backward(tape.run(new Sum(tape.run(new Times(w, w)))), grads);
+            assertArrayEquals(new float[] {4, 6}, grads.of(w).toFloats());
+        }
+    }
+
+    @Test
+    void aGradientHandedOnToTwoInputsIsNotShared() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        Tensor u = frame.of(new float[] {5, 7}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w, u));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w, u));
+            Tensor x = tape.run(new Times(w, u));
+            Tensor y = tape.run(new Pass(x, tape.run(new Times(x, u))));
+            tape.backward(tape.run(new Sum(y)), grads); // y = w u + w u^2
+            assertArrayEquals(new float[] {5 + 25, 7 + 49}, grads.of(w).toFloats());
+            assertArrayEquals(new float[] {2 + 20, 3 + 42}, grads.of(u).toFloats());
+        }
+    }
+
+    @Test
+    void frozenTensorsGetNoGradientAndCostNoMemory() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        Tensor frozen = frame.of(new float[] {5, 7}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            Tensor x = tape.run(new Times(w, frozen));
+            Tensor untracked = tape.run(new Times(frozen, frozen));
+            tape.backward(tape.run(new Sum(tape.run(new Times(x, untracked)))), grads);
+            assertTrue(grads.of(frozen).isNone());
+            assertFalse(grads.wants(frozen));
+            assertEquals(List.of("a", "a"), backwards);
+            assertEquals(1, grads.all().size());
+        }
+    }
+
+    @Test
+    void aCheckpointedBlockGivesTheSameGradients() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        Tensor u = frame.of(new float[] {5, 7}, 2);
+        float[] plain = gradientThrough(w, u, false);
+        assertArrayEquals(plain, gradientThrough(w, u, true));
+        assertArrayEquals(new float[] {3 * 4 * 5, 3 * 9 * 7}, plain); // w^3 u
+    }
+
+    private float[] gradientThrough(Tensor w, Tensor u, boolean checkpointing) {
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            Tensor x = tape.run(new Times(w, u));
+            Tensor y = checkpointing
+                    ? tape.checkpoint("block", x, List.of(w), (t, in) -> block(t, in, w))
+                    : block(tape, x, w);
+            tape.backward(tape.run(new Sum(y)), grads);
+            return grads.of(w).toFloats();
+        }
+    }
+
+    private Tensor block(Tape tape, Tensor x, Tensor w) {
+        return tape.run(new Times(tape.run(new Times(x, w)), w));
+    }
+
+    @Test
+    void aCheckpointedBlockOnAnUntrackedInputTrainsWhatIsInside() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        Tensor pixels = frame.of(new float[] {5, 7}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            Tensor y = tape.checkpoint("block", pixels, List.of(w), (t, in) -> block(t, in, w));
+            tape.backward(tape.run(new Sum(y)), grads);
+            assertArrayEquals(new float[] {2 * 2 * 5, 2 * 3 * 7}, grads.of(w).toFloats());
+        }
+    }
+
+    @Test
+    void passesIntoTheSameGradientsAddUp() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w))) {
+            for (int pass = 0; pass < 3; pass++) {
+                try (Frame step = frame.child("micro-batch " + pass)) {
+                    Tape tape = Tape.recording(step, List.of(w));
+                    tape.backward(tape.run(new Sum(tape.run(new Times(w, w)))), grads);
+                }
+            }
+            assertArrayEquals(new float[] {12, 18}, grads.of(w).toFloats());
+        }
+    }
+
+    @Test
+    void notRecordingKeepsNothing() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Frame step = frame.child("step")) {
+            Tape tape = Tape.notRecording(step);
+            tape.run(new Sum(tape.run(new Times(w, w))));
+            assertFalse(tape.isRecording());
+        }
+    }
+
+    @Test
+    void backwardStartsAtAScalar() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            Tensor y = tape.run(new Times(w, w));
+            assertThrows(IllegalArgumentException.class, () -> tape.backward(y, grads));
+        }
+    }
+
+    @Test
+    void aGradientOfTheWrongLengthIsRefused() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w))) {
+            Tensor dw = frame.empty(DType.F32, 3);
+            assertThrows(IllegalArgumentException.class, () -> grads.add(w, dw));
+            assertThrows(IllegalArgumentException.class, () -> grads.add(w.slice(0, 1), frame.empty(DType.F32, 1)));
+        }
+    }
+}

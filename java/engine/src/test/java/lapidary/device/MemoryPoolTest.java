@@ -1,0 +1,93 @@
+package lapidary.device;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+final class MemoryPoolTest {
+    /** The Java heap's memory as a device, with a limit. */
+    private static final class Limited implements MemoryPool.Source {
+        private final long limit;
+        private long out;
+
+        Limited(long limit) {
+            this.limit = limit;
+        }
+
+        @Override
+        public MemorySegment allocate(long bytes) {
+            if (out + bytes > limit) {
+                throw new DeviceException("no more than " + limit);
+            }
+            out += bytes;
+            return Arena.ofAuto().allocate(bytes);
+        }
+
+        @Override
+        public void free(MemorySegment memory) {
+            out -= memory.byteSize();
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(longs = {0, 1, 63, 64, 65, 1000, 4097, 1 << 20, (1 << 20) + 1, 123456789})
+    void aClassHoldsTheRequestWithAnEighthOfSlackAtMost(long bytes) {
+        long size = MemoryPool.sizeClass(bytes);
+        assertTrue(size >= bytes && size >= 64, size + " for " + bytes);
+        assertTrue(size <= Math.max(64, bytes + bytes / 8 + 64), size + " for " + bytes);
+        assertEquals(size, MemoryPool.sizeClass(size), "a class is its own class");
+    }
+
+    @Test
+    void whatComesBackIsUsedAgain() {
+        Limited source = new Limited(1 << 20);
+        MemoryPool pool = new MemoryPool(source);
+        MemorySegment first = pool.allocate(1000);
+        pool.release(first);
+        assertEquals(first.address(), pool.allocate(990).address());
+        assertEquals(MemoryPool.sizeClass(1000), source.out);
+    }
+
+    @Test
+    void exhaustionNamesRequestInUseAndPeak() {
+        MemoryPool pool = new MemoryPool(new Limited(4096));
+        pool.allocate(3072);
+        var error = assertThrows(DeviceException.class, () -> pool.allocate(2048));
+        assertTrue(error.getMessage().contains("2048 bytes requested"), error.getMessage());
+        assertTrue(error.getMessage().contains("3072 in use"), error.getMessage());
+    }
+
+    @Test
+    void cachedBlocksMakeRoomForABigRequest() {
+        MemoryPool pool = new MemoryPool(new Limited(4096));
+        pool.release(pool.allocate(3000));
+        assertEquals(4096, pool.allocate(4096).byteSize());
+    }
+
+    @Test
+    void changingSizesDoNotPileUp() {
+        Limited source = new Limited(Long.MAX_VALUE);
+        MemoryPool pool = new MemoryPool(source);
+        Random random = new Random(1);
+        for (int step = 0; step < 500; step++) {
+            List<MemorySegment> blocks = new ArrayList<>();
+            for (int i = 0; i < 20; i++) {
+                blocks.add(pool.allocate(1 + random.nextInt(100_000)));
+            }
+            blocks.forEach(pool::release);
+        }
+        assertEquals(0, pool.inUse());
+        assertTrue(source.out <= 1.3 * pool.peak(), source.out + " held for a peak of " + pool.peak());
+        pool.close();
+        assertEquals(0, source.out);
+    }
+}

@@ -1,0 +1,246 @@
+package lapidary.optim;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+
+import java.util.List;
+import java.util.Random;
+import lapidary.autograd.Gradients;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.nn.Parameter;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Shape;
+import lapidary.tensor.Tensor;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.MethodSource;
+
+@ParameterizedClass
+@MethodSource("lapidary.Devices#all")
+final class AdamwTest {
+    private final Device device;
+    private Frame frame;
+    private long inUseBefore;
+
+    AdamwTest(Device device) {
+        this.device = device;
+    }
+
+    @BeforeEach
+    void open() {
+        inUseBefore = device.pool().inUse();
+        frame = Frame.root(device, "test");
+    }
+
+    @AfterEach
+    void poolIsEmpty() {
+        frame.close();
+        assertEquals(inUseBefore, device.pool().inUse());
+    }
+
+    /** The paper's algorithm in double. */
+    private static final class Oracle {
+        final double[] p;
+        final double[] m;
+        final double[] v;
+        int t;
+
+        Oracle(float[] start) {
+            p = new double[start.length];
+            m = new double[start.length];
+            v = new double[start.length];
+            for (int i = 0; i < start.length; i++) {
+                p[i] = start[i];
+            }
+        }
+
+        void step(float[] grad, double scale, double lr, double decay) {
+            t++;
+            for (int i = 0; i < p.length; i++) {
+                double g = grad[i] * scale;
+                p[i] -= lr * decay * p[i];
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.999 * v[i] + 0.001 * g * g;
+                p[i] -= lr
+                        / (1 - Math.pow(0.9, t))
+                        * m[i]
+                        / (Math.sqrt(v[i]) / Math.sqrt(1 - Math.pow(0.999, t)) + 1e-8);
+            }
+        }
+    }
+
+    private static float[] normal(int seed, int n) {
+        Random random = new Random(seed);
+        float[] values = new float[n];
+        for (int i = 0; i < n; i++) {
+            values[i] = (float) random.nextGaussian();
+        }
+        return values;
+    }
+
+    private static void assertClose(double[] expected, float[] actual, double tolerance) {
+        for (int i = 0; i < expected.length; i++) {
+            assertEquals(expected[i], actual[i], tolerance * Math.max(1, Math.abs(expected[i])), "at " + i);
+        }
+    }
+
+    private Tensor bf16(float[] values, long... axes) {
+        Tensor tensor = frame.empty(DType.BF16, Shape.of(axes));
+        frame.kernels().convert(tensor, frame.of(values, axes), 1);
+        return tensor;
+    }
+
+    private double step(Adamw adamw, Tensor param, float[] grad, float lr, float maxNorm) {
+        try (Gradients grads = new Gradients(frame, List.of(param));
+                Frame scratch = frame.child("step")) {
+            grads.add(param, scratch.of(grad, param.shape().toArray()));
+            double norm = adamw.clip(grads, maxNorm);
+            adamw.step(grads, lr);
+            return norm;
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"1,0", "17,0.1", "40001,0.01"})
+    void f32FollowsThePaper(int n, float decay) {
+        float[] start = normal(1, n);
+        Tensor param = frame.of(start, n);
+        Oracle oracle = new Oracle(start);
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), decay, false);
+        for (int t = 0; t < 10; t++) {
+            float[] grad = normal(10 + t, n);
+            step(adamw, param, grad, 1e-2f, 0);
+            oracle.step(grad, 1, 1e-2, decay);
+        }
+        assertClose(oracle.p, param.toFloats(), 10 * 0x1p-22);
+    }
+
+    @Test
+    void aSplitMasterIsAnF32MasterToTheBit() {
+        int n = 1003;
+        Tensor split = bf16(normal(1, n), n);
+        Tensor whole = frame.of(split.toFloats(), n);
+        Adamw a = new Adamw(frame, List.of(new Parameter("p", split)), 0.1f, false);
+        Adamw b = new Adamw(frame, List.of(new Parameter("p", whole)), 0.1f, false);
+        for (int t = 0; t < 20; t++) {
+            float[] grad = normal(50 + t, n);
+            step(a, split, grad, 2e-5f, 1);
+            step(b, whole, grad, 2e-5f, 1);
+        }
+        float[] master = whole.toFloats();
+        float[] high = split.toFloats();
+        for (int i = 0; i < n; i++) {
+            // The BF16 half is the F32 master rounded to nearest; a tie may go either way.
+            int difference = Float.floatToRawIntBits(master[i]) - Float.floatToRawIntBits(high[i]);
+            assertEquals(0, difference < -0x8000 || difference > 0x8000 ? difference : 0, "at " + i);
+        }
+    }
+
+    @Test
+    void smallStepsAreNotLostInBf16() {
+        Tensor param = bf16(new float[] {1}, 1);
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        for (int t = 0; t < 400; t++) {
+            step(adamw, param, new float[] {1}, 2e-5f, 0);
+        }
+        assertEquals(1 - 400 * 2e-5f, param.toFloats()[0], 0x1p-8);
+        assertFalse(param.toFloats()[0] == 1f);
+    }
+
+    @Test
+    void clippingScalesToTheNorm() {
+        float[] start = normal(1, 100);
+        float[] grad = normal(2, 100);
+        Tensor param = frame.of(start, 100);
+        Oracle oracle = new Oracle(start);
+        double norm = 0;
+        for (float g : grad) {
+            norm += (double) g * g;
+        }
+        norm = Math.sqrt(norm);
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        assertEquals(norm, step(adamw, param, grad, 1e-2f, 1), 1e-5 * norm);
+        oracle.step(grad, 1 / (norm + 1e-6), 1e-2, 0);
+        assertClose(oracle.p, param.toFloats(), 0x1p-20);
+    }
+
+    @Test
+    void aNonFiniteGradientIsSeenInTheNorm() {
+        Tensor param = frame.of(normal(1, 70000), 70000);
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        float[] grad = normal(2, 70000);
+        grad[69999] = Float.NaN;
+        assertFalse(Double.isFinite(step(adamw, param, grad, 0, 1)));
+    }
+
+    @Test
+    void aParameterWithoutGradientIsLeftAlone() {
+        Tensor param = frame.of(normal(1, 5), 5);
+        float[] before = param.toFloats().clone();
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0.1f, false);
+        try (Gradients grads = new Gradients(frame, List.of(param))) {
+            assertEquals(0, adamw.clip(grads, 1));
+            adamw.step(grads, 1);
+        }
+        assertArrayEquals(before, param.toFloats());
+    }
+
+    @ParameterizedTest
+    @CsvSource({"F32,0", "F32,0.1", "BF16,0.1"})
+    void aRowSparseGradientIsADenseOneWithZeros(DType dtype, float decay) {
+        int vocab = 9;
+        int cols = 33;
+        Tensor sparse = dtype == DType.F32
+                ? frame.of(normal(1, vocab * cols), vocab, cols)
+                : bf16(normal(1, vocab * cols), vocab, cols);
+        Tensor dense = frame.empty(dtype, vocab, cols);
+        frame.kernels().convert(dense, sparse, 1);
+        Adamw a = new Adamw(frame, List.of(new Parameter("p", sparse)), decay, false);
+        Adamw b = new Adamw(frame, List.of(new Parameter("p", dense)), decay, false);
+        int[][] ids = {{3, 5, 3}, {5, -1, 8}, {0, 0, 0}, {3, 4, 5}};
+        for (int t = 0; t < ids.length; t++) {
+            float[] dy = normal(20 + t, 3 * cols);
+            float[] full = new float[vocab * cols];
+            for (int r = 0; r < 3; r++) {
+                for (int c = 0; c < cols && ids[t][r] >= 0; c++) {
+                    full[ids[t][r] * cols + c] += dy[r * cols + c] * 2;
+                }
+            }
+            try (Gradients grads = new Gradients(frame, List.of(sparse));
+                    Frame scratch = frame.child("step")) {
+                grads.addRows(sparse, ids[t], scratch.of(dy, 3, cols), 2);
+                a.clip(grads, 1);
+                a.step(grads, 1e-2f);
+            }
+            step(b, dense, full, 1e-2f, 1);
+        }
+        float[] expected = dense.toFloats();
+        float[] actual = sparse.toFloats();
+        for (int i = 0; i < expected.length; i++) {
+            assertEquals(
+                    expected[i],
+                    actual[i],
+                    (dtype == DType.F32 ? 0x1p-20 : 0x1p-7) * Math.max(1, Math.abs(expected[i])),
+                    "at " + i);
+        }
+    }
+
+    @Test
+    void bf16StateIsWhatTrlTrains() {
+        float[] start = normal(1, 64);
+        Tensor param = bf16(start, 64);
+        float[] rounded = param.toFloats().clone();
+        Oracle oracle = new Oracle(rounded);
+        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, true);
+        float[] grad = normal(2, 64);
+        step(adamw, param, grad, 1e-2f, 0);
+        oracle.step(grad, 1, 1e-2, 0);
+        assertClose(oracle.p, param.toFloats(), 0x1p-8);
+    }
+}

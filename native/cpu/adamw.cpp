@@ -1,0 +1,205 @@
+#include <cmath>
+#include <cstring>
+
+#include "bf16.h"
+#include "context.h"
+#include "table.h"
+
+namespace kt {
+namespace {
+
+struct Step {
+    float lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale;
+};
+
+// ---- elements of one thread --------------------------------------------------------------------------------------
+
+// An F32 master kept in two halves: the BF16 nearest to it, and the signed distance in units of the last F32 bit.
+[[gnu::always_inline]] inline float join(bf16 high, int16_t low) {
+    const uint32_t bits = (static_cast<uint32_t>(high.bits) << 16) + static_cast<uint32_t>(static_cast<int32_t>(low));
+    float master;
+    std::memcpy(&master, &bits, sizeof master);
+    return master;
+}
+
+[[gnu::always_inline]] inline void split(float master, bf16& high, int16_t& low) {
+    uint32_t bits;
+    std::memcpy(&bits, &master, sizeof bits);
+    high.bits = static_cast<uint16_t>((bits + 0x8000u) >> 16);
+    low = static_cast<int16_t>(bits & 0xffffu);
+}
+
+// The new value of one master; m and v are updated in place, unrounded.
+[[gnu::always_inline]] inline float updated(float p, float& m, float& v, float g, const Step& s, float step_size,
+                                            float root_correction2) {
+    p -= s.lr * s.weight_decay * p;
+    m = s.b1 * m + (1.0f - s.b1) * g;
+    v = s.b2 * v + (1.0f - s.b2) * g * g;
+    return p - step_size * m / (std::sqrt(v) / root_correction2 + s.eps);
+}
+
+// Has low halves where Split, else param holds the whole master.
+template <bool Split, typename P, typename M, typename G>
+KT_CLONES void update_range(P* param, int16_t* low, M* m, M* v, const G* grad, int64_t n, const Step& s) {
+    const float step_size = s.lr / s.correction1;
+    const float root_correction2 = std::sqrt(s.correction2);
+    for (int64_t i = 0; i < n; i++) {
+        float mi = load(m[i]);
+        float vi = load(v[i]);
+        const float g = load(grad[i]) * s.grad_scale;
+        if constexpr (Split) {
+            split(updated(join(param[i], low[i]), mi, vi, g, s, step_size, root_correction2), param[i], low[i]);
+        } else {
+            param[i] = store<P>(updated(load(param[i]), mi, vi, g, s, step_size, root_correction2));
+        }
+        m[i] = store<M>(mi);
+        v[i] = store<M>(vi);
+    }
+}
+
+// The same without a gradient: moments fade, the master follows them.
+template <bool Split, typename P, typename M>
+KT_CLONES void fade_range(P* param, int16_t* low, M* m, M* v, int64_t n, const Step& s) {
+    const float step_size = s.lr / s.correction1;
+    const float root_correction2 = std::sqrt(s.correction2);
+    for (int64_t i = 0; i < n; i++) {
+        float mi = load(m[i]);
+        float vi = load(v[i]);
+        if constexpr (Split) {
+            split(updated(join(param[i], low[i]), mi, vi, 0, s, step_size, root_correction2), param[i], low[i]);
+        } else {
+            param[i] = store<P>(updated(load(param[i]), mi, vi, 0, s, step_size, root_correction2));
+        }
+        m[i] = store<M>(mi);
+        v[i] = store<M>(vi);
+    }
+}
+
+// Weight decay alone, for rows whose moments are zero.
+template <bool Split, typename P>
+KT_CLONES void decay_range(P* param, int16_t* low, int64_t n, float factor) {
+    for (int64_t i = 0; i < n; i++) {
+        if constexpr (Split) {
+            const float p = join(param[i], low[i]);
+            split(p - factor * p, param[i], low[i]);
+        } else {
+            param[i] = store<P>(load(param[i]) - factor * load(param[i]));
+        }
+    }
+}
+
+template <typename T>
+KT_CLONES double squares_range(const T* x, int64_t n) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += static_cast<double>(load(x[i])) * load(x[i]);
+    return sum;
+}
+
+// Calls f(split, param, moment) with values of the types named; false where there is no such combination.
+template <typename F>
+bool with_state(int32_t param_dtype, const int16_t* low, int32_t moment_dtype, const F& f) {
+    if (low && param_dtype != KT_BF16) return false;
+    return with_type(param_dtype, [&](auto param) {
+        with_type(moment_dtype, [&](auto moment) {
+            if constexpr (sizeof(param) == sizeof(bf16)) {
+                if (low) {
+                    f(std::true_type{}, param, moment);
+                    return;
+                }
+            }
+            f(std::false_type{}, param, moment);
+        });
+    });
+}
+
+// ---- entries -----------------------------------------------------------------------------------------------------
+
+// Sums of fixed blocks, then their sum, so that the order depends on n alone.
+constexpr int64_t kSumBlock = 1 << 16;
+
+int32_t sum_squares(kt_ctx* ctx, float* out, const void* x, int64_t n, int32_t dtype) {
+    const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
+    double total = 0;
+    const bool known = with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        constexpr int64_t kBatch = 1024;
+        double partial[kBatch];
+        for (int64_t first = 0; first < blocks; first += kBatch) {
+            const int64_t count = std::min(kBatch, blocks - first);
+            parallel_for(ctx, count, 1, [&](int64_t begin, int64_t end) {
+                for (int64_t b = begin; b < end; b++) {
+                    const int64_t from = (first + b) * kSumBlock;
+                    partial[b] = squares_range(static_cast<const T*>(x) + from, std::min(kSumBlock, n - from));
+                }
+            });
+            for (int64_t b = 0; b < count; b++) total += partial[b];
+        }
+    });
+    *out = static_cast<float>(total);
+    return known ? KT_OK : bad_dtype(ctx, "sum_squares", dtype);
+}
+
+int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, float lr, float b1,
+              float b2, float eps, float weight_decay, float correction1, float correction2, float grad_scale,
+              int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype) {
+    const Step step{lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale};
+    bool known_grad = false;
+    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+        using P = decltype(p);
+        using M = decltype(moment);
+        known_grad = with_type(grad_dtype, [&](auto g) {
+            using G = decltype(g);
+            parallel_for(ctx, n, kGrain, [&](int64_t begin, int64_t end) {
+                update_range<split.value>(static_cast<P*>(param) + begin, low ? low + begin : nullptr,
+                                          static_cast<M*>(m) + begin, static_cast<M*>(v) + begin,
+                                          static_cast<const G*>(grad) + begin, end - begin, step);
+            });
+        });
+    });
+    if (!known || !known_grad) {
+        return fail(ctx, KT_BAD_ARGUMENT, "adamw: no variant for dtypes %d (%s), %d, %d", param_dtype,
+                    low ? "split" : "whole", moment_dtype, grad_dtype);
+    }
+    return KT_OK;
+}
+
+int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
+                   int64_t vocab, int64_t cols, float lr, float b1, float b2, float eps, float weight_decay,
+                   float correction1, float correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
+    const Step step{lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale};
+    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+        using P = decltype(p);
+        using M = decltype(moment);
+        parallel_for(ctx, vocab, rows_grain(cols), [&](int64_t begin, int64_t end) {
+            for (int64_t r = begin; r < end; r++) {
+                P* pr = static_cast<P*>(param) + r * cols;
+                int16_t* lr_low = low ? low + r * cols : nullptr;
+                M* mr = static_cast<M*>(m) + r * cols;
+                M* vr = static_cast<M*>(v) + r * cols;
+                if (slot[r] >= 0) {
+                    update_range<split.value>(pr, lr_low, mr, vr, grad + slot[r] * cols, cols, step);
+                } else if (slot[r] == -1) {
+                    fade_range<split.value>(pr, lr_low, mr, vr, cols, step);
+                } else if (weight_decay != 0) {
+                    decay_range<split.value>(pr, lr_low, cols, lr * weight_decay);
+                }
+            }
+        });
+    });
+    if (!known) {
+        return fail(ctx, KT_BAD_ARGUMENT, "adamw_rows: no variant for dtypes %d (%s), %d", param_dtype,
+                    low ? "split" : "whole", moment_dtype);
+    }
+    return KT_OK;
+}
+
+}  // namespace
+
+void add_adamw(kt_table& table) {
+    table.sum_squares = sum_squares;
+    table.adamw = adamw;
+    table.adamw_rows = adamw_rows;
+}
+
+}  // namespace kt
