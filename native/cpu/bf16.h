@@ -12,9 +12,9 @@ struct bf16 {
     uint16_t bits;
 };
 
-inline float load(float x) { return x; }
+[[gnu::always_inline]] inline float load(float x) { return x; }
 
-inline float load(bf16 x) {
+[[gnu::always_inline]] inline float load(bf16 x) {
     const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
     float f;
     std::memcpy(&f, &bits, sizeof f);
@@ -22,7 +22,7 @@ inline float load(bf16 x) {
 }
 
 // Round to nearest, ties to even; NaN stays NaN. Written without branches so that loops over it vectorise.
-inline bf16 round_bf16(float f) {
+[[gnu::always_inline]] inline bf16 round_bf16(float f) {
     uint32_t bits;
     std::memcpy(&bits, &f, sizeof bits);
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -33,17 +33,17 @@ inline bf16 round_bf16(float f) {
 template <typename T>
 T store(float f);
 template <>
-inline float store<float>(float f) {
+[[gnu::always_inline]] inline float store<float>(float f) {
     return f;
 }
 template <>
-inline bf16 store<bf16>(float f) {
+[[gnu::always_inline]] inline bf16 store<bf16>(float f) {
     return round_bf16(f);
 }
 
 // f as it reads back after being stored as T.
 template <typename T>
-float rounded(float f) {
+[[gnu::always_inline]] inline float rounded(float f) {
     return load(store<T>(f));
 }
 
@@ -59,6 +59,14 @@ bool with_type(int32_t dtype, const F& f) {
         return true;
     }
     return false;
+}
+
+// The same for two dtypes at once.
+template <typename F>
+bool with_types(int32_t first, int32_t second, const F& f) {
+    bool known = false;
+    with_type(first, [&](auto a) { known = with_type(second, [&](auto b) { f(a, b); }); });
+    return known;
 }
 
 }  // namespace kt

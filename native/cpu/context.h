@@ -34,6 +34,11 @@ inline int32_t bad_dtype(kt_ctx* ctx, const char* op, int32_t dtype) {
     return fail(ctx, KT_BAD_ARGUMENT, "%s: dtype %d is not supported", op, static_cast<int>(dtype));
 }
 
+inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t x_dtype) {
+    return fail(ctx, KT_BAD_ARGUMENT, "%s: dtypes %d and %d are not supported", op, static_cast<int>(y_dtype),
+                static_cast<int>(x_dtype));
+}
+
 // Runs body(begin, end) over [0, n) in contiguous pieces, at most one a thread and none below grain. Which piece an
 // index falls into depends on n, grain and the number of threads alone, so results are repeatable.
 template <typename Body>

@@ -9,6 +9,9 @@ void add_context(kt_table&);
 void add_rms_norm(kt_table&);
 void add_adamw(kt_table&);
 void add_elementwise(kt_table&);
+void add_rows_kernels(kt_table&);
+void add_rope(kt_table&);
+void add_gelu(kt_table&);
 void add_attention(kt_table&);
 
 }  // namespace kt

@@ -1,5 +1,6 @@
 package lapidary.op;
 
+import lapidary.device.DType;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
 
@@ -24,6 +25,34 @@ final class Check {
     static void dtype(String what, Tensor x, Tensor like) {
         if (x.dtype() != like.dtype()) {
             throw new IllegalArgumentException("[" + what + "] is " + x.dtype() + ", expected " + like.dtype());
+        }
+    }
+
+    static void dtype(String what, Tensor x, DType expected) {
+        if (x.dtype() != expected) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.dtype() + ", expected " + expected);
+        }
+    }
+
+    /** What kernels compute with: F32 or BF16. */
+    static void floating(String what, Tensor x) {
+        if (x.dtype() != DType.F32 && x.dtype() != DType.BF16) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.dtype() + ", expected F32 or BF16");
+        }
+    }
+
+    /** F32 or BF16, and like another in shape and dtype. */
+    static void same(String what, Tensor x, Tensor like) {
+        floating(what, x);
+        dtype(what, x, like);
+        if (!x.shape().equals(like.shape())) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.shape() + ", expected " + like.shape());
+        }
+    }
+
+    static void matrix(String what, Tensor x) {
+        if (x.shape().rank() != 2) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.shape() + ", expected [rows, cols]");
         }
     }
 }
