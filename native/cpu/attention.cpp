@@ -12,6 +12,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "context.h"
@@ -336,7 +337,7 @@ class Forward {
         Tiles::rows(scratch.queries, widths_.ld, q_ + at, stride, queries, widths_.dim, padded, scale_.sign);
         Softmax& softmax = scratch.softmax;
         std::fill(softmax.max, softmax.max + queries, attention::kLowest);
-        std::fill(softmax.sum, softmax.sum + queries, 0.0f);
+        std::fill(softmax.sum[0], softmax.sum[queries], 0.0f);
         const int64_t first = row.begin + (tile.first_key - row.begin) / kPad * kPad;
         for (int64_t key = first; key < tile.last_key; key += kKeys) {
             const int64_t width = round_up(std::min(kKeys, tile.last_key - key), kPad);
@@ -355,10 +356,9 @@ class Forward {
                             widths_.along(), padded, widths_.cols, width, key > first);
         }
         for (int64_t r = 0; r < queries; r++) {
-            store_row(y_ + at + r * stride, scratch.out + r * widths_.cols, widths_.dim, 1 / softmax.sum[r]);
-            if (lse_) {
-                lse_[(tile.begin + r) * batch_.heads + head] = softmax.max[r] * scale_.factor + std::log(softmax.sum[r]);
-            }
+            const float sum = std::accumulate(softmax.sum[r], softmax.sum[r + 1], 0.0f);
+            store_row(y_ + at + r * stride, scratch.out + r * widths_.cols, widths_.dim, 1 / sum);
+            if (lse_) lse_[(tile.begin + r) * batch_.heads + head] = softmax.max[r] * scale_.factor + std::log(sum);
         }
     }
 
@@ -590,9 +590,21 @@ int32_t check(kt_ctx* ctx, const char* op, const Batch& batch) {
     return KT_OK;
 }
 
-// Calls f with the tiles to use for a dtype.
+// Calls f with the tiles to use for a dtype on this machine.
 template <typename F>
 bool with_tiles(int32_t dtype, const F& f) {
+#if defined(__x86_64__)
+    static const bool amx = attention::Bf16Tiles<true>::available();
+    static const bool dot_products = attention::Bf16Tiles<false>::available();
+    if (dtype == KT_BF16 && amx) {
+        f(attention::Bf16Tiles<true>());
+        return true;
+    }
+    if (dtype == KT_BF16 && dot_products) {
+        f(attention::Bf16Tiles<false>());
+        return true;
+    }
+#endif
     return with_type(dtype, [&](auto type) { f(attention::PlainTiles<decltype(type)>()); });
 }
 

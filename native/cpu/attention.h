@@ -26,7 +26,7 @@ constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / un
 // The running softmax of the rows of one query tile.
 struct Softmax {
     float max[kQueries];     // largest score so far, unscaled
-    float sum[kQueries];     // sum of exp((score - max) * factor)
+    float sum[kQueries][kPanel];  // sum of exp((score - max) * factor), in parts to be added up at the end
     float rescale[kQueries]; // what the last tile changed of sums made before it: exp((old max - max) * factor)
 };
 
@@ -66,5 +66,36 @@ struct PlainTiles {
     static void gradient(float* p, float* ds, int64_t ld, float* ds_panels, int64_t panel, const float* s, const float* dp,
                          int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor);
 };
+
+#if defined(__x86_64__)
+
+// BF16 operands, two k of a column side by side: products by AMX tiles or else by AVX512_BF16's dot products, everything
+// else in AVX-512. The same functions as above.
+template <bool Amx>
+struct Bf16Tiles {
+    using Input = bf16;
+    using Element = bf16;
+    static constexpr int64_t kPair = 2;
+    static constexpr int64_t kDepth = Amx ? 32 : 2;
+
+    // Whether this processor has the instructions, and the system lets this process use them.
+    static bool available();
+
+    static void begin();
+    static void end();
+    static void rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
+                     float factor);
+    static void panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols);
+    static void panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols);
+    static void transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols);
+    static void multiply(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m, int64_t n,
+                         int64_t k, bool accumulate);
+    static void softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
+                        Softmax& running);
+    static void gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
+                         int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor);
+};
+
+#endif
 
 }  // namespace kt::attention

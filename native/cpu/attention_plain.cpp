@@ -183,7 +183,7 @@ KT_CLONES void softmax_rows(float* p, int64_t ldp, const float* s, int64_t lds, 
         }
         const float rescale = exp2_of((running.max[r] - max) * factor2);
         running.rescale[r] = rescale;
-        running.sum[r] = running.sum[r] * rescale + sum;
+        running.sum[r][0] = running.sum[r][0] * rescale + sum;
         running.max[r] = max;
     }
 }

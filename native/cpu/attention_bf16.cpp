@@ -1,0 +1,339 @@
+// Attention tiles in BF16 for AVX512_BF16 and AMX. Scores, softmax and sums are F32; what goes into a product is BF16.
+#include "attention.h"
+
+#if defined(__x86_64__)
+
+#include <cstring>
+// GCC 12 warns about the undefined vectors inside its own intrinsics (its bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define KT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define KT_AMX __attribute__((target("amx-tile,amx-bf16")))
+
+namespace kt::attention {
+namespace {
+
+// ---- operands ----------------------------------------------------------------------------------------------------
+
+// Element i of the result is lo[i] | hi[i] << 16, of 16 elements each.
+KT_AVX512 inline __m512i interleave(const bf16* lo, const bf16* hi) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo)));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi)));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+// 16 pairs of BF16, stride elements apart.
+KT_AVX512 inline __m512i gather_pairs(const bf16* x, int64_t stride) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_i32gather_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride))), x, 2);
+}
+
+KT_AVX512 void copy_rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
+                         float factor) {
+    for (int64_t r = 0; r < rows; r++) {
+        if (factor == 1) {
+            std::memcpy(y + r * ld, x + r * stride, static_cast<size_t>(cols) * sizeof(bf16));
+        } else {
+            for (int64_t c = 0; c < cols; c++) y[r * ld + c] = round_bf16(load(x[r * stride + c]) * factor);
+        }
+        std::memset(y + r * ld + cols, 0, static_cast<size_t>(ld - cols) * sizeof(bf16));
+    }
+    std::memset(y + rows * ld, 0, static_cast<size_t>((padded_rows - rows) * ld) * sizeof(bf16));
+}
+
+KT_AVX512 void make_panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+    for (int64_t k = 0; k < depth; k += 2) {
+        for (int64_t n = 0; n < cols; n += kPanel) {
+            _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, interleave(x + k * ld + n, x + (k + 1) * ld + n));
+        }
+    }
+}
+
+KT_AVX512 void make_panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+    for (int64_t n = 0; n < cols; n += kPanel) {
+        for (int64_t k = 0; k < depth; k += 2) {
+            _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, gather_pairs(x + n * ld + k, ld));
+        }
+    }
+}
+
+// By blocks of 32 rows and 16 columns: pairs of rows are put side by side, then the pairs are transposed.
+KT_AVX512 void transpose_rows(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
+    alignas(64) bf16 pairs[16][32];
+    for (int64_t c = 0; c < cols; c += 16) {
+        for (int64_t r = 0; r < rows; r += 32) {
+            for (int64_t i = 0; i < 16; i++) {
+                _mm512_store_si512(pairs[i], interleave(x + (r + 2 * i) * ldx + c, x + (r + 2 * i + 1) * ldx + c));
+            }
+            for (int64_t i = 0; i < 16; i++) _mm512_storeu_si512(y + (c + i) * ldy + r, gather_pairs(pairs[0] + 2 * i, 32));
+        }
+    }
+}
+
+// ---- product by dot products -------------------------------------------------------------------------------------
+
+// R rows times P panels of c in registers.
+template <int R, int P>
+KT_AVX512 inline void dot_block(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t k,
+                                bool accumulate) {
+    __m512 sums[R][P];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) {
+            sums[r][p] = accumulate ? _mm512_loadu_ps(c + r * ldc + p * kPanel) : _mm512_setzero_ps();
+        }
+    }
+    for (int64_t i = 0; i < k; i += 2) {
+        __m512bh columns[P];
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) {
+            columns[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * panel + i * kPanel));
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            int32_t pair;
+            std::memcpy(&pair, a + r * lda + i, sizeof pair);
+            const __m512bh row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 8
+            for (int p = 0; p < P; p++) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], row, columns[p]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) _mm512_storeu_ps(c + r * ldc + p * kPanel, sums[r][p]);
+    }
+}
+
+template <int P>
+KT_AVX512 void dot_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m,
+                           int64_t k, bool accumulate) {
+    constexpr int R = P == 1 ? 8 : 4;
+    for (int64_t r = 0; r < m; r += R) {
+        dot_block<R, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
+    }
+}
+
+// ---- product by tiles --------------------------------------------------------------------------------------------
+
+// The compiler does not know what memory tile instructions read. So their operands are written by other functions, which
+// it cannot mix with these, and the configuration is a constant.
+
+// Tiles 0 to 3 are 2 x 2 blocks of 16 x 16 of c, 4 and 5 rows of a, 6 and 7 panels of b: 32 k at a time.
+struct alignas(64) TileConfig {
+    uint8_t palette = 1;
+    uint8_t start_row = 0;
+    uint8_t reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+const TileConfig kTileConfig;
+
+// R x P blocks of c. The numbers of tiles are part of the instructions, hence no loops.
+template <int R, int P>
+KT_AMX inline void tile_block(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t k,
+                              bool accumulate) {
+    const int64_t c_bytes = ldc * static_cast<int64_t>(sizeof(float));
+    const int64_t a_bytes = lda * static_cast<int64_t>(sizeof(bf16));
+    float* below = c + 16 * ldc;
+    if (accumulate) {
+        _tile_loadd(0, c, c_bytes);
+        if (P > 1) _tile_loadd(1, c + kPanel, c_bytes);
+        if (R > 1) _tile_loadd(2, below, c_bytes);
+        if (R > 1 && P > 1) _tile_loadd(3, below + kPanel, c_bytes);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int64_t i = 0; i < k; i += 32) {
+        _tile_loadd(4, a + i, a_bytes);
+        _tile_loadd(6, b + i * kPanel, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (R > 1) {
+            _tile_loadd(5, a + 16 * lda + i, a_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+        if (P > 1) {
+            _tile_loadd(7, b + panel + i * kPanel, 64);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, c_bytes);
+    if (P > 1) _tile_stored(1, c + kPanel, c_bytes);
+    if (R > 1) _tile_stored(2, below, c_bytes);
+    if (R > 1 && P > 1) _tile_stored(3, below + kPanel, c_bytes);
+}
+
+template <int P>
+KT_AMX void tile_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m, int64_t k,
+                         bool accumulate) {
+    int64_t r = 0;
+    for (; r + 32 <= m; r += 32) tile_block<2, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
+    if (r < m) tile_block<1, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
+}
+
+// ---- softmax -----------------------------------------------------------------------------------------------------
+
+// 2^x, 0 far below, NaN for NaN. Minimax of degree 4 on [-1/2, 1/2]: 2.6e-6 relative, where BF16 rounds by 2e-3. Adding
+// 1.5 * 2^23 rounds to a whole number.
+KT_AVX512 inline __m512 exp2_of(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // the second operand where one is NaN
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    const __m512 n = _mm512_sub_ps(_mm512_add_ps(x, magic), magic);
+    const __m512 f = _mm512_sub_ps(x, n);
+    __m512 y = _mm512_set1_ps(9.570101984e-03f);
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.591786096e-02f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.402474483e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.931218147e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.999992614e-01f));
+    return _mm512_scalef_ps(y, n);
+}
+
+// Two vectors of neighbouring columns as BF16.
+KT_AVX512 inline void store_pair(bf16* y, __m512 low, __m512 high) {
+    _mm512_storeu_si512(y, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+}
+
+KT_AVX512 void softmax_rows(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
+                            Softmax& running) {
+    const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
+    for (int64_t r = 0; r < rows; r++) {
+        const float* from = s + r * lds;
+        __m512 highest = _mm512_loadu_ps(from);
+        for (int64_t c = 16; c < width; c += 16) highest = _mm512_max_ps(highest, _mm512_loadu_ps(from + c));
+        const __m512 before = _mm512_set1_ps(running.max[r]);
+        const __m512 max = _mm512_max_ps(before, _mm512_set1_ps(_mm512_reduce_max_ps(highest)));
+        const __m512 rescale = exp2_of(_mm512_mul_ps(_mm512_sub_ps(before, max), factor2));
+        __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(running.sum[r]), rescale);
+        for (int64_t c = 0; c < width; c += 32) {
+            const __m512 low = exp2_of(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + c), max), factor2));
+            const __m512 high = exp2_of(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + c + 16), max), factor2));
+            sum = _mm512_add_ps(sum, _mm512_add_ps(low, high));
+            store_pair(p + r * ldp + c, low, high);
+        }
+        _mm512_storeu_ps(running.sum[r], sum);
+        running.max[r] = _mm512_cvtss_f32(max);
+        running.rescale[r] = _mm512_cvtss_f32(rescale);
+    }
+}
+
+KT_AVX512 void gradient_rows(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
+                             int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor) {
+    const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t c = 0; c < cols; c += 32) {
+            const int64_t at = r * lds + c;
+            const __m512 low = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), factor2, _mm512_loadu_ps(lse2 + c)));
+            const __m512 high = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(s + at + 16), factor2, _mm512_loadu_ps(lse2 + c + 16)));
+            store_pair(p + r * ld + c, low, high);
+            const __m512 dlow = _mm512_sub_ps(_mm512_loadu_ps(dp + at), _mm512_loadu_ps(delta + c));
+            const __m512 dhigh = _mm512_sub_ps(_mm512_loadu_ps(dp + at + 16), _mm512_loadu_ps(delta + c + 16));
+            store_pair(ds + r * ld + c, _mm512_mul_ps(low, dlow), _mm512_mul_ps(high, dhigh));
+        }
+    }
+    make_panels(ds_panels, panel, ds, ld, rows, cols);
+}
+
+}  // namespace
+
+// ---- the class ---------------------------------------------------------------------------------------------------
+
+template <>
+bool Bf16Tiles<false>::available() {
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+// Linux gives a process the tiles' registers when it asks.
+template <>
+bool Bf16Tiles<true>::available() {
+    constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+    constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+    return Bf16Tiles<false>::available() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+template <>
+void Bf16Tiles<false>::begin() {}
+
+template <>
+void Bf16Tiles<false>::end() {}
+
+template <>
+KT_AMX void Bf16Tiles<true>::begin() {
+    _tile_loadconfig(&kTileConfig);
+}
+
+template <>
+KT_AMX void Bf16Tiles<true>::end() {
+    _tile_release();
+}
+
+template <>
+void Bf16Tiles<false>::multiply(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m,
+                                int64_t n, int64_t k, bool accumulate) {
+    int64_t p = 0;
+    for (; p + 4 <= n / kPanel; p += 4) {
+        dot_columns<4>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+    }
+    for (; p < n / kPanel; p++) dot_columns<1>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+}
+
+template <>
+KT_AMX void Bf16Tiles<true>::multiply(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel,
+                                      int64_t m, int64_t n, int64_t k, bool accumulate) {
+    int64_t p = 0;
+    for (; p + 2 <= n / kPanel; p += 2) {
+        tile_columns<2>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+    }
+    if (p < n / kPanel) tile_columns<1>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
+                          float factor) {
+    copy_rows(y, ld, x, stride, rows, cols, padded_rows, factor);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+    make_panels(y, panel, x, ld, depth, cols);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+    make_panels_transposed(y, panel, x, ld, depth, cols);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
+    transpose_rows(y, ldy, x, ldx, rows, cols);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
+                             Softmax& running) {
+    softmax_rows(p, ldp, s, lds, rows, width, factor, running);
+}
+
+template <bool Amx>
+void Bf16Tiles<Amx>::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
+                              int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor) {
+    gradient_rows(p, ds, ld, ds_panels, panel, s, dp, lds, rows, cols, lse2, delta, factor);
+}
+
+template struct Bf16Tiles<false>;
+template struct Bf16Tiles<true>;
+
+}  // namespace kt::attention
+
+#endif
