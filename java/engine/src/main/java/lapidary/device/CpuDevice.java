@@ -23,7 +23,7 @@ public final class CpuDevice implements Device {
     public static CpuDevice open() {
         NativeLibraries.loadCpu();
         Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
-        return new CpuDevice(kernels, new DnnlGemm());
+        return new CpuDevice(kernels, new DnnlGemm(kernels));
     }
 
     /** Files of the native libraries that this device runs on. */

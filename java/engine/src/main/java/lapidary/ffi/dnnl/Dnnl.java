@@ -95,6 +95,24 @@ public class Dnnl {
     public static int dnnl_success() {
         return dnnl_success;
     }
+    private static final int dnnl_out_of_memory = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_out_of_memory = 1
+     * }
+     */
+    public static int dnnl_out_of_memory() {
+        return dnnl_out_of_memory;
+    }
+    private static final int dnnl_unimplemented = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_unimplemented = 3
+     * }
+     */
+    public static int dnnl_unimplemented() {
+        return dnnl_unimplemented;
+    }
     private static final int dnnl_bf16 = (int)2L;
     /**
      * {@snippet lang=c :
@@ -112,6 +130,15 @@ public class Dnnl {
      */
     public static int dnnl_f32() {
         return dnnl_f32;
+    }
+    private static final int dnnl_fpmath_mode_strict = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_fpmath_mode_strict = 0
+     * }
+     */
+    public static int dnnl_fpmath_mode_strict() {
+        return dnnl_fpmath_mode_strict;
     }
     private static final int dnnl_cpu = (int)1L;
     /**
@@ -526,6 +553,33 @@ public class Dnnl {
     public static int dnnl_query_scratchpad_md() {
         return dnnl_query_scratchpad_md;
     }
+    private static final int dnnl_cpu_isa_avx2_vnni_2 = (int)31L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_cpu_isa_avx2_vnni_2 = 31
+     * }
+     */
+    public static int dnnl_cpu_isa_avx2_vnni_2() {
+        return dnnl_cpu_isa_avx2_vnni_2;
+    }
+    private static final int dnnl_cpu_isa_avx512_core = (int)39L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_cpu_isa_avx512_core = 39
+     * }
+     */
+    public static int dnnl_cpu_isa_avx512_core() {
+        return dnnl_cpu_isa_avx512_core;
+    }
+    private static final int dnnl_cpu_isa_avx512_core_amx = (int)4079L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.dnnl_cpu_isa_avx512_core_amx = 4079
+     * }
+     */
+    public static int dnnl_cpu_isa_avx512_core_amx() {
+        return dnnl_cpu_isa_avx512_core_amx;
+    }
 
     private static class dnnl_primitive_desc_destroy {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
@@ -934,6 +988,124 @@ public class Dnnl {
                 traceDowncall("dnnl_primitive_attr_destroy", attr);
             }
             return (int)mh$.invokeExact(attr);
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_primitive_attr_set_fpmath_mode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_INT,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT
+        );
+
+        public static final MemorySegment ADDR = Dnnl.findOrThrow("dnnl_primitive_attr_set_fpmath_mode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
+     * }
+     */
+    public static FunctionDescriptor dnnl_primitive_attr_set_fpmath_mode$descriptor() {
+        return dnnl_primitive_attr_set_fpmath_mode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
+     * }
+     */
+    public static MethodHandle dnnl_primitive_attr_set_fpmath_mode$handle() {
+        return dnnl_primitive_attr_set_fpmath_mode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
+     * }
+     */
+    public static MemorySegment dnnl_primitive_attr_set_fpmath_mode$address() {
+        return dnnl_primitive_attr_set_fpmath_mode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
+     * }
+     */
+    public static int dnnl_primitive_attr_set_fpmath_mode(MemorySegment attr, int mode) {
+        var mh$ = dnnl_primitive_attr_set_fpmath_mode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_primitive_attr_set_fpmath_mode", attr, mode);
+            }
+            return (int)mh$.invokeExact(attr, mode);
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_primitive_attr_set_deterministic {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Dnnl.C_INT,
+            Dnnl.C_POINTER,
+            Dnnl.C_INT
+        );
+
+        public static final MemorySegment ADDR = Dnnl.findOrThrow("dnnl_primitive_attr_set_deterministic");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_deterministic(dnnl_primitive_attr_t attr, int value)
+     * }
+     */
+    public static FunctionDescriptor dnnl_primitive_attr_set_deterministic$descriptor() {
+        return dnnl_primitive_attr_set_deterministic.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_deterministic(dnnl_primitive_attr_t attr, int value)
+     * }
+     */
+    public static MethodHandle dnnl_primitive_attr_set_deterministic$handle() {
+        return dnnl_primitive_attr_set_deterministic.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_deterministic(dnnl_primitive_attr_t attr, int value)
+     * }
+     */
+    public static MemorySegment dnnl_primitive_attr_set_deterministic$address() {
+        return dnnl_primitive_attr_set_deterministic.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_primitive_attr_set_deterministic(dnnl_primitive_attr_t attr, int value)
+     * }
+     */
+    public static int dnnl_primitive_attr_set_deterministic(MemorySegment attr, int value) {
+        var mh$ = dnnl_primitive_attr_set_deterministic.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_primitive_attr_set_deterministic", attr, value);
+            }
+            return (int)mh$.invokeExact(attr, value);
         } catch (Throwable ex$) {
            throw new AssertionError("should not reach here", ex$);
         }
@@ -1952,6 +2124,15 @@ public class Dnnl {
         } catch (Throwable ex$) {
            throw new AssertionError("should not reach here", ex$);
         }
+    }
+    private static final long DNNL_RUNTIME_DIM_VAL = -9223372036854775808L;
+    /**
+     * {@snippet lang=c :
+     * #define DNNL_RUNTIME_DIM_VAL -9223372036854775808
+     * }
+     */
+    public static long DNNL_RUNTIME_DIM_VAL() {
+        return DNNL_RUNTIME_DIM_VAL;
     }
     private static final int DNNL_ARG_SRC = (int)1L;
     /**
