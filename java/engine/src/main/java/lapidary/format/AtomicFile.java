@@ -112,8 +112,18 @@ public final class AtomicFile {
         }
     }
 
-    /** Writes all of {@code bytes}, of any length, at the channel's position. */
+    /** Writes all of {@code bytes}, of any length and kind of memory, at the channel's position. */
     public static void writeFully(FileChannel out, MemorySegment bytes) throws IOException {
+        if (!bytes.isNative()
+                && !(bytes.heapBase().orElse(null) instanceof byte[])) { // no ByteBuffer over other arrays
+            byte[] piece = new byte[(int) Math.min(CHUNK, bytes.byteSize())];
+            for (long at = 0; at < bytes.byteSize(); at += piece.length) {
+                int n = (int) Math.min(piece.length, bytes.byteSize() - at);
+                MemorySegment.copy(bytes, at, MemorySegment.ofArray(piece), 0, n);
+                writeFully(out, ByteBuffer.wrap(piece, 0, n));
+            }
+            return;
+        }
         for (long at = 0; at < bytes.byteSize(); at += CHUNK) {
             long n = Math.min(CHUNK, bytes.byteSize() - at);
             writeFully(out, bytes.asSlice(at, n).asByteBuffer());

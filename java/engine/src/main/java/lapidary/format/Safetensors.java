@@ -253,11 +253,6 @@ public final class Safetensors implements AutoCloseable {
         }
 
         private Slot readSlot(JsonParser json, String name) throws IOException {
-            for (int i = 0; i < name.length(); i++) {
-                if (JsonWriter.unpaired(name, i)) {
-                    throw bad(name, "its name is not valid Unicode");
-                }
-            }
             if (json.currentToken() != JsonToken.START_OBJECT) {
                 throw bad(name, "expected an object with dtype, shape and data_offsets");
             }

@@ -53,7 +53,7 @@ public record TensorEntry(String name, String dtype, long[] shape, MemorySegment
         if (dtype.equals("F4")) {
             return 4;
         }
-        if (dtype.startsWith("F6")) {
+        if (dtype.startsWith("F6_")) {
             return 6;
         }
         if (order < DTYPES.indexOf("I16")) {

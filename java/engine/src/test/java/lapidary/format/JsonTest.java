@@ -123,6 +123,13 @@ class JsonTest {
     }
 
     @Test
+    void keepsLoneSurrogatesOfStrings() {
+        assertEquals("a\ud800", Json.parse("x", "\"a\\ud800\"").string());
+        assertEquals("\udc00b", Json.parse("x", "\"\\udc00b\"").string());
+        assertEquals("\"a\\ud800\"", JsonWriter.compact("a\ud800"));
+    }
+
+    @Test
     void tellsLineAndColumn() {
         assertMessage(assertThrows(FormatException.class, () -> Json.parse("f", "{\n \"a\" 1}")), "f:2:");
     }

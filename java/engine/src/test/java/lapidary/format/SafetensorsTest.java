@@ -50,7 +50,7 @@ class SafetensorsTest {
             for (int i = 0; i < 15; i++) {
                 assertEquals(i / 4f, b.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i));
             }
-            assertEquals(0x3f80, file.entry("é\n\u0001\"\\ 😀").data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 8));
+            assertEquals(0x3f40, file.entry("é\n\u0001\"\\ 😀").data().get(ValueLayout.JAVA_SHORT_UNALIGNED, 6));
             assertEquals(7, file.entry("scalar").data().get(ValueLayout.JAVA_LONG_UNALIGNED, 0));
             assertEquals(1, file.entry("scalar").elements());
             assertArrayEquals(new long[] {0, 9}, file.entry("empty").shape());
@@ -127,28 +127,28 @@ class SafetensorsTest {
         String one = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
         String big = "9223372036854775807";
         return Stream.of(
-                Arguments.of("header is not JSON", file("{nonsense}", 0), "not valid JSON"),
-                Arguments.of("header cut", file("{\"a\":{\"dtype\":\"F32\"", 0), "not valid JSON"),
-                Arguments.of("header is a list", file("[]", 0), "start with {"),
-                Arguments.of("header starts with a space", file(" {}", 0), "start with {"),
-                Arguments.of("two objects", file("{}{}", 0), "something after"),
-                Arguments.of("comment in header", file("{/*x*/}", 0), "not valid JSON"),
-                Arguments.of(
+                damage("header is not JSON", file("{nonsense}", 0), "not valid JSON"),
+                damage("header cut", file("{\"a\":{\"dtype\":\"F32\"", 0), "not valid JSON"),
+                damage("header is a list", file("[]", 0), "start with {"),
+                damage("header starts with a space", file(" {}", 0), "start with {"),
+                damage("two objects", file("{}{}", 0), "something after"),
+                damage("comment in header", file("{/*x*/}", 0), "not valid JSON"),
+                damage(
                         "duplicate tensor",
                         file(
                                 "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
                                         + "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
                                 2),
                         "uplicate"),
-                Arguments.of(
+                damage(
                         "duplicate key in tensor",
                         file("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1),
                         "uplicate"),
-                Arguments.of("data cut", file(one, 7), "\"a\"", "truncated"),
-                Arguments.of("rest", file(one, 9), "1 bytes follow"),
-                Arguments.of("data without tensors", file("{}", 3), "3 bytes follow"),
-                Arguments.of("hole at start", file(tensor("U8", "[2]", 1, 3), 3), "hole of 1"),
-                Arguments.of(
+                damage("data cut", file(one, 7), "\"a\"", "truncated"),
+                damage("rest", file(one, 9), "1 bytes follow"),
+                damage("data without tensors", file("{}", 3), "3 bytes follow"),
+                damage("hole at start", file(tensor("U8", "[2]", 1, 3), 3), "hole of 1"),
+                damage(
                         "hole",
                         file(
                                 "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
@@ -156,7 +156,7 @@ class SafetensorsTest {
                                 3),
                         "\"b\"",
                         "hole of 1"),
-                Arguments.of(
+                damage(
                         "overlap",
                         file(
                                 "{\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
@@ -164,45 +164,43 @@ class SafetensorsTest {
                                 4),
                         "\"b\"",
                         "inside of \"a\""),
-                Arguments.of("shape too small", file(tensor("F32", "[1]", 0, 8), 8), "takes 4 bytes"),
-                Arguments.of("dtype too small", file(tensor("BF16", "[2]", 0, 8), 8), "takes 4 bytes"),
-                Arguments.of("offsets reversed", file(tensor("U8", "[1]", 1, 0), 1), "data_offsets"),
-                Arguments.of("offset beyond", file(tensor("U8", "[" + big + "]", 0, Long.MAX_VALUE), 4), "do not lie"),
-                Arguments.of("product", file(tensor("U8", "[4294967296,4294967296]", 0, 4), 4), "more elements"),
-                Arguments.of("bits", file(tensor("F64", "[2305843009213693952]", 0, 4), 4), "more elements"),
-                Arguments.of("before zero", file(tensor("U8", "[" + big + "," + big + ",0]", 0, 0), 0), "more elem"),
-                Arguments.of("negative axis", file(tensor("U8", "[-1]", 0, 1), 1), "shape holds -1"),
-                Arguments.of("fraction", file(tensor("U8", "[1.0]", 0, 1), 1), "not a whole number"),
-                Arguments.of("exponent", file(tensor("U8", "[1e0]", 0, 1), 1), "not a whole number"),
-                Arguments.of("huge axis", file(tensor("U8", "[99999999999999999999]", 0, 1), 1), "2^63"),
-                Arguments.of("unknown dtype", file(tensor("F33", "[1]", 0, 4), 4), "\"a\"", "F33", "BF16"),
-                Arguments.of("half bytes", file(tensor("F4", "[3]", 0, 1), 1), "whole bytes"),
-                Arguments.of("no dtype", file("{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1), "expected a dtype"),
-                Arguments.of("no shape", file("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1), "a shape"),
-                Arguments.of("no offsets", file("{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1), "data_offsets"),
-                Arguments.of(
+                damage("shape too small", file(tensor("F32", "[1]", 0, 8), 8), "takes 4 bytes"),
+                damage("dtype too small", file(tensor("BF16", "[2]", 0, 8), 8), "takes 4 bytes"),
+                damage("offsets reversed", file(tensor("U8", "[1]", 1, 0), 1), "data_offsets"),
+                damage("offset beyond", file(tensor("U8", "[" + big + "]", 0, Long.MAX_VALUE), 4), "do not lie"),
+                damage("product", file(tensor("U8", "[4294967296,4294967296]", 0, 4), 4), "more elements"),
+                damage("bits", file(tensor("F64", "[2305843009213693952]", 0, 4), 4), "more elements"),
+                damage("before zero", file(tensor("U8", "[" + big + "," + big + ",0]", 0, 0), 0), "more elem"),
+                damage("negative axis", file(tensor("U8", "[-1]", 0, 1), 1), "shape holds -1"),
+                damage("fraction", file(tensor("U8", "[1.0]", 0, 1), 1), "not a whole number"),
+                damage("exponent", file(tensor("U8", "[1e0]", 0, 1), 1), "not a whole number"),
+                damage("huge axis", file(tensor("U8", "[99999999999999999999]", 0, 1), 1), "2^63"),
+                damage("unknown dtype", file(tensor("F33", "[1]", 0, 4), 4), "\"a\"", "F33", "BF16"),
+                damage("half bytes", file(tensor("F4", "[3]", 0, 1), 1), "whole bytes"),
+                damage("no dtype", file("{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1), "expected a dtype"),
+                damage("no shape", file("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1), "a shape"),
+                damage("no offsets", file("{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1), "data_offsets"),
+                damage(
                         "three offsets",
                         file("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,1]}}", 1),
                         "data_offsets"),
-                Arguments.of("tensor is null", file("{\"a\":null}", 0), "expected an object"),
-                Arguments.of("metadata is a list", file("{\"__metadata__\":[]}", 0), "__metadata__"),
-                Arguments.of("metadata value", file("{\"__metadata__\":{\"k\":1}}", 0), "__metadata__", "\"k\""),
-                Arguments.of("surrogate in name", file("{\"\\ud800\":{}}", 0), "Unicode"),
-                Arguments.of("bad UTF-8", raw(8, new byte[] {'{', '"', (byte) 0xC3, '"', ':', '1', '}', ' '}), "UTF-8"),
-                Arguments.of("UTF-16", raw(8, new byte[] {'{', 0, '}', 0, ' ', 0, ' ', 0}), "not valid JSON"),
-                Arguments.of("empty file", new byte[0], "has 0 bytes", "truncated"),
-                Arguments.of("seven bytes", new byte[7], "has 7 bytes"),
-                Arguments.of("length 0", raw(0, new byte[8]), "header length is 0"),
-                Arguments.of("length negative", raw(-2, new byte[8]), "header length is 18446744073709551614"),
-                Arguments.of(
-                        "length > file", raw(9, "{}      ".getBytes(StandardCharsets.UTF_8)), "only 8 bytes follow"),
-                Arguments.of("length > limit", raw(100_000_001, new byte[8]), "header length is 100000001"),
-                Arguments.of("length huge", raw(Long.MAX_VALUE, new byte[8]), "header length"),
-                Arguments.of(
-                        "LFS pointer", "version https://git-lfs.github.com".getBytes(StandardCharsets.UTF_8), "LFS"),
-                Arguments.of("zip", "PK\u0003\u0004 and more".getBytes(StandardCharsets.UTF_8), "zip archive"),
-                Arguments.of("gguf", "GGUF\u0003\0\0\0 more".getBytes(StandardCharsets.UTF_8), "GGUF"),
-                Arguments.of(
+                damage("tensor is null", file("{\"a\":null}", 0), "expected an object"),
+                damage("metadata is a list", file("{\"__metadata__\":[]}", 0), "__metadata__"),
+                damage("metadata value", file("{\"__metadata__\":{\"k\":1}}", 0), "__metadata__", "\"k\""),
+                damage("surrogate in name", file("{\"\\ud800\":{}}", 0), "surrogate"),
+                damage("bad UTF-8", raw(8, new byte[] {'{', '"', (byte) 0xC3, '"', ':', '1', '}', ' '}), "UTF-8"),
+                damage("UTF-16", raw(8, new byte[] {'{', 0, '}', 0, ' ', 0, ' ', 0}), "not valid JSON"),
+                damage("empty file", new byte[0], "has 0 bytes", "truncated"),
+                damage("seven bytes", new byte[7], "has 7 bytes"),
+                damage("length 0", raw(0, new byte[8]), "header length is 0"),
+                damage("length negative", raw(-2, new byte[8]), "header length is 18446744073709551614"),
+                damage("length > file", raw(9, "{}      ".getBytes(StandardCharsets.UTF_8)), "only 8 bytes follow"),
+                damage("length > limit", raw(100_000_001, new byte[8]), "header length is 100000001"),
+                damage("length huge", raw(Long.MAX_VALUE, new byte[8]), "header length"),
+                damage("LFS pointer", "version https://git-lfs.github.com".getBytes(StandardCharsets.UTF_8), "LFS"),
+                damage("zip", "PK\u0003\u0004 and more".getBytes(StandardCharsets.UTF_8), "zip archive"),
+                damage("gguf", "GGUF\u0003\0\0\0 more".getBytes(StandardCharsets.UTF_8), "GGUF"),
+                damage(
                         "deep",
                         file("{\"a\":{\"x\":" + "[".repeat(5000) + "]".repeat(5000) + "}}", 0),
                         "not valid JSON"));
@@ -210,13 +208,17 @@ class SafetensorsTest {
 
     @ParameterizedTest(name = "{0}")
     @MethodSource("damaged")
-    void refusesDamage(String what, byte[] content, String first, String... more) throws IOException {
+    void refusesDamage(String what, byte[] content, List<String> words) throws IOException {
         Path file = dir.resolve("bad.safetensors");
         Files.write(file, content);
         FormatException e = assertThrows(FormatException.class, () -> Safetensors.open(file));
-        assertMessage(e, "bad.safetensors", first);
-        assertMessage(e, more);
+        assertMessage(e, "bad.safetensors");
+        assertMessage(e, words.toArray(String[]::new));
         assertFalse(e.getMessage().contains("\n"), e.getMessage());
+    }
+
+    private static Arguments damage(String what, byte[] content, String... words) {
+        return Arguments.of(what, content, List.of(words));
     }
 
     static Stream<Arguments> unusual() {
@@ -249,6 +251,19 @@ class SafetensorsTest {
         Files.write(path, content);
         try (Safetensors file = Safetensors.open(path)) {
             assertEquals(tensors, file.names().size());
+        }
+    }
+
+    @ParameterizedTest
+    @org.junit.jupiter.params.provider.CsvSource({
+        "BOOL,8", "F4,4", "F6_E2M3,6", "F6_E3M2,6", "U8,8", "I8,8", "F8_E5M2,8", "F8_E4M3,8", "F8_E8M0,8", "I16,16",
+        "U16,16", "F16,16", "BF16,16", "I32,32", "U32,32", "F32,32", "C64,64", "F64,64", "I64,64", "U64,64"
+    })
+    void knowsEveryDtypesWidth(String dtype, int bits) throws IOException {
+        Path path = dir.resolve("w.safetensors");
+        Files.write(path, file(tensor(dtype, "[8]", 0, bits), bits));
+        try (Safetensors file = Safetensors.open(path)) {
+            assertEquals(bits, file.entry("a").data().byteSize());
         }
     }
 
