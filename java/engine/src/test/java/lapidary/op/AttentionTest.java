@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-@ParameterizedClass
+@ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
 final class AttentionTest extends OpTest {
     AttentionTest(Device device) {

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** convert, add and accumulate: one rounding of F32 arithmetic, so equal bit for bit to the same in Java. */
-@ParameterizedClass
+@ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
 final class ElementwiseTest extends OpTest {
     ElementwiseTest(Device device) {

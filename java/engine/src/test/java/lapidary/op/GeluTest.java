@@ -17,7 +17,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** Gelu and Geglu. */
-@ParameterizedClass
+@ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
 final class GeluTest extends OpTest {
     /** Where x is about -3 the rounding of the exponent, 7, costs some bits of a value that is small beside x. */

@@ -14,7 +14,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
-@ParameterizedClass
+@ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
 final class GemmTest extends OpTest {
     private static final float[] NOTHING = {};

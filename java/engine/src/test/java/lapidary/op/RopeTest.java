@@ -19,7 +19,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
-@ParameterizedClass
+@ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
 final class RopeTest extends OpTest {
     RopeTest(Device device) {

@@ -1,0 +1,180 @@
+package lapidary.op;
+
+import java.util.List;
+import lapidary.autograd.Gradients;
+import lapidary.autograd.Op;
+import lapidary.device.DType;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/**
+ * The output head and its cross-entropy in one, without ever holding the logits of more than a chunk of tokens.
+ *
+ * <p>{@code loss = sum over t with a target of -log softmax(hidden[t] headᵀ)[target[t]] / normaliser}. While training, each
+ * chunk's gradients are computed as it passes, because its logits are there then: a second pass would multiply by a
+ * 262k-row head once more. The head's own gradient is added to its accumulator at once; only that of the hidden states
+ * waits for backward. So this op is the end of its graph: backward starts at it, with a gradient of 1.
+ *
+ * @see <a href="https://arxiv.org/abs/2410.10989">Liger kernels</a>, fused linear cross-entropy
+ */
+public final class LinearCrossEntropy implements Op {
+    /** Target of a position that is not trained. */
+    public static final int IGNORED = -100;
+
+    /** Tokens whose logits are held at once: 128 MiB of BF16 at a vocabulary of 262k. */
+    private static final int CHUNK = 256;
+
+    /**
+     * Sums over the positions that have a target.
+     *
+     * @param loss the op's value: already divided by the normaliser
+     * @param entropy of the predictions, nats
+     * @param correct positions whose likeliest token, the first of equals, is the target
+     * @param valid number of positions
+     */
+    public record Statistics(double loss, double entropy, long correct, long valid) {}
+
+    private final Tensor hidden; // [tokens, size]
+    private final Tensor head; // [vocab, size]
+    private final int[] targets; // [tokens]
+    private final double normaliser;
+    private final float softcap;
+    private final Gradients grads; // null while evaluating
+    private Tensor dHidden = Tensor.NONE; // [tokens, size], written by forward
+    private Statistics statistics;
+
+    /**
+     * @param targets per token the id to predict, or {@link #IGNORED}
+     * @param normaliser what the sum is divided by: the trained tokens of the whole optimiser step
+     * @param softcap logits become {@code softcap * tanh(logit / softcap)}; 0 for no cap
+     * @param grads where a trained head's gradient goes, or null for the value alone
+     */
+    public LinearCrossEntropy(
+            Tensor hidden, Tensor head, int[] targets, double normaliser, float softcap, Gradients grads) {
+        Check.last("linear_cross_entropy head", head, hidden.last());
+        Check.dtype("linear_cross_entropy head", head, hidden);
+        if (targets.length != hidden.rows()) {
+            throw new IllegalArgumentException(
+                    "[linear_cross_entropy] " + targets.length + " targets for hidden states " + hidden.shape());
+        }
+        this.hidden = hidden;
+        this.head = head;
+        this.targets = targets;
+        this.normaliser = normaliser;
+        this.softcap = softcap;
+        this.grads = grads;
+    }
+
+    @Override
+    public List<Tensor> inputs() {
+        return List.of(hidden, head);
+    }
+
+    @Override
+    public Tensor forward(Frame frame) {
+        int[] positions = positionsWithTarget();
+        if (grads != null) {
+            dHidden = frame.emptyLike(hidden);
+            frame.kernels().zero(dHidden);
+        }
+        double loss = 0;
+        double entropy = 0;
+        long correct = 0;
+        for (int from = 0; from < positions.length; from += CHUNK) {
+            int to = Math.min(from + CHUNK, positions.length);
+            try (Frame chunk = frame.child("chunk")) {
+                Statistics part = chunk(chunk, java.util.Arrays.copyOfRange(positions, from, to));
+                loss += part.loss();
+                entropy += part.entropy();
+                correct += part.correct();
+            }
+        }
+        double mean = positions.length == 0 ? 0 : loss / normaliser;
+        statistics = new Statistics(mean, entropy, correct, positions.length);
+        return frame.of(new float[] {(float) mean}, 1);
+    }
+
+    /** Sums over the given positions, undivided; gradients on the way. */
+    private Statistics chunk(Frame frame, int[] positions) {
+        int n = positions.length;
+        int[] wanted = new int[n];
+        for (int i = 0; i < n; i++) {
+            wanted[i] = targets[positions[i]];
+        }
+        Tensor index = frame.of(positions, n);
+        Tensor rows = frame.empty(hidden.dtype(), n, hidden.last());
+        frame.kernels().gatherRows(rows, hidden, index);
+        Tensor logits = frame.empty(hidden.dtype(), n, head.rows());
+        frame.gemm().linear(logits, rows, head, Tensor.NONE);
+        Tensor loss = frame.empty(DType.F32, n);
+        Tensor entropy = frame.empty(DType.F32, n);
+        Tensor correct = frame.empty(DType.I32, n);
+        frame.kernels()
+                .crossEntropy(
+                        loss,
+                        entropy,
+                        correct,
+                        logits,
+                        frame.of(wanted, n),
+                        (float) (1 / normaliser),
+                        softcap,
+                        grads != null);
+        if (grads != null) {
+            Tensor dRows = frame.emptyLike(rows);
+            frame.gemm().multiply(dRows, logits, false, head, false, Tensor.NONE, 1, false);
+            frame.kernels().scatterRows(dHidden, dRows, index);
+            if (grads.wants(head)) {
+                frame.gemm().multiply(grads.accumulator(head), logits, true, rows, false, Tensor.NONE, 1, true);
+            }
+        }
+        return new Statistics(sum(loss.toFloats()), sum(entropy.toFloats()), sum(correct.toInts()), n);
+    }
+
+    /**
+     * @throws IllegalStateException where this op is not where backward started, or was made without gradients
+     */
+    @Override
+    public void backward(Tensor dy, Frame frame, Gradients into) {
+        if (into != grads || dy.item() != 1) {
+            throw new IllegalStateException(
+                    "[linear_cross_entropy] backward must start at this op, into the gradients it was made with");
+        }
+        into.add(hidden, dHidden);
+    }
+
+    /** Readable after forward. */
+    public Statistics statistics() {
+        return statistics;
+    }
+
+    private int[] positionsWithTarget() {
+        int count = 0;
+        for (int target : targets) {
+            count += target == IGNORED ? 0 : 1;
+        }
+        int[] positions = new int[count];
+        int next = 0;
+        for (int t = 0; t < targets.length; t++) {
+            if (targets[t] != IGNORED) {
+                positions[next++] = t;
+            }
+        }
+        return positions;
+    }
+
+    private static double sum(float[] values) {
+        double sum = 0;
+        for (float value : values) {
+            sum += value;
+        }
+        return sum;
+    }
+
+    private static long sum(int[] values) {
+        long sum = 0;
+        for (int value : values) {
+            sum += value;
+        }
+        return sum;
+    }
+}
