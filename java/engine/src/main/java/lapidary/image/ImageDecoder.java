@@ -60,6 +60,9 @@ public final class ImageDecoder {
         if (Bytes.matches(bytes, 0, PngDecoder.MAGIC)) {
             return PngDecoder.decode(bytes);
         }
+        if (Bytes.matches(bytes, 0, JpegDecoder.MAGIC)) {
+            return JpegDecoder.decode(bytes);
+        }
         if (Bytes.matches(bytes, 0, "GIF87a") || Bytes.matches(bytes, 0, "GIF89a")) {
             return GifDecoder.decode(bytes);
         }
