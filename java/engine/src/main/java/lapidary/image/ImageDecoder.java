@@ -63,6 +63,9 @@ public final class ImageDecoder {
         if (Bytes.matches(bytes, 0, JpegDecoder.MAGIC)) {
             return JpegDecoder.decode(bytes);
         }
+        if (WebpDecoder.matches(bytes)) {
+            return WebpDecoder.decode(bytes);
+        }
         if (Bytes.matches(bytes, 0, "GIF87a") || Bytes.matches(bytes, 0, "GIF89a")) {
             return GifDecoder.decode(bytes);
         }

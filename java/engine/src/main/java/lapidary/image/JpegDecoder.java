@@ -64,7 +64,12 @@ final class JpegDecoder {
             decoder.transformAll();
         }
         Rgb image = new JpegColours(
-                        decoder.components, decoder.width, decoder.height, decoder.across, decoder.down, decoder.space())
+                        decoder.components,
+                        decoder.width,
+                        decoder.height,
+                        decoder.across,
+                        decoder.down,
+                        decoder.space())
                 .convert();
         return new Decoded(image, Orientation.of(decoder.exif.toByteArray(), decoder.xmp));
     }
@@ -75,7 +80,8 @@ final class JpegDecoder {
             int marker = nextMarker(in);
             if (marker == EOI) {
                 if (!complete()) {
-                    throw ImageFault.damaged(JPEG, components.length == 0 ? "it has no frame" : "a colour component is missing");
+                    throw ImageFault.damaged(
+                            JPEG, components.length == 0 ? "it has no frame" : "a colour component is missing");
                 }
                 return;
             }
@@ -130,7 +136,8 @@ final class JpegDecoder {
                 break;
             default:
                 if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc8 && marker != 0xcc) {
-                    throw ImageFault.unsupported(String.format("%s JPEG (marker ff%02x) is not supported", kind(marker), marker));
+                    throw ImageFault.unsupported(
+                            String.format("%s JPEG (marker ff%02x) is not supported", kind(marker), marker));
                 }
         }
     }
@@ -155,7 +162,8 @@ final class JpegDecoder {
         while (segment.remaining() > 0) {
             int head = segment.u8("a quantiser table");
             if ((head & 15) > 3 || head >> 4 > 1) {
-                throw ImageFault.damaged(JPEG, "a quantiser table has number " + (head & 15) + ", precision " + (head >> 4));
+                throw ImageFault.damaged(
+                        JPEG, "a quantiser table has number " + (head & 15) + ", precision " + (head >> 4));
             }
             int[] table = new int[64];
             for (int k = 0; k < 64; k++) {
@@ -207,10 +215,15 @@ final class JpegDecoder {
             int id = segment.u8("the frame header");
             int factors = segment.u8("the frame header");
             found[i] = new JpegComponent(id, factors >> 4, factors & 15, segment.u8("the frame header"));
-            if (found[i].across < 1 || found[i].across > 4 || found[i].down < 1 || found[i].down > 4
+            if (found[i].across < 1
+                    || found[i].across > 4
+                    || found[i].down < 1
+                    || found[i].down > 4
                     || found[i].tableNumber > 3) {
-                throw ImageFault.damaged(JPEG, "a component has sampling " + found[i].across + " x " + found[i].down
-                        + " and quantiser table " + found[i].tableNumber);
+                throw ImageFault.damaged(
+                        JPEG,
+                        "a component has sampling " + found[i].across + " x " + found[i].down + " and quantiser table "
+                                + found[i].tableNumber);
             }
             across = Math.max(across, found[i].across);
             down = Math.max(down, found[i].down);
@@ -218,8 +231,8 @@ final class JpegDecoder {
         double samples = 0;
         for (JpegComponent c : found) {
             if (across % c.across != 0 || down % c.down != 0) {
-                throw ImageFault.unsupported("JPEG with sampling factors " + c.across + " x " + c.down + " beside " + across
-                        + " x " + down + " is not supported");
+                throw ImageFault.unsupported("JPEG with sampling factors " + c.across + " x " + c.down + " beside "
+                        + across + " x " + down + " is not supported");
             }
             samples += (double) c.across * c.down / (across * down);
         }
@@ -240,7 +253,8 @@ final class JpegDecoder {
             blocks += (long) c.blocksAcross * c.blocksDown;
         }
         if (blocks / 8 > in.remaining()) { // a Huffman code of each block's DC has a bit at least
-            throw ImageFault.truncated(JPEG, "after " + in.end + " bytes, too few for " + width + " x " + height + " pixels");
+            throw ImageFault.truncated(
+                    JPEG, "after " + in.end + " bytes, too few for " + width + " x " + height + " pixels");
         }
         for (JpegComponent c : found) {
             c.samples = new byte[Math.multiplyExact(64 * c.paddedAcross, c.paddedDown)];
@@ -322,16 +336,20 @@ final class JpegDecoder {
             return;
         }
         boolean dc = scan.first() == 0;
-        boolean valid = scan.last() <= 63 && (dc ? scan.last() == 0 : scan.last() >= scan.first() && count == 1)
-                && scan.low() <= MAX_LOW && (scan.high() == 0 || scan.low() == scan.high() - 1)
+        boolean valid = scan.last() <= 63
+                && (dc ? scan.last() == 0 : scan.last() >= scan.first() && count == 1)
+                && scan.low() <= MAX_LOW
+                && (scan.high() == 0 || scan.low() == scan.high() - 1)
                 && (dc || c.known[0] >= 0);
         for (int k = scan.first(); valid && k <= scan.last(); k++) {
             valid = scan.high() == 0 ? c.known[k] < 0 : c.known[k] == scan.high();
             c.known[k] = scan.low();
         }
         if (!valid) {
-            throw ImageFault.damaged(JPEG, "a scan of component " + c.id + ", coefficients " + scan.first() + " to " + scan.last()
-                    + ", bits " + scan.high() + " to " + scan.low() + ", does not follow from the scans before");
+            throw ImageFault.damaged(
+                    JPEG,
+                    "a scan of component " + c.id + ", coefficients " + scan.first() + " to " + scan.last() + ", bits "
+                            + scan.high() + " to " + scan.low() + ", does not follow from the scans before");
         }
     }
 
@@ -440,8 +458,11 @@ final class JpegDecoder {
     static void expectMarker(Bytes in, int expected) throws ImageFault {
         int marker = nextMarker(in);
         if (marker != expected) {
-            throw ImageFault.damaged(JPEG, String.format(
-                    "there is a marker ff%02x near byte %d where the restart marker ff%02x belongs", marker, in.position, expected));
+            throw ImageFault.damaged(
+                    JPEG,
+                    String.format(
+                            "there is a marker ff%02x near byte %d where the restart marker ff%02x belongs",
+                            marker, in.position, expected));
         }
     }
 }

@@ -186,7 +186,8 @@ final class JpegHuffman {
     }
 
     private ImageFault runTooLong() {
-        return ImageFault.damaged(JPEG, "the pixels near byte " + in.position + " hold a run beyond the end of a block");
+        return ImageFault.damaged(
+                JPEG, "the pixels near byte " + in.position + " hold a run beyond the end of a block");
     }
 
     private int symbol(Table table) throws ImageFault {
