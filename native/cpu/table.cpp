@@ -12,6 +12,9 @@ kt_table make_table() {
     kt::add_adamw(table);
     kt::add_elementwise(table);
     kt::add_rows_kernels(table);
+    kt::add_vision(table);
+    kt::add_dropout(table);
+    kt::add_layer_norm(table);
     kt::add_rope(table);
     kt::add_gelu(table);
     kt::add_attention(table);
