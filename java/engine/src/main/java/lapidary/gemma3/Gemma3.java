@@ -1,0 +1,209 @@
+package lapidary.gemma3;
+
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import lapidary.autograd.Tape;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.format.Checkpoint;
+import lapidary.format.FormatException;
+import lapidary.format.Json;
+import lapidary.nn.Dropout;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
+import lapidary.op.RopeTable;
+import lapidary.op.ScatterImageFeatures;
+import lapidary.op.Segments;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Shape;
+import lapidary.tensor.Tensor;
+
+/**
+ * A loaded Gemma 3: decoder, output head, and for a multimodal checkpoint the vision tower and its projector. Owns its
+ * weights' frame and the mapped checkpoint.
+ */
+public final class Gemma3 implements AutoCloseable {
+    private final Gemma3Config config;
+    private final DType dtype;
+    private final Checkpoint checkpoint;
+    private final Frame frame;
+    private final Dropout dropout;
+    private final SiglipVisionTower visionTower; // null for a text-only model
+    private final MultiModalProjector projector; // null for a text-only model
+    private final Gemma3Decoder decoder;
+    private final Tensor lmHead; // [vocab, hidden]
+    private final List<Parameter> parameters;
+
+    private Gemma3(Gemma3Config config, DType dtype, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
+        this.config = config;
+        this.dtype = dtype;
+        this.checkpoint = checkpoint;
+        this.frame = frame;
+        this.dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
+        Weights weights = new Weights(checkpoint, frame, dtype);
+        Slots slots = new Slots(frame, weights, lora, dropout, seed);
+        String prefix = config.isTextOnly() ? "model." : "model.language_model.";
+        visionTower = config.isTextOnly() ? null : new SiglipVisionTower(config.vision(), slots);
+        projector = config.isTextOnly() ? null : new MultiModalProjector(config, slots);
+        decoder = new Gemma3Decoder(config.text(), slots, prefix);
+        // A head that is not stored is the embedding; one that is stored counts, whatever the config says of tying.
+        String head = slots.has("lm_head.weight") ? "lm_head.weight" : prefix + "embed_tokens.weight";
+        lmHead = slots.table(
+                "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());
+        slots.requireTargetsMatched();
+        weights.refuseUnused();
+        parameters = slots.parameters();
+    }
+
+    /**
+     * Loads a model folder.
+     *
+     * @param dtype of weights and activations: F32 or BF16
+     * @param lora what to train, or null to train nothing
+     * @param seed of the adapters' initial values and of dropout
+     * @throws FormatException naming the file and what is wrong in it
+     */
+    public static Gemma3 load(Path directory, Device device, DType dtype, LoraSpec lora, long seed) {
+        Gemma3Config config = readConfig(directory);
+        Checkpoint checkpoint = Checkpoint.open(directory);
+        Frame frame = Frame.root(device, "model");
+        try {
+            return new Gemma3(config, dtype, checkpoint, frame, lora, seed);
+        } catch (RuntimeException e) {
+            frame.close();
+            checkpoint.close();
+            throw e;
+        }
+    }
+
+    public static Gemma3Config readConfig(Path directory) {
+        Path file = directory.resolve("config.json");
+        if (!Files.isRegularFile(file)) {
+            throw new FormatException(directory + ": has no config.json, so it is not a model folder");
+        }
+        return Gemma3Config.parse(file.toString(), Json.read(file).node());
+    }
+
+    public Gemma3Config config() {
+        return config;
+    }
+
+    public DType dtype() {
+        return dtype;
+    }
+
+    /** Frame of the weights; training state that lives as long as the model may live in it. */
+    public Frame frame() {
+        return frame;
+    }
+
+    /** What is trained, in the order of the model. */
+    public List<Parameter> parameters() {
+        return parameters;
+    }
+
+    public Dropout dropout() {
+        return dropout;
+    }
+
+    /** Output head [vocab, hidden]. */
+    public Tensor lmHead() {
+        return lmHead;
+    }
+
+    /**
+     * Hidden states after the last norm, ready for the output head: [tokens, hidden].
+     *
+     * @param checkpointing whether each layer keeps only its input and is run again in backward
+     * @throws IllegalArgumentException where images and image tokens do not match, or a text-only model gets images
+     */
+    public Tensor forward(Tape tape, PackedBatch batch, boolean checkpointing) {
+        List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
+        Tensor features =
+                batch.pixels().isEmpty() ? Tensor.NONE : imageFeatures(tape, batch.pixels(), checkpointing, trained);
+        return forward(tape, batch, features, checkpointing, trained);
+    }
+
+    /** The same with image features computed before, [images * tokens, hidden]; none for a batch without images. */
+    public Tensor forward(Tape tape, PackedBatch batch, Tensor features) {
+        return forward(tape, batch, features, false, List.of());
+    }
+
+    /** What the decoder reads in place of image tokens: [images * tokens, hidden]. */
+    public Tensor imageFeatures(Tape tape, List<float[]> pixels) {
+        return imageFeatures(tape, pixels, false, List.of());
+    }
+
+    @Override
+    public void close() {
+        frame.close();
+        checkpoint.close();
+    }
+
+    private Tensor forward(Tape tape, PackedBatch batch, Tensor features, boolean checkpointing, List<Tensor> trained) {
+        Tensor x = embed(tape, batch);
+        if (!config.isTextOnly()) {
+            int[] imageTokens = batch.positionsOf(config.imageTokenId());
+            if (!features.isNone() || imageTokens.length > 0) {
+                x = tape.run(new ScatterImageFeatures(x, features, imageTokens));
+            }
+        } else if (!features.isNone()) {
+            throw new IllegalArgumentException(
+                    "this checkpoint is text-only (model_type gemma3_text) and takes no images");
+        }
+        return decoder.forward(tape, x, context(tape.frame(), batch), checkpointing, trained);
+    }
+
+    private Tensor embed(Tape tape, PackedBatch batch) {
+        int[] ids = batch.ids();
+        if (!config.isTextOnly() && config.imageTokenId() >= config.text().vocabSize()) {
+            // The image token has no row of its own then: any row serves, since the features replace it.
+            ids = ids.clone();
+            for (int t = 0; t < ids.length; t++) {
+                ids[t] = ids[t] == config.imageTokenId() ? config.text().padTokenId() : ids[t];
+            }
+        }
+        return decoder.embed(tape, ids);
+    }
+
+    private Gemma3Decoder.Context context(Frame step, PackedBatch batch) {
+        Gemma3Config.Text text = config.text();
+        int positions = Math.max(1, batch.longestRow());
+        boolean images = !config.isTextOnly();
+        return new Gemma3Decoder.Context(
+                step.of(batch.positions(), batch.tokens()),
+                new Segments(
+                        step.of(batch.starts(), batch.starts().length),
+                        images ? step.of(batch.spans(), batch.tokens()) : Tensor.NONE),
+                rope(step, text.globalRope(), text.headDim(), positions),
+                rope(step, text.localRope(), text.headDim(), positions));
+    }
+
+    private RopeTable rope(Frame step, Gemma3Config.Rope rope, int headDim, int positions) {
+        return RopeTable.of(step, dtype, positions, headDim, rope.theta(), rope.factor());
+    }
+
+    private Tensor imageFeatures(Tape tape, List<float[]> pixels, boolean checkpointing, List<Tensor> trained) {
+        if (config.isTextOnly()) {
+            throw new IllegalArgumentException(
+                    "this checkpoint is text-only (model_type gemma3_text) and takes no images");
+        }
+        Gemma3Config.Vision vision = config.vision();
+        int images = pixels.size();
+        long each = (long) vision.numChannels() * vision.imageSize() * vision.imageSize();
+        Tensor stacked = tape.frame()
+                .empty(DType.F32, Shape.of(images, vision.numChannels(), vision.imageSize(), vision.imageSize()));
+        for (int i = 0; i < images; i++) {
+            if (pixels.get(i).length != each) {
+                throw new IllegalArgumentException(
+                        "[image] " + i + " has " + pixels.get(i).length + " values, expected " + each + " = "
+                                + vision.numChannels() + " x " + vision.imageSize() + " x " + vision.imageSize());
+            }
+            frame.device().copyIn(stacked.slice(i, i + 1).segment(), MemorySegment.ofArray(pixels.get(i)));
+        }
+        Tensor patches = visionTower.forward(tape, stacked, checkpointing, trained);
+        return projector.forward(tape, patches, images);
+    }
+}

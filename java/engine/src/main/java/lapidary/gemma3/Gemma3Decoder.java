@@ -1,0 +1,157 @@
+package lapidary.gemma3;
+
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.autograd.Tape;
+import lapidary.device.AttentionShape;
+import lapidary.device.DType;
+import lapidary.nn.Layer;
+import lapidary.op.Add;
+import lapidary.op.Attention;
+import lapidary.op.Embedding;
+import lapidary.op.Geglu;
+import lapidary.op.Rope;
+import lapidary.op.RopeTable;
+import lapidary.op.Segments;
+import lapidary.tensor.Tensor;
+
+/**
+ * Gemma 3's text decoder.
+ *
+ * <p>Each layer normalises before and after attention and before and after the feed-forward network; every sixth layer
+ * attends to everything before it, the others to a window; queries and keys are normalised per head before the rotary
+ * embedding.
+ *
+ * @see <a href="https://arxiv.org/abs/2503.19786">Gemma 3 technical report</a>
+ */
+final class Gemma3Decoder {
+    /** What attention needs to know of a packed batch. */
+    record Context(Tensor positions, Segments segments, RopeTable globalRope, RopeTable localRope) {}
+
+    private final Gemma3Config.Text config;
+    private final Tensor embedTokens; // [vocab, hidden]
+    private final List<DecoderLayer> layers = new ArrayList<>();
+    private final Layer norm;
+
+    /** @param prefix of the weights' names, {@code model.language_model.} or {@code model.} */
+    Gemma3Decoder(Gemma3Config.Text config, Slots slots, String prefix) {
+        this.config = config;
+        this.embedTokens = slots.table(
+                prefix + "embed_tokens", prefix + "embed_tokens.weight", config.vocabSize(), config.hiddenSize());
+        for (int i = 0; i < config.numHiddenLayers(); i++) {
+            layers.add(new DecoderLayer(
+                    config,
+                    slots,
+                    prefix + "layers." + i + ".",
+                    config.globalLayer().get(i)));
+        }
+        this.norm = slots.rmsNorm(prefix + "norm", config.hiddenSize(), config.rmsNormEps());
+    }
+
+    /** Scaled embeddings [tokens, hidden]; the scale sqrt(hidden) is rounded to the weights' dtype first. */
+    Tensor embed(Tape tape, int[] ids) {
+        float scale = (float) Math.sqrt(config.hiddenSize());
+        return tape.run(new Embedding(
+                embedTokens, ids, embedTokens.dtype() == DType.BF16 ? toBf16(scale) : scale, config.padTokenId()));
+    }
+
+    /**
+     * Hidden states after the last norm, [tokens, hidden].
+     *
+     * @param trained what checkpointed layers may find trained
+     */
+    Tensor forward(Tape tape, Tensor embeddings, Context context, boolean checkpointing, List<Tensor> trained) {
+        Tensor h = embeddings;
+        for (int i = 0; i < layers.size(); i++) {
+            DecoderLayer layer = layers.get(i);
+            h = checkpointing
+                    ? tape.checkpoint("decoder layer " + i, h, trained, (t, x) -> layer.forward(t, x, context))
+                    : layer.forward(tape, h, context);
+        }
+        return norm.apply(tape, h);
+    }
+
+    private static float toBf16(float x) {
+        int bits = Float.floatToRawIntBits(x);
+        return Float.intBitsToFloat((bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
+    }
+
+    private static final class DecoderLayer {
+        private final SelfAttention selfAttn;
+        private final Layer gateProj;
+        private final Layer upProj;
+        private final Layer downProj;
+        private final Layer inputLayernorm;
+        private final Layer postAttentionLayernorm;
+        private final Layer preFeedforwardLayernorm;
+        private final Layer postFeedforwardLayernorm;
+
+        DecoderLayer(Gemma3Config.Text config, Slots slots, String name, boolean global) {
+            int hidden = config.hiddenSize();
+            int inter = config.intermediateSize();
+            float eps = config.rmsNormEps();
+            selfAttn = new SelfAttention(config, slots, name + "self_attn.", global);
+            gateProj = slots.linear(name + "mlp.gate_proj", hidden, inter, false);
+            upProj = slots.linear(name + "mlp.up_proj", hidden, inter, false);
+            downProj = slots.linear(name + "mlp.down_proj", inter, hidden, false);
+            inputLayernorm = slots.rmsNorm(name + "input_layernorm", hidden, eps);
+            postAttentionLayernorm = slots.rmsNorm(name + "post_attention_layernorm", hidden, eps);
+            preFeedforwardLayernorm = slots.rmsNorm(name + "pre_feedforward_layernorm", hidden, eps);
+            postFeedforwardLayernorm = slots.rmsNorm(name + "post_feedforward_layernorm", hidden, eps);
+        }
+
+        Tensor forward(Tape tape, Tensor x, Context context) { // x: [tokens, hidden]
+            Tensor attended = selfAttn.forward(tape, inputLayernorm.apply(tape, x), context);
+            Tensor h = tape.run(new Add(x, postAttentionLayernorm.apply(tape, attended)));
+            Tensor fed = feedForward(tape, preFeedforwardLayernorm.apply(tape, h));
+            return tape.run(new Add(h, postFeedforwardLayernorm.apply(tape, fed)));
+        }
+
+        private Tensor feedForward(Tape tape, Tensor x) {
+            Tensor gate = gateProj.apply(tape, x);
+            Tensor up = upProj.apply(tape, x);
+            return downProj.apply(tape, tape.run(new Geglu(gate, up)));
+        }
+    }
+
+    private static final class SelfAttention {
+        private final AttentionShape shape;
+        private final boolean global;
+        private final Layer qProj;
+        private final Layer kProj;
+        private final Layer vProj;
+        private final Layer oProj;
+        private final Layer qNorm;
+        private final Layer kNorm;
+
+        SelfAttention(Gemma3Config.Text config, Slots slots, String name, boolean global) {
+            int hidden = config.hiddenSize();
+            int queries = config.numAttentionHeads() * config.headDim();
+            int keys = config.numKeyValueHeads() * config.headDim();
+            this.global = global;
+            this.shape = new AttentionShape(
+                    config.numAttentionHeads(),
+                    config.numKeyValueHeads(),
+                    config.headDim(),
+                    (float) (1 / Math.sqrt(config.queryPreAttnScalar())),
+                    true,
+                    global ? 0 : config.slidingWindow());
+            qProj = slots.linear(name + "q_proj", hidden, queries, false);
+            kProj = slots.linear(name + "k_proj", hidden, keys, false);
+            vProj = slots.linear(name + "v_proj", hidden, keys, false);
+            oProj = slots.linear(name + "o_proj", queries, hidden, false);
+            qNorm = slots.rmsNorm(name + "q_norm", config.headDim(), config.rmsNormEps());
+            kNorm = slots.rmsNorm(name + "k_norm", config.headDim(), config.rmsNormEps());
+        }
+
+        Tensor forward(Tape tape, Tensor x, Context context) {
+            RopeTable rope = global ? context.globalRope() : context.localRope();
+            Tensor q = qNorm.apply(tape, qProj.apply(tape, x)); // [tokens, heads * headDim]
+            Tensor k = kNorm.apply(tape, kProj.apply(tape, x)); // [tokens, kvHeads * headDim]
+            Tensor v = vProj.apply(tape, x);
+            q = tape.run(new Rope(q, rope, context.positions(), shape.heads()));
+            k = tape.run(new Rope(k, rope, context.positions(), shape.kvHeads()));
+            return oProj.apply(tape, tape.run(new Attention(q, k, v, context.segments(), shape)));
+        }
+    }
+}

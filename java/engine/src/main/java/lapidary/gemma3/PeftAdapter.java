@@ -1,0 +1,287 @@
+package lapidary.gemma3;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import lapidary.device.DType;
+import lapidary.format.AtomicFile;
+import lapidary.format.FormatException;
+import lapidary.format.Json;
+import lapidary.format.JsonWriter;
+import lapidary.format.Safetensors;
+import lapidary.format.SafetensorsWriter;
+import lapidary.format.TensorEntry;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/** An adapter in PEFT's two files, {@code adapter_config.json} and {@code adapter_model.safetensors}. */
+public final class PeftAdapter implements AutoCloseable {
+    public static final String CONFIG_FILE = "adapter_config.json";
+    public static final String MODEL_FILE = "adapter_model.safetensors";
+
+    private static final String PREFIX = "base_model.model.";
+    private static final String A = ".lora_A.weight";
+    private static final String B = ".lora_B.weight";
+
+    /** Settings of PEFT that change what an adapter computes and that this engine does not have, with their neutral value. */
+    private static final Map<String, String> NEUTRAL = Map.ofEntries(
+            Map.entry("peft_type", "LORA"),
+            Map.entry("bias", "none"),
+            Map.entry("fan_in_fan_out", "false"),
+            Map.entry("lora_bias", "false"),
+            Map.entry("use_dora", "false"),
+            Map.entry("use_rslora", "false"),
+            Map.entry("use_qalora", "false"),
+            Map.entry("use_bdlora", "null"),
+            Map.entry("rank_pattern", "{}"),
+            Map.entry("alpha_pattern", "{}"),
+            Map.entry("layer_replication", "null"),
+            Map.entry("target_parameters", "null"),
+            Map.entry("trainable_token_indices", "null"));
+
+    private final Path directory;
+    private final LoraSpec spec;
+    private final Safetensors file;
+    private final Map<String, TensorEntry> tensors; // by the name that a Parameter has
+
+    private PeftAdapter(Path directory, LoraSpec spec, Safetensors file, Map<String, TensorEntry> tensors) {
+        this.directory = directory;
+        this.spec = spec;
+        this.file = file;
+        this.tensors = tensors;
+    }
+
+    /**
+     * Opens an adapter folder.
+     *
+     * @throws FormatException where a file is missing or malformed, or the adapter is of a kind that this engine does not
+     *     compute
+     */
+    public static PeftAdapter open(Path directory) {
+        Path configFile = directory.resolve(CONFIG_FILE);
+        Path modelFile = directory.resolve(MODEL_FILE);
+        for (Path needed : List.of(configFile, modelFile)) {
+            if (!Files.isRegularFile(needed)) {
+                throw new FormatException(
+                        directory + ": has no " + needed.getFileName() + ", so it is no PEFT adapter");
+            }
+        }
+        JsonNode config = Json.read(configFile).node();
+        NEUTRAL.forEach((key, neutral) -> {
+            JsonNode value = config.path(key);
+            boolean same = value.isMissingNode()
+                    || value.isNull()
+                    || (value.isTextual() ? value.textValue() : value.toString()).equals(neutral)
+                    || (value.isBoolean() && !value.booleanValue() && neutral.equals("null"));
+            if (!same) {
+                throw new FormatException(
+                        configFile + ": " + key + " is " + value + ", this engine trains adapters with " + neutral);
+            }
+        });
+        if (!config.path("r").canConvertToInt() || config.path("r").intValue() < 1) {
+            throw new FormatException(configFile + ": r is " + config.path("r") + ", expected a rank of at least 1");
+        }
+        if (!config.path("lora_alpha").isNumber() || !(config.path("lora_alpha").doubleValue() > 0)) {
+            throw new FormatException(
+                    configFile + ": lora_alpha is " + config.path("lora_alpha") + ", expected a number");
+        }
+        Safetensors file = Safetensors.open(modelFile);
+        try {
+            return read(directory, config, modelFile, file);
+        } catch (RuntimeException e) {
+            file.close();
+            throw e;
+        }
+    }
+
+    private static PeftAdapter read(Path directory, JsonNode config, Path modelFile, Safetensors file) {
+        Map<String, TensorEntry> tensors = new TreeMap<>();
+        Set<String> targets = new LinkedHashSet<>();
+        Set<String> saved = new LinkedHashSet<>();
+        for (String key : file.names()) {
+            TensorEntry entry = file.entry(key);
+            if (!key.startsWith(PREFIX) || !key.endsWith(".weight")) {
+                throw new FormatException(modelFile + ": tensor " + key + " is no adapter weight: expected " + PREFIX
+                        + "<module>.lora_A.weight, .lora_B.weight or a saved module's .weight");
+            }
+            String name = PREFIX + WeightNames.inMemory(key.substring(PREFIX.length()));
+            if (tensors.put(name, entry) != null) {
+                throw new FormatException(modelFile + ": two tensors mean " + name);
+            }
+            String module = name.substring(PREFIX.length());
+            if (module.endsWith(A) || module.endsWith(B)) {
+                targets.add(module.substring(0, module.length() - A.length()));
+            } else {
+                saved.add(module.substring(0, module.length() - ".weight".length()));
+            }
+        }
+        if (targets.isEmpty()) {
+            throw new FormatException(modelFile + ": holds no lora_A and lora_B tensors");
+        }
+        LoraSpec spec = new LoraSpec(
+                config.path("r").intValue(),
+                config.path("lora_alpha").doubleValue(),
+                config.path("lora_dropout").asDouble(0),
+                List.copyOf(targets),
+                List.copyOf(saved));
+        return new PeftAdapter(directory, spec, file, tensors);
+    }
+
+    /** What a model must be loaded with to take this adapter: its rank, alpha and modules by their full names. */
+    public LoraSpec spec() {
+        return spec;
+    }
+
+    /**
+     * Copies the adapter's values into a model's parameters.
+     *
+     * @throws FormatException where a tensor is missing, has no place in the model, or has another shape; nothing is
+     *     left out in silence
+     */
+    public void copyTo(List<Parameter> parameters, Frame scratchAround) {
+        Set<String> unused = new TreeSet<>(tensors.keySet());
+        for (Parameter parameter : parameters) {
+            TensorEntry entry = tensors.get(parameter.name());
+            if (entry == null) {
+                throw new FormatException(directory + ": has no tensor for " + parameter.name());
+            }
+            unused.remove(parameter.name());
+            Tensor value = parameter.value();
+            if (!Arrays.equals(entry.shape(), value.shape().toArray())) {
+                throw new FormatException(directory.resolve(MODEL_FILE) + ": tensor " + entry.name() + " is "
+                        + Arrays.toString(entry.shape()) + ", this model expects " + value.shape());
+            }
+            try (Frame scratch = scratchAround.child("adapter")) {
+                scratch.kernels().convert(value, scratch.borrow(entry.data(), dtype(entry), value.shape()), 1);
+            }
+        }
+        if (!unused.isEmpty()) {
+            throw new FormatException(
+                    directory + ": " + unused.size() + " tensors have no place in this model, the first is "
+                            + unused.iterator().next());
+        }
+    }
+
+    private static DType dtype(TensorEntry entry) {
+        return switch (entry.dtype()) {
+            case "F32" -> DType.F32;
+            case "BF16" -> DType.BF16;
+            default -> throw new FormatException(
+                    entry.file() + ": tensor " + entry.name() + " is " + entry.dtype() + ", expected F32 or BF16");
+        };
+    }
+
+    @Override
+    public void close() {
+        file.close();
+    }
+
+    /**
+     * Writes an adapter; each file appears whole under its name or not at all.
+     *
+     * @param baseModel what adapter_config.json says the adapter belongs to
+     */
+    public static void write(Path directory, List<Parameter> parameters, LoraSpec spec, String baseModel) {
+        List<SafetensorsWriter.Item> tensors = new ArrayList<>();
+        for (Parameter parameter : parameters) {
+            Tensor value = parameter.value();
+            tensors.add(SafetensorsWriter.Item.of(
+                    parameter.name(), value.dtype().name(), value.shape().toArray(), value.toHost()));
+        }
+        SafetensorsWriter.write(directory.resolve(MODEL_FILE), Map.of("format", "pt"), tensors);
+        AtomicFile.writeString(directory.resolve(CONFIG_FILE), JsonWriter.sorted(config(parameters, spec, baseModel)));
+    }
+
+    /** Every key that PEFT 0.21 writes for LoRA; null and empty where a feature is not used. */
+    private static Map<String, Object> config(List<Parameter> parameters, LoraSpec spec, String baseModel) {
+        Map<String, Object> config = new TreeMap<>();
+        for (String absent : List.of(
+                "alora_invocation_tokens",
+                "arrow_config",
+                "auto_mapping",
+                "corda_config",
+                "eva_config",
+                "exclude_modules",
+                "kasa_config",
+                "layer_replication",
+                "layers_pattern",
+                "layers_to_transform",
+                "lora_ga_config",
+                "megatron_config",
+                "monteclora_config",
+                "revision",
+                "target_parameters",
+                "trainable_token_indices",
+                "use_bdlora",
+                "velora_config")) {
+            config.put(absent, null);
+        }
+        for (String off :
+                List.of("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora", "use_rslora")) {
+            config.put(off, false);
+        }
+        config.put("alpha_pattern", Map.of());
+        config.put("rank_pattern", Map.of());
+        config.put("loftq_config", Map.of());
+        config.put("base_model_name_or_path", baseModel);
+        config.put("bias", "none");
+        config.put("inference_mode", true);
+        config.put("init_lora_weights", true);
+        boolean whole = spec.alpha() == Math.rint(spec.alpha()) && spec.alpha() < 1e9;
+        config.put("lora_alpha", whole ? (Object) (int) spec.alpha() : (Object) spec.alpha());
+        config.put("lora_dropout", spec.dropout());
+        config.put("megatron_core", "megatron.core");
+        config.put("modules_to_save", spec.modulesToSave().isEmpty() ? null : savedNames(spec));
+        config.put("peft_type", "LORA");
+        config.put("peft_version", "0.21.0"); // whose format this is
+        config.put("qalora_group_size", 16);
+        config.put("r", spec.r());
+        config.put("target_modules", targetNames(parameters, spec));
+        config.put("task_type", "CAUSAL_LM");
+        return config;
+    }
+
+    private static List<String> savedNames(LoraSpec spec) {
+        return spec.modulesToSave().stream()
+                .map(name -> name.substring(name.lastIndexOf('.') + 1))
+                .distinct()
+                .toList();
+    }
+
+    /**
+     * Names as PEFT compresses them: the last part of each module's name. Where names were asked for, those; they select
+     * the same modules.
+     */
+    private static List<String> targetNames(List<Parameter> parameters, LoraSpec spec) {
+        boolean full = spec.targetModules().stream().anyMatch(name -> name.contains("."));
+        if (!spec.targetModules().contains(LoraSpec.ALL_LINEAR) && !full) {
+            return spec.targetModules();
+        }
+        List<String> modules = new ArrayList<>();
+        for (Parameter parameter : parameters) {
+            if (parameter.name().endsWith(A)) {
+                modules.add(parameter
+                        .name()
+                        .substring(PREFIX.length(), parameter.name().length() - A.length()));
+            }
+        }
+        return spec.targetModules().contains(LoraSpec.ALL_LINEAR) ? lastParts(modules) : modules;
+    }
+
+    private static List<String> lastParts(List<String> modules) {
+        Map<String, Boolean> parts = new LinkedHashMap<>();
+        modules.forEach(module -> parts.put(module.substring(module.lastIndexOf('.') + 1), true));
+        return List.copyOf(parts.keySet());
+    }
+}

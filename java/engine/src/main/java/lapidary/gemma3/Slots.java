@@ -1,0 +1,123 @@
+package lapidary.gemma3;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.random.RandomGenerator;
+import java.util.random.RandomGeneratorFactory;
+import lapidary.device.DType;
+import lapidary.nn.Dropout;
+import lapidary.nn.Layer;
+import lapidary.nn.LayerNorm;
+import lapidary.nn.Linear;
+import lapidary.nn.LoraLinear;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
+import lapidary.nn.RmsNorm;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Shape;
+import lapidary.tensor.Tensor;
+
+/**
+ * Fills the places that a model file names: weights from a checkpoint, and in each linear layer's place a
+ * {@link LoraLinear} where the adapter's specification says so. What it makes trainable is listed, in model order, under
+ * PEFT's names.
+ */
+final class Slots {
+    private static final String PEFT = "base_model.model.";
+
+    private final Frame frame;
+    private final Weights weights;
+    private final LoraSpec lora; // null where nothing is trained
+    private final Dropout dropout;
+    private final RandomGenerator random;
+    private final List<Parameter> parameters = new ArrayList<>();
+    private final List<String> linears = new ArrayList<>();
+    private int adapters;
+
+    Slots(Frame frame, Weights weights, LoraSpec lora, Dropout dropout, long seed) {
+        this.frame = frame;
+        this.weights = weights;
+        this.lora = lora;
+        this.dropout = dropout;
+        this.random = RandomGeneratorFactory.of("L64X128MixRandom").create(seed);
+    }
+
+    Tensor weight(String name, long... shape) {
+        return weights.get(name, shape);
+    }
+
+    boolean has(String name) {
+        return weights.has(name);
+    }
+
+    /** A linear layer, with an adapter where one is asked for. */
+    Layer linear(String module, long in, long out, boolean bias) {
+        linears.add(module);
+        Tensor weight = weights.get(module + ".weight", out, in);
+        Tensor offset = bias ? weights.get(module + ".bias", out) : Tensor.NONE;
+        if (lora == null || !lora.targets(module)) {
+            return new Linear(weight, offset);
+        }
+        // Kaiming-uniform with a = sqrt(5) is U(-1/sqrt(in), 1/sqrt(in)); B starts at zero, so the adapter adds
+        // nothing.
+        float bound = (float) (1 / Math.sqrt(in));
+        float[] uniform = new float[Math.toIntExact(lora.r() * in)];
+        for (int i = 0; i < uniform.length; i++) {
+            uniform[i] = random.nextFloat(-bound, bound);
+        }
+        Tensor a = frame.of(uniform, lora.r(), in);
+        Tensor b = frame.zeros(DType.F32, out, lora.r());
+        parameters.add(new Parameter(PEFT + module + ".lora_A.weight", a));
+        parameters.add(new Parameter(PEFT + module + ".lora_B.weight", b));
+        return new LoraLinear(weight, offset, a, b, lora.scaling(), dropout, adapters++);
+    }
+
+    /** A table that may be trained whole: a copy of the checkpoint's where it is, else the checkpoint's own. */
+    Tensor table(String module, String weightName, long rows, long cols) {
+        Tensor weight = weights.get(weightName, rows, cols);
+        if (lora == null || !lora.saves(module)) {
+            return weight;
+        }
+        Tensor copy = frame.empty(weight.dtype(), Shape.of(rows, cols));
+        frame.kernels().convert(copy, weight, 1);
+        parameters.add(new Parameter(PEFT + module + ".weight", copy));
+        return copy;
+    }
+
+    Layer rmsNorm(String module, long size, float eps) {
+        return new RmsNorm(weights.get(module + ".weight", size), eps);
+    }
+
+    Layer layerNorm(String module, long size, float eps) {
+        return new LayerNorm(weights.get(module + ".weight", size), weights.get(module + ".bias", size), eps);
+    }
+
+    List<Parameter> parameters() {
+        return List.copyOf(parameters);
+    }
+
+    /** @throws IllegalArgumentException where a target matches no linear layer, listing those there are */
+    void requireTargetsMatched() {
+        if (lora == null) {
+            return;
+        }
+        for (String target : lora.targetModules()) {
+            boolean matched = target.equals(LoraSpec.ALL_LINEAR)
+                    || linears.stream().anyMatch(module -> module.equals(target) || module.endsWith("." + target));
+            if (!matched) {
+                List<String> known = linears.stream()
+                        .map(module -> module.substring(module.lastIndexOf('.') + 1))
+                        .distinct()
+                        .toList();
+                throw new IllegalArgumentException("--lora_target_modules " + target
+                        + " matches no linear layer of this model, which has " + known);
+            }
+        }
+        for (String module : lora.modulesToSave()) {
+            if (parameters.stream().noneMatch(p -> p.name().endsWith("." + module + ".weight"))) {
+                throw new IllegalArgumentException(
+                        "--lora_modules_to_save " + module + " is not supported: lm_head and embed_tokens are");
+            }
+        }
+    }
+}

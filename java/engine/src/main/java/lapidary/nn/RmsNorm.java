@@ -1,0 +1,19 @@
+package lapidary.nn;
+
+import lapidary.autograd.Tape;
+import lapidary.tensor.Tensor;
+
+/**
+ * Root-mean-square norm over rows of the weight's length; a longer last axis holds several such rows (heads).
+ *
+ * @param weight [size], stored as weight - 1
+ */
+public record RmsNorm(Tensor weight, float eps) implements Layer {
+    @Override
+    public Tensor apply(Tape tape, Tensor x) {
+        long size = weight.last();
+        Tensor rows = x.last() == size ? x : x.reshape(x.elements() / size, size);
+        return tape.run(new lapidary.op.RmsNorm(rows, weight, eps))
+                .reshape(x.shape().toArray());
+    }
+}
