@@ -1,0 +1,102 @@
+package lapidary.cli;
+
+import java.io.BufferedInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.concurrent.Callable;
+import lapidary.format.AtomicFile;
+import lapidary.format.FormatException;
+import lapidary.format.Json;
+import lapidary.tokenizer.Tokenizer;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code engine tokenize}: a JSON string a line in, a JSON array of its token ids a line out, no {@code <bos>}. */
+@Command(
+        name = "tokenize",
+        description =
+                "Writes the token ids of texts: a JSON string a line in, a JSON array of ids a line out, no <bos>.",
+        mixinStandardHelpOptions = true)
+final class Tokenize implements Callable<Integer> {
+    private static final int BUFFER = 1 << 16; // bytes of output that are written at once
+
+    @Option(names = "--tokenizer", paramLabel = "FILE", required = true, description = "a Gemma 3 tokenizer.json")
+    private Path tokenizer;
+
+    @Option(names = "--in", paramLabel = "TEXTS.jsonl", required = true, description = "a JSON string a line")
+    private Path in;
+
+    @Option(names = "--out", paramLabel = "IDS.jsonl", required = true, description = "appears complete, or not at all")
+    private Path out;
+
+    @Override
+    public Integer call() {
+        if (!Files.isRegularFile(in)) {
+            throw new FormatException(
+                    Files.exists(in)
+                            ? in + " is no file, expected one with a JSON string a line"
+                            : "no such file: " + in);
+        }
+        Tokenizer loaded = Tokenizer.load(tokenizer);
+        AtomicFile.write(out, channel -> tokenize(loaded, in, channel));
+        return 0;
+    }
+
+    private static void tokenize(Tokenizer tokenizer, Path in, FileChannel out) throws IOException {
+        StringBuilder ids = new StringBuilder(2 * BUFFER);
+        try (InputStream lines = new BufferedInputStream(Files.newInputStream(in), 1 << 16)) {
+            ByteArrayOutputStream line = new ByteArrayOutputStream();
+            for (long number = 1; readLine(lines, line); number++) {
+                append(ids, tokenizer.encode(text(in, number, line.toByteArray())));
+                if (ids.length() >= BUFFER) {
+                    write(out, ids);
+                }
+            }
+        }
+        write(out, ids);
+    }
+
+    /** The bytes up to the next newline, which is not kept; false at the end of the file. */
+    private static boolean readLine(InputStream in, ByteArrayOutputStream line) throws IOException {
+        line.reset();
+        int b = in.read();
+        if (b < 0) {
+            return false;
+        }
+        for (; b >= 0 && b != '\n'; b = in.read()) {
+            line.write(b);
+        }
+        return true;
+    }
+
+    private static String text(Path in, long number, byte[] line) {
+        String where = in + ":" + number;
+        Json json = Json.parse(where, line);
+        if (!json.isString()) {
+            throw new FormatException(where + ": is no JSON string, expected one text in quotes a line");
+        }
+        return json.string();
+    }
+
+    private static void append(StringBuilder out, int[] ids) {
+        out.append('[');
+        for (int i = 0; i < ids.length; i++) {
+            out.append(i == 0 ? "" : ",").append(ids[i]);
+        }
+        out.append("]\n");
+    }
+
+    private static void write(FileChannel out, StringBuilder ids) throws IOException {
+        ByteBuffer bytes = ByteBuffer.wrap(ids.toString().getBytes(StandardCharsets.US_ASCII));
+        while (bytes.hasRemaining()) {
+            out.write(bytes);
+        }
+        ids.setLength(0);
+    }
+}

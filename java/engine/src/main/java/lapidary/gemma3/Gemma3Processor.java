@@ -1,0 +1,280 @@
+package lapidary.gemma3;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import lapidary.format.FormatException;
+import lapidary.format.Json;
+import lapidary.tokenizer.Tokenizer;
+
+/**
+ * From a conversation's text to token ids: puts the soft tokens of images in place of their placeholders and tells the
+ * types of tokens. Made from a model folder's tokenizer and processor files; immutable.
+ *
+ * <p>Pan and scan is not done, whatever {@code preprocessor_config.json} says: transformers' processor sets it off itself.
+ */
+public final class Gemma3Processor {
+    /** Soft tokens of an image where no file says how many. */
+    private static final int DEFAULT_IMAGE_SEQ_LENGTH = 256;
+
+    private static final int MAX_IMAGE_SEQ_LENGTH = 1 << 16;
+
+    private final Tokenizer tokenizer;
+    private final ChatTemplate template;
+    private final boolean multimodal;
+    private final int imageSeqLength;
+    private final SpecialTokens special;
+    private final String imageSequence;
+
+    private static final String BOI = ChatTemplate.IMAGE;
+
+    /** The control tokens; the ids of those of images are -1 where the tokenizer lacks them. */
+    private record SpecialTokens(int bosId, int padId, int boiId, String eoi, String image, int imageId) {}
+
+    /** The ids of a text and their types, 1 at image soft tokens and 0 elsewhere, both [tokens]. */
+    public record Encoded(int[] ids, int[] tokenTypeIds) {}
+
+    private Gemma3Processor(
+            Tokenizer tokenizer, ChatTemplate template, boolean multimodal, int imageSeqLength, SpecialTokens special) {
+        this.tokenizer = tokenizer;
+        this.template = template;
+        this.multimodal = multimodal;
+        this.imageSeqLength = imageSeqLength;
+        this.special = special;
+        this.imageSequence = "\n\n" + BOI + special.image().repeat(imageSeqLength) + special.eoi() + "\n\n";
+    }
+
+    /**
+     * Reads a model folder. It is multimodal when it holds {@code processor_config.json} or
+     * {@code preprocessor_config.json}, and {@code config.json} does not say {@code gemma3_text}.
+     *
+     * @throws FormatException when a file is missing or damaged, or asks for something else than Gemma 3
+     */
+    public static Gemma3Processor load(Path folder) {
+        if (!Files.isDirectory(folder)) {
+            throw new FormatException(folder + " is no model folder: there is no folder of that name");
+        }
+        Path tokenizerFile = folder.resolve("tokenizer.json");
+        if (!Files.exists(tokenizerFile)) {
+            throw new FormatException(tokenizerFile + " is missing; copy it from the checkpoint the model came from"
+                    + (Files.exists(folder.resolve("tokenizer.model")) ? " (tokenizer.model is not read)" : ""));
+        }
+        Tokenizer tokenizer = Tokenizer.load(tokenizerFile);
+        Path configFile = folder.resolve("tokenizer_config.json");
+        boolean multimodal = isMultimodal(folder);
+        SpecialTokens special = specialTokens(configFile, tokenizer, multimodal);
+        ChatTemplate template = ChatTemplate.read(folder, tokenizer.token(special.bosId()));
+        int length = multimodal ? imageSeqLength(folder) : 0;
+        return new Gemma3Processor(tokenizer, template, multimodal, length, special);
+    }
+
+    private static boolean isMultimodal(Path folder) {
+        boolean hasFiles = Files.exists(folder.resolve("processor_config.json"))
+                || Files.exists(folder.resolve("preprocessor_config.json"));
+        Path config = folder.resolve("config.json");
+        String type = Files.exists(config) ? Json.read(config).string("model_type", "") : "";
+        if (type.equals("gemma3") && !hasFiles) {
+            throw new FormatException(
+                    folder + " has neither processor_config.json nor preprocessor_config.json, which a "
+                            + "model with images needs; copy them from the checkpoint the model came from");
+        }
+        return hasFiles && !type.equals("gemma3_text");
+    }
+
+    private static int imageSeqLength(Path folder) {
+        for (String name : new String[] {"processor_config.json", "preprocessor_config.json"}) {
+            Path file = folder.resolve(name);
+            if (!Files.exists(file)) {
+                continue;
+            }
+            Json config = Json.read(file);
+            String processor = config.string("processor_class", "Gemma3Processor");
+            if (!processor.equals("Gemma3Processor")) {
+                throw config.get("processor_class").error("is \"" + processor + "\", expected Gemma3Processor");
+            }
+            if (config.has("image_seq_length")) {
+                return config.get("image_seq_length").intBetween(1, MAX_IMAGE_SEQ_LENGTH);
+            }
+        }
+        return DEFAULT_IMAGE_SEQ_LENGTH;
+    }
+
+    private static SpecialTokens specialTokens(Path file, Tokenizer tokenizer, boolean multimodal) {
+        Json config = Files.exists(file) ? Json.read(file) : Json.parse(file.toString(), "{}");
+        int bos = id(config, "bos_token", "<bos>", tokenizer);
+        if (bos != tokenizer.bosId()) {
+            throw new FormatException(file + ": bos_token is \"" + tokenizer.token(bos)
+                    + "\", but tokenizer.json begins a text with \"" + tokenizer.token(tokenizer.bosId()) + "\"");
+        }
+        int pad = id(config, "pad_token", "<pad>", tokenizer);
+        String boi = content(config, "boi_token", BOI);
+        if (!boi.equals(BOI)) {
+            throw new FormatException(
+                    file + ": boi_token is \"" + boi + "\", the chat template writes " + BOI + " for an image");
+        }
+        String eoi = content(config, "eoi_token", "<end_of_image>");
+        String image = content(config, "image_token", "<image_soft_token>");
+        if (multimodal) {
+            id(config, "boi_token", boi, tokenizer);
+            id(config, "eoi_token", eoi, tokenizer);
+            id(config, "image_token", image, tokenizer);
+        }
+        return new SpecialTokens(
+                bos,
+                pad,
+                tokenizer.findId(boi).orElse(-1),
+                eoi,
+                image,
+                tokenizer.findId(image).orElse(-1));
+    }
+
+    private static int id(Json config, String key, String usual, Tokenizer tokenizer) {
+        String token = content(config, key, usual);
+        return tokenizer
+                .findId(token)
+                .orElseThrow(() -> new FormatException(
+                        config.file() + ": " + key + " is \"" + token + "\", which tokenizer.json does not have"));
+    }
+
+    /** A token is written as a string, or as an object with its content. */
+    private static String content(Json config, String key, String usual) {
+        if (!config.has(key)) {
+            return usual;
+        }
+        Json value = config.get(key);
+        return value.isObject() ? value.string("content") : value.string();
+    }
+
+    public Tokenizer tokenizer() {
+        return tokenizer;
+    }
+
+    public ChatTemplate template() {
+        return template;
+    }
+
+    /** Whether conversations may have images. */
+    public boolean multimodal() {
+        return multimodal;
+    }
+
+    /** Soft tokens of an image; 0 where there are no images. */
+    public int imageSeqLength() {
+        return imageSeqLength;
+    }
+
+    public int padId() {
+        return special.padId();
+    }
+
+    /** The id of {@code <start_of_image>}, or -1 where the tokenizer has none. */
+    public int boiId() {
+        return special.boiId();
+    }
+
+    /** The id of an image soft token, or -1 where the tokenizer has none. */
+    public int imageId() {
+        return special.imageId();
+    }
+
+    /**
+     * Token ids of a rendered conversation.
+     *
+     * @param images how many images come with it; each takes the place of one {@code <start_of_image>}
+     * @param withBos set another {@code <bos>} before the one that the template wrote
+     * @param controlTokensInTexts whether control tokens in the data's own words count as such; if not they are text,
+     *     except for placeholders of images
+     * @throws IllegalArgumentException when placeholders and images differ in number, or words hold an image soft token
+     *     that would count as one
+     */
+    public Encoded encode(Rendered conversation, int images, boolean withBos, boolean controlTokensInTexts) {
+        List<Integer> placeholders = multimodal ? placeholders(conversation.text()) : List.of();
+        checkImages(conversation, placeholders.size(), images);
+        if (controlTokensInTexts) {
+            checkSoftTokens(conversation);
+        }
+        int[] plain = controlTokensInTexts ? new int[0] : plainRanges(conversation.texts(), placeholders);
+        int[] ids = tokenizer.encode(expand(conversation.text(), placeholders), withBos, plain);
+        int[] types = new int[ids.length];
+        if (multimodal) {
+            Arrays.setAll(types, t -> ids[t] == special.imageId() ? 1 : 0);
+        }
+        return new Encoded(ids, types);
+    }
+
+    private static List<Integer> placeholders(String text) {
+        List<Integer> found = new ArrayList<>();
+        for (int at = text.indexOf(BOI); at >= 0; at = text.indexOf(BOI, at + BOI.length())) {
+            found.add(at);
+        }
+        return found;
+    }
+
+    private void checkImages(Rendered conversation, int placeholders, int images) {
+        if (!multimodal && images > 0) {
+            throw new IllegalArgumentException(images + (images == 1 ? " image comes" : " images come")
+                    + " with the conversation, but this model has words alone (no processor_config.json or"
+                    + " preprocessor_config.json in its folder); use one with a vision tower, such as gemma-3-4b-it");
+        }
+        if (!multimodal || placeholders == images) {
+            return;
+        }
+        String written = conversation.texts().stream()
+                .filter(span ->
+                        conversation.text().substring(span.from(), span.to()).contains(BOI))
+                .findFirst()
+                .map(span -> "; messages[" + span.message() + "] has " + BOI
+                        + " among its words: take it out, or give an image for it")
+                .orElse("; give one image for each image part of the messages");
+        throw new IllegalArgumentException("the prompt has " + placeholders + " " + BOI + " but " + images
+                + (images == 1 ? " image comes" : " images come") + " with it" + written);
+    }
+
+    /** A soft token among the words would take the features of an image, or one that the embedding table lacks. */
+    private void checkSoftTokens(Rendered conversation) {
+        for (Rendered.Span span : conversation.texts()) {
+            if (special.imageId() >= 0
+                    && conversation.text().substring(span.from(), span.to()).contains(special.image())) {
+                throw new IllegalArgumentException("messages[" + span.message() + "] has " + special.image()
+                        + " among its words, which would count as part of an image; take it out");
+            }
+        }
+    }
+
+    private String expand(String text, List<Integer> placeholders) {
+        StringBuilder out = new StringBuilder(text.length() + placeholders.size() * imageSequence.length());
+        int at = 0;
+        for (int placeholder : placeholders) {
+            out.append(text, at, placeholder).append(imageSequence);
+            at = placeholder + BOI.length();
+        }
+        return out.append(text, at, text.length()).toString();
+    }
+
+    /** Where the data's own words lie once images are expanded, as from, to pairs; placeholders are not among them. */
+    private int[] plainRanges(List<Rendered.Span> texts, List<Integer> placeholders) {
+        int grown = imageSequence.length() - BOI.length();
+        int[] ranges = new int[2 * (texts.size() + placeholders.size())];
+        int n = 0;
+        int passed = 0; // placeholders that end before the words at hand
+        for (Rendered.Span span : texts) {
+            int at = span.from();
+            while (passed < placeholders.size() && placeholders.get(passed) < span.to()) {
+                int placeholder = placeholders.get(passed);
+                if (placeholder > at) {
+                    ranges[n++] = at + passed * grown;
+                    ranges[n++] = placeholder + passed * grown;
+                }
+                at = Math.max(at, placeholder + BOI.length());
+                passed++;
+            }
+            if (at < span.to()) {
+                ranges[n++] = at + passed * grown;
+                ranges[n++] = span.to() + passed * grown;
+            }
+        }
+        return Arrays.copyOf(ranges, n);
+    }
+}
