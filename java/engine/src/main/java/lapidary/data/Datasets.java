@@ -1,0 +1,239 @@
+package lapidary.data;
+
+import java.io.IOException;
+import java.nio.file.FileSystems;
+import java.nio.file.FileVisitOption;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.PathMatcher;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import lapidary.format.FormatException;
+
+/** Finds and opens data sets by the name that a user gives. */
+public final class Datasets {
+    private static final Set<String> ENDINGS = Set.of("parquet", "jsonl", "ndjson", "json");
+
+    /** Words by which files and folders tell their split, as Hugging Face's datasets knows them. */
+    private static final Map<String, List<String>> SPLITS = Map.of(
+            "train", List.of("train", "training"),
+            "test", List.of("test", "testing", "eval", "evaluation"),
+            "validation", List.of("validation", "valid", "dev", "val"));
+
+    private static final Pattern SHARD = Pattern.compile("(.*)-(\\d{5})-of-(\\d{5})\\.[^.]+");
+    private static final int MAX_DEPTH = 4; // folders below the one named
+
+    private Datasets() {}
+
+    /**
+     * Opens a data set of conversations.
+     *
+     * <p>{@code name} is a file ({@code .parquet}, {@code .jsonl}, {@code .ndjson} or {@code .json} with an object a line); a glob of
+     * such files; or a folder. In a folder, {@code data/<split>-00000-of-0000n.*} is what the Hub has; else all files whose
+     * path names the split ({@code train.jsonl}, {@code test/a.parquet}); else, where no file names any split, all files
+     * are {@code train}. Files follow each other in the order of their names. A file or glob is taken whole,
+     * whatever {@code split} says.
+     *
+     * @throws FormatException there is no such data set, or it cannot be read, or it is empty
+     */
+    public static Dataset open(String name, String split) {
+        if (name.isBlank()) {
+            throw new IllegalArgumentException("the name of the data set is empty");
+        }
+        List<Path> files = find(name, split);
+        List<Dataset> parts = new ArrayList<>();
+        try {
+            for (Path file : files) {
+                parts.add(ending(file).equals("parquet") ? ParquetDataset.open(file) : JsonlDataset.open(file));
+            }
+            Dataset whole = parts.size() == 1 ? parts.get(0) : new Chained(name, parts);
+            if (whole.size() == 0) {
+                throw new FormatException(name + " has no rows");
+            }
+            return whole;
+        } catch (RuntimeException | Error e) {
+            parts.forEach(Dataset::close);
+            throw e;
+        }
+    }
+
+    private static List<Path> find(String name, String split) {
+        Path path = Path.of(name);
+        if (Files.isRegularFile(path)) {
+            if (!ENDINGS.contains(ending(path))) {
+                throw new FormatException(name + " ends in \"" + ending(path) + "\", expected one of "
+                        + new TreeSet<>(ENDINGS) + "; give the file the ending of its format");
+            }
+            return List.of(path);
+        }
+        if (Files.isDirectory(path)) {
+            return inFolder(path, split);
+        }
+        if (name.matches(".*[*?\\[{].*")) {
+            return matching(name);
+        }
+        throw new FormatException("no such data set: " + name
+                + " is neither a file, a folder nor a pattern; download it first if it is a name on the Hub");
+    }
+
+    private static List<Path> matching(String glob) {
+        int wild = glob.split("[*?\\[{]", 2)[0].lastIndexOf('/');
+        Path folder = Path.of(wild < 0 ? "" : glob.substring(0, wild + 1));
+        PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + glob);
+        List<Path> files = list(folder).stream().filter(matcher::matches).toList();
+        if (files.isEmpty()) {
+            throw new FormatException("no data file matches " + glob);
+        }
+        return files;
+    }
+
+    private static List<Path> inFolder(Path folder, String split) {
+        List<Path> all = list(folder);
+        if (all.isEmpty()) {
+            throw new FormatException(folder + " has no data file (" + new TreeSet<>(ENDINGS) + ")");
+        }
+        List<Path> shards = all.stream()
+                .filter(f -> folder.relativize(f).startsWith("data"))
+                .filter(f -> f.getFileName().toString().startsWith(split + "-"))
+                .filter(f -> SHARD.matcher(f.getFileName().toString()).matches())
+                .toList();
+        List<Path> named =
+                all.stream().filter(f -> names(folder.relativize(f), split)).toList();
+        Set<String> splits = new TreeSet<>();
+        for (String other : SPLITS.keySet()) {
+            if (all.stream().anyMatch(f -> names(folder.relativize(f), other))) {
+                splits.add(other);
+            }
+        }
+        List<Path> files = !shards.isEmpty() ? shards : !named.isEmpty() || !splits.isEmpty() ? named : all;
+        if (files.isEmpty() || (files == all && !split.equals("train"))) {
+            throw new FormatException(folder + " has no split \"" + split + "\""
+                    + (splits.isEmpty() ? ", only files that name none: they are \"train\"" : ", only " + splits));
+        }
+        if (files.stream().map(f -> ending(f).equals("parquet")).distinct().count() > 1) {
+            throw new FormatException(folder + " has both Parquet and JSON files for split \"" + split
+                    + "\"; name one kind, for example " + folder.resolve("*.parquet"));
+        }
+        checkShards(files);
+        return files;
+    }
+
+    /** Data files under {@code folder}, sorted; hidden files and folders are none. */
+    private static List<Path> list(Path folder) {
+        Path start = folder.toString().isEmpty() ? Path.of(".") : folder;
+        if (!Files.isDirectory(start)) {
+            throw new FormatException("no such folder: " + start);
+        }
+        try (Stream<Path> files = Files.walk(start, MAX_DEPTH, FileVisitOption.FOLLOW_LINKS)) {
+            return files.filter(f -> ENDINGS.contains(ending(f)) && Files.isRegularFile(f))
+                    .map(f -> folder.toString().isEmpty() ? start.relativize(f) : f)
+                    .filter(f -> !hidden(folder.relativize(f)))
+                    .filter(f -> !f.getFileName().toString().equals("dataset_infos.json"))
+                    .sorted(Comparator.comparing(Path::toString))
+                    .toList();
+        } catch (IOException | java.io.UncheckedIOException e) {
+            throw new FormatException("cannot list " + start + ": " + e.getMessage(), e);
+        }
+    }
+
+    private static boolean hidden(Path relative) {
+        for (Path part : relative) {
+            if (part.toString().startsWith(".") || part.toString().startsWith("__")) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** Whether a word of the path is the split's: set off by its ends, by punctuation or by digits. */
+    private static boolean names(Path relative, String split) {
+        String path = relative.toString().toLowerCase(Locale.ROOT);
+        for (String word : SPLITS.getOrDefault(split, List.of(split.toLowerCase(Locale.ROOT)))) {
+            if (Pattern.compile("(^|[-._ 0-9/\\\\])" + Pattern.quote(word) + "([-._ 0-9/\\\\]|$)")
+                    .matcher(path)
+                    .find()) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** A set {@code name-0000i-of-0000n} of which some are there must have all n. */
+    private static void checkShards(List<Path> files) {
+        Map<String, Set<Integer>> found = new LinkedHashMap<>();
+        Map<String, Integer> expected = new LinkedHashMap<>();
+        for (Path file : files) {
+            Matcher shard = SHARD.matcher(file.toString());
+            if (shard.matches()) {
+                String set = shard.group(1) + "-*-of-" + shard.group(3);
+                found.computeIfAbsent(set, key -> new TreeSet<>()).add(Integer.parseInt(shard.group(2)));
+                expected.put(set, Integer.parseInt(shard.group(3)));
+            }
+        }
+        found.forEach((set, numbers) -> {
+            for (int i = 0; i < expected.get(set); i++) {
+                if (!numbers.contains(i)) {
+                    throw new FormatException(
+                            "shard " + i + " of " + set + " is missing; fetch the missing files of the data set");
+                }
+            }
+        });
+    }
+
+    private static String ending(Path file) {
+        String name = file.getFileName() == null ? "" : file.getFileName().toString();
+        return name.contains(".") ? name.substring(name.lastIndexOf('.') + 1).toLowerCase(Locale.ROOT) : "";
+    }
+
+    /** Files one after the other. */
+    private record Chained(String name, List<Dataset> parts) implements Dataset {
+        Chained {
+            parts = List.copyOf(parts);
+            long rows = parts.stream().mapToLong(Dataset::size).sum();
+            if (rows > Integer.MAX_VALUE - 8) {
+                throw new FormatException(name + " has " + rows + " rows, more than 2^31");
+            }
+        }
+
+        @Override
+        public int size() {
+            return parts.stream().mapToInt(Dataset::size).sum();
+        }
+
+        @Override
+        public Conversation get(int row) {
+            int rest = row;
+            for (Dataset part : parts) {
+                if (rest < part.size()) {
+                    return part.get(rest);
+                }
+                rest -= part.size();
+            }
+            throw new IndexOutOfBoundsException("row " + row + " of " + size());
+        }
+
+        @Override
+        public void check() {
+            parts.forEach(Dataset::check);
+        }
+
+        @Override
+        public String description() {
+            return name + ", " + size() + " rows in " + parts.size() + " files";
+        }
+
+        @Override
+        public void close() {
+            parts.forEach(Dataset::close);
+        }
+    }
+}

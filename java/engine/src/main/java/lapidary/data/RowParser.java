@@ -1,0 +1,295 @@
+package lapidary.data;
+
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.regex.Pattern;
+import lapidary.format.FormatException;
+import lapidary.gemma3.Content;
+import lapidary.gemma3.Message;
+import lapidary.image.ImageSource;
+
+/**
+ * Makes a {@link Conversation} of one record, whichever file it stood in. A record is a tree of maps, lists, strings,
+ * numbers, booleans, byte arrays, {@link ImageSource}s and nulls.
+ *
+ * <p>{@code messages} is a list of {@code {role, content}}; content is a string, or a list of parts
+ * {@code {type: "text", text}} and {@code {type: "image"}}. The picture of an image part is its own {@code image}, or else
+ * comes from the record's {@code images} (or {@code image}): the one at the part's {@code index}, without index the next
+ * one. Where no part asks for the record's pictures, they go before the first user text that is a plain string, as TRL
+ * puts them. Every picture must be used, and every image part must have one. Parts that are null, and parts of other types,
+ * are left out, as the chat template leaves them out; other fields are ignored.
+ *
+ * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A path is relative to
+ * the folder of the data file, or absolute; either way it is the user's own data, so that it may lead anywhere. URLs are
+ * refused: nothing is fetched.
+ */
+final class RowParser {
+    private static final Pattern URL = Pattern.compile("^[A-Za-z][A-Za-z0-9+.-]+://.*", Pattern.DOTALL);
+
+    private final String id;
+    private final Path folder;
+
+    private RowParser(String id, Path folder) {
+        this.id = id;
+        this.folder = folder;
+    }
+
+    /** Parses {@code row}, which an error calls {@code id} and whose paths start in {@code folder}. */
+    static Conversation parse(String id, Path folder, Map<?, ?> row) {
+        return new RowParser(id, folder).conversation(row);
+    }
+
+    private Conversation conversation(Map<?, ?> row) {
+        if (!row.containsKey("messages")) {
+            throw bad("has no \"messages\", only " + row.keySet());
+        }
+        List<?> messages = list(row.get("messages"), "messages");
+        if (messages.isEmpty()) {
+            throw bad("messages is empty");
+        }
+        List<ImageSource> column = column(row);
+        Pictures pictures = new Pictures(column, !column.isEmpty() && !asksForColumn(messages));
+        List<Message> out = new ArrayList<>(messages.size());
+        for (int i = 0; i < messages.size(); i++) {
+            out.add(message(messages.get(i), "messages[" + i + "]", pictures));
+        }
+        pictures.checkAllUsed();
+        return new Conversation(id, out);
+    }
+
+    private Message message(Object value, String at, Pictures pictures) {
+        Map<?, ?> message = map(value, at);
+        String role = string(message.get("role"), at + ".role");
+        Object content = message.get("content");
+        if (content instanceof String text) {
+            List<Content> parts = new ArrayList<>();
+            if (role.equals("user")) {
+                pictures.leading().forEach(source -> parts.add(new Content.Image(source)));
+            }
+            parts.add(new Content.Text(text));
+            return new Message(role, parts);
+        }
+        if (!(content instanceof List<?>)) {
+            throw bad(at + ".content is " + shown(content) + ", expected a string or a list of parts");
+        }
+        List<?> items = (List<?>) content;
+        List<Content> parts = new ArrayList<>(items.size());
+        for (int i = 0; i < items.size(); i++) {
+            if (items.get(i) != null) {
+                part(items.get(i), at + ".content[" + i + "]", pictures, parts);
+            }
+        }
+        return new Message(role, parts);
+    }
+
+    private void part(Object value, String at, Pictures pictures, List<Content> out) {
+        Map<?, ?> part = map(value, at);
+        String type = string(part.get("type"), at + ".type");
+        if (type.equals("text")) {
+            out.add(new Content.Text(string(part.get("text"), at + ".text")));
+        } else if (type.equals("image")) {
+            Object own = ownImage(part);
+            out.add(new Content.Image(own == null ? pictures.take(part.get("index"), at) : image(own, at + ".image")));
+        } else if (type.contains("image")) {
+            throw bad(at + ".type is \"" + type + "\"; write {\"type\": \"image\", \"image\": path} instead");
+        }
+    }
+
+    /** Whether some image part takes its picture from the record's column. */
+    private static boolean asksForColumn(List<?> messages) {
+        for (Object message : messages) {
+            if (message instanceof Map<?, ?> m && m.get("content") instanceof List<?> parts) {
+                for (Object part : parts) {
+                    if (part instanceof Map<?, ?> p && "image".equals(p.get("type")) && ownImage(p) == null) {
+                        return true;
+                    }
+                }
+            }
+        }
+        return false;
+    }
+
+    /** The picture that a part brings along, or null: Arrow gives every part every key, most of them null. */
+    private static Object ownImage(Map<?, ?> part) {
+        for (String key : List.of("image", "path")) {
+            Object value = part.get(key);
+            boolean empty = value instanceof Map<?, ?> m && m.get("bytes") == null && m.get("path") == null;
+            if (value != null && !empty) {
+                return value;
+            }
+        }
+        return null;
+    }
+
+    private List<ImageSource> column(Map<?, ?> row) {
+        List<ImageSource> out = new ArrayList<>();
+        Object many = row.get("images");
+        if (many != null) {
+            List<?> images = list(many, "images");
+            for (int i = 0; i < images.size(); i++) {
+                out.add(image(images.get(i), "images[" + i + "]"));
+            }
+        } else if (row.get("image") != null) {
+            out.add(image(row.get("image"), "image"));
+        }
+        return out;
+    }
+
+    private ImageSource image(Object value, String at) {
+        if (value instanceof ImageSource source) {
+            return source;
+        }
+        if (value instanceof byte[] bytes) {
+            return ImageSource.of(id + " " + at, bytes);
+        }
+        if (value instanceof String path) {
+            return path.startsWith("data:") ? dataUri(path, at) : file(path, at);
+        }
+        if (value instanceof Map<?, ?> image) {
+            Object path = image.get("path");
+            if (image.get("bytes") instanceof String base64) {
+                return ImageSource.of(name(at, path), base64(base64, at + ".bytes"));
+            }
+            if (image.get("bytes") instanceof byte[] bytes) {
+                return ImageSource.of(name(at, path), bytes);
+            }
+            if (image.get("bytes") == null && path instanceof String text) {
+                return file(text, at + ".path");
+            }
+            throw bad(at + " has neither bytes nor a path, but " + shown(image));
+        }
+        throw bad(at + " is " + shown(value) + ", expected a picture: {bytes, path} or a path");
+    }
+
+    private String name(String at, Object path) {
+        return path instanceof String text ? id + " " + at + " (" + text + ")" : id + " " + at;
+    }
+
+    private ImageSource dataUri(String uri, String at) {
+        int comma = uri.indexOf(',');
+        if (comma < 0 || !uri.substring(0, comma).endsWith(";base64")) {
+            throw bad(at + " is a data: URI that is not base64");
+        }
+        return ImageSource.of(id + " " + at, base64(uri.substring(comma + 1), at));
+    }
+
+    private byte[] base64(String text, String at) {
+        try {
+            return Base64.getDecoder().decode(text);
+        } catch (IllegalArgumentException e) {
+            throw bad(at + " is not base64: " + e.getMessage());
+        }
+    }
+
+    private ImageSource file(String path, String at) {
+        if (URL.matcher(path).matches()) {
+            throw bad(at + " is a URL (" + shown(path) + "); download the picture and name the file");
+        }
+        Path file;
+        try {
+            file = folder.resolve(path).normalize();
+        } catch (InvalidPathException e) {
+            throw bad(at + " is not a path: " + shown(path));
+        }
+        if (path.isEmpty() || !Files.exists(file)) {
+            throw bad(at + ": no such picture: " + (path.isEmpty() ? "\"\"" : file));
+        }
+        if (!Files.isRegularFile(file)) {
+            throw bad(at + ": " + file + " is not a file");
+        }
+        return ImageSource.of(file);
+    }
+
+    private Map<?, ?> map(Object value, String at) {
+        if (value instanceof Map<?, ?> map) {
+            return map;
+        }
+        throw bad(at + " is " + shown(value) + ", expected an object");
+    }
+
+    private List<?> list(Object value, String at) {
+        if (value instanceof List<?> list) {
+            return list;
+        }
+        throw bad(at + " is " + shown(value) + ", expected a list");
+    }
+
+    private String string(Object value, String at) {
+        if (value instanceof String text) {
+            return text;
+        }
+        throw bad(at + " is " + shown(value) + ", expected a string");
+    }
+
+    private FormatException bad(String why) {
+        return new FormatException(id + ": " + why);
+    }
+
+    private static String shown(Object value) {
+        if (value == null) {
+            return "null or missing";
+        }
+        if (value instanceof byte[] bytes) {
+            return bytes.length + " bytes of binary";
+        }
+        String text = value instanceof String ? "\"" + value + "\"" : value.toString();
+        String line = text.replaceAll("\\s+", " ");
+        return line.length() <= 60 ? line : line.substring(0, 60) + "...";
+    }
+
+    /** The pictures of the record's column, and which parts have taken which. */
+    private final class Pictures {
+        private final List<ImageSource> column;
+        private final Set<Integer> used = new HashSet<>();
+        private boolean lead; // they still have to go before a user's text
+        private int parts;
+
+        Pictures(List<ImageSource> column, boolean lead) {
+            this.column = column;
+            this.lead = lead;
+        }
+
+        List<ImageSource> leading() {
+            if (!lead) {
+                return List.of();
+            }
+            lead = false;
+            for (int i = 0; i < column.size(); i++) {
+                used.add(i);
+            }
+            return column;
+        }
+
+        /** The picture at {@code index}, or of the same rank as the part that asks where there is no index. */
+        ImageSource take(Object index, String at) {
+            int rank = parts++;
+            long wanted = rank;
+            if (index != null) {
+                if (!(index instanceof Number number) || number.doubleValue() != number.longValue()) {
+                    throw bad(at + ".index is " + shown(index) + ", expected a whole number");
+                }
+                wanted = number.longValue();
+            }
+            if (wanted < 0 || wanted >= column.size()) {
+                throw bad(at + " asks for picture " + wanted + " (counted from 0), but the record has " + column.size()
+                        + " pictures");
+            }
+            used.add((int) wanted);
+            return column.get((int) wanted);
+        }
+
+        void checkAllUsed() {
+            if (used.size() != column.size()) {
+                throw bad("has " + column.size() + " pictures but image parts for " + used.size()
+                        + "; give every picture one {\"type\": \"image\"} part");
+            }
+        }
+    }
+}
