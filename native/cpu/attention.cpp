@@ -8,11 +8,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "context.h"
@@ -25,6 +24,7 @@ using attention::kKeys;
 using attention::kPad;
 using attention::kPanel;
 using attention::kQueries;
+using attention::kStrip;
 using attention::round_up;
 using attention::Softmax;
 
@@ -168,23 +168,39 @@ void mask_transposed(const Plan& plan, const Row& row, const Tile& tile, float* 
 
 // ---- memory and plain loops --------------------------------------------------------------------------------------
 
-// One thread's buffers; taking one throws std::bad_alloc where there is no memory.
+// Cuts buffers from a block of memory, or only counts what it would have to hold where there is none yet.
 class Workspace {
   public:
+    explicit Workspace(void* memory) : start_(reinterpret_cast<uintptr_t>(memory)), next_(start_) {}
+
     template <typename E>
     E* take(int64_t n) {
-        const auto bytes = round_up(std::max<int64_t>(n, 1) * static_cast<int64_t>(sizeof(E)), 64);
-        blocks_.emplace_back(std::aligned_alloc(64, static_cast<size_t>(bytes)));
-        if (!blocks_.back()) throw std::bad_alloc();
-        return static_cast<E*>(blocks_.back().get());
+        const uintptr_t at = next_;
+        next_ += static_cast<uintptr_t>(round_up(n * static_cast<int64_t>(sizeof(E)), 64));
+        return reinterpret_cast<E*>(at);
     }
 
+    int64_t bytes() const { return static_cast<int64_t>(next_ - start_); }
+
   private:
-    struct Free {
-        void operator()(void* memory) const { std::free(memory); }
-    };
-    std::vector<std::unique_ptr<void, Free>> blocks_;
+    uintptr_t start_, next_;
 };
+
+// A Scratch for each thread, from one block of the context's, with shared bytes behind them. Throws std::bad_alloc.
+template <typename Scratch, typename... Args>
+std::vector<Scratch> scratches(kt_ctx* ctx, int64_t threads, int64_t shared_bytes, void** shared, const Args&... args) {
+    Workspace count(nullptr);
+    Scratch(count, args...);
+    char* memory = static_cast<char*>(scratch(ctx, count.bytes() * threads + shared_bytes));
+    if (!memory) throw std::bad_alloc();
+    std::vector<Scratch> all;
+    for (int64_t i = 0; i < threads; i++) {
+        Workspace workspace(memory + i * count.bytes());
+        all.emplace_back(workspace, args...);
+    }
+    *shared = memory + threads * count.bytes();
+    return all;
+}
 
 // How the sizes of one head look to the tiles.
 template <typename Tiles>
@@ -207,6 +223,23 @@ struct Widths {
     int64_t along() const { return longest * kPanel; }
 };
 
+// Rows of a head as operands: where they lie, if they are ones already, else copied to memory.
+template <typename E>
+struct Rows {
+    const E* x;
+    int64_t ld;
+};
+
+template <typename Tiles, typename T>
+Rows<typename Tiles::Element> rows_of(typename Tiles::Element* memory, const Widths<Tiles>& w, const T* x, int64_t stride,
+                                      int64_t rows, int64_t padded, float factor) {
+    if constexpr (std::is_same_v<T, typename Tiles::Element>) {
+        if (factor == 1 && w.dim == w.ld && rows == padded) return {x, stride};
+    }
+    Tiles::rows(memory, w.ld, x, stride, rows, w.dim, padded, factor);
+    return {memory, w.ld};
+}
+
 // A negative scale turns into the sign of the queries, which is exact, so that the largest score is that of the largest
 // product; a scale of 0 into queries of 0.
 struct Scale {
@@ -223,20 +256,42 @@ template <typename T>
 KT_CLONES void store_row(float* y, const float* x, int64_t n, float factor) { store_loop(y, x, n, factor); }
 KT_CLONES void store_row(bf16* y, const float* x, int64_t n, float factor) { store_loop(y, x, n, factor); }
 
-// y[c * stride + r] = x[r * ld + c] * factor for 16 x 16 elements at most.
+// y[c, r] = x[r, c] * factor.
 template <typename T>
-void store_transposed(T* y, int64_t stride, const float* x, int64_t ld, int64_t rows, int64_t cols, float factor) {
+[[gnu::always_inline]] inline void store_transposed_loop(T* y, int64_t stride, const float* x, int64_t ld, int64_t rows,
+                                                         int64_t cols, float factor) {
     for (int64_t c = 0; c < cols; c++) {
         for (int64_t r = 0; r < rows; r++) y[c * stride + r] = store<T>(x[r * ld + c] * factor);
     }
+}
+
+KT_CLONES void store_transposed(float* y, int64_t stride, const float* x, int64_t ld, int64_t rows, int64_t cols,
+                                float factor) {
+    store_transposed_loop(y, stride, x, ld, rows, cols, factor);
+}
+
+KT_CLONES void store_transposed(bf16* y, int64_t stride, const float* x, int64_t ld, int64_t rows, int64_t cols,
+                                float factor) {
+    store_transposed_loop(y, stride, x, ld, rows, cols, factor);
 }
 
 KT_CLONES void scale_row(float* x, int64_t n, float factor) {
     for (int64_t i = 0; i < n; i++) x[i] *= factor;
 }
 
+KT_CLONES void copy_row(float* y, const float* x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = x[i];
+}
+
 KT_CLONES void add_row(float* y, const float* x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+// y = the sum of so many rows, stride elements apart, in their order; it is left in the first.
+template <typename T>
+void store_sum(T* y, float* x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t r = 1; r < rows; r++) add_row(x, x + r * stride, n);
+    store_row(y, x, n, 1);
 }
 
 template <typename T>
@@ -268,27 +323,27 @@ class Forward {
     Forward(const Plan& plan, T* y, float* lse, const T* q, const T* k, const T* v, float scale)
         : plan_(plan), batch_(plan.batch), y_(y), lse_(lse), q_(q), k_(k), v_(v), scale_(scale), widths_(plan) {}
 
-    void run(int64_t threads) const {
-        std::vector<Scratch> scratch;
-        for (int64_t i = 0; i < threads; i++) scratch.emplace_back(widths_);
+    void run(kt_ctx* ctx) const {
+        const int64_t threads = threads_for(ctx, plan_);
+        void* nothing;
+        std::vector<Scratch> scratch = scratches<Scratch>(ctx, threads, 0, &nothing, widths_);
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static)
         for (int64_t i = 0; i < threads; i++) run_share(scratch[static_cast<size_t>(i)], i, threads);
     }
 
   private:
     struct Scratch {
-        Workspace memory;
         E *rows, *keys, *values, *queries, *p;
         float *s, *out;
-        Softmax softmax;
+        Softmax softmax[kQueries / kStrip];
 
-        explicit Scratch(const Widths<Tiles>& w)
+        Scratch(Workspace& memory, const Widths<Tiles>& w)
             : rows(memory.take<E>(kKeys * w.ld)),
               keys(memory.take<E>(w.longest * w.depth)),
               values(memory.take<E>(w.longest * w.cols)),
               queries(memory.take<E>(kQueries * w.ld)),
               p(memory.take<E>(kQueries * kKeys)),
-              s(memory.take<float>(kQueries * kKeys)),
+              s(memory.take<float>(kStrip * kKeys)),
               out(memory.take<float>(kQueries * w.cols)) {}
     };
 
@@ -321,11 +376,10 @@ class Forward {
             const int64_t tokens = std::min(kKeys, row.tokens() - t);
             const int64_t padded = round_up(tokens, kPad);
             const int64_t at = (row.begin + t) * stride + kv_head * widths_.dim;
-            Tiles::rows(scratch.rows, widths_.ld, k_ + at, stride, tokens, widths_.dim, padded, 1);
-            Tiles::panels_transposed(scratch.keys + t * widths_.depth, widths_.across(), scratch.rows, widths_.ld,
-                                     widths_.depth, padded);
-            Tiles::rows(scratch.rows, widths_.ld, v_ + at, stride, tokens, widths_.dim, padded, 1);
-            Tiles::panels(scratch.values + t * kPanel, widths_.along(), scratch.rows, widths_.ld, padded, widths_.cols);
+            const auto keys = rows_of<Tiles>(scratch.rows, widths_, k_ + at, stride, tokens, padded, 1);
+            Tiles::panels_transposed(scratch.keys + t * widths_.depth, widths_.across(), keys.x, keys.ld, widths_.depth, padded);
+            const auto values = rows_of<Tiles>(scratch.rows, widths_, v_ + at, stride, tokens, padded, 1);
+            Tiles::panels(scratch.values + t * kPanel, widths_.along(), values.x, values.ld, padded, widths_.cols);
         }
     }
 
@@ -335,30 +389,44 @@ class Forward {
         const int64_t queries = tile.end - tile.begin;
         const int64_t padded = round_up(queries, kPanel);
         Tiles::rows(scratch.queries, widths_.ld, q_ + at, stride, queries, widths_.dim, padded, scale_.sign);
-        Softmax& softmax = scratch.softmax;
-        std::fill(softmax.max, softmax.max + queries, attention::kLowest);
-        std::fill(softmax.sum[0], softmax.sum[queries], 0.0f);
+        for (Softmax& softmax : scratch.softmax) {
+            std::fill(softmax.max, softmax.max + kStrip, attention::kLowest);
+            std::fill(softmax.sum[0], softmax.sum[kStrip], 0.0f);
+        }
         const int64_t first = row.begin + (tile.first_key - row.begin) / kPad * kPad;
         for (int64_t key = first; key < tile.last_key; key += kKeys) {
             const int64_t width = round_up(std::min(kKeys, tile.last_key - key), kPad);
-            Tiles::multiply(scratch.s, kKeys, scratch.queries, widths_.ld, scratch.keys + (key - row.begin) * widths_.depth,
-                            widths_.across(), padded, width, widths_.depth, false);
-            if (key + width > row.end || !plan_.all_visible(tile.begin, tile.end, key, key + width)) {
-                mask_scores(plan_, row, tile, scratch.s, kKeys, key, width);
-            }
-            Tiles::softmax(scratch.p, kKeys, scratch.s, kKeys, queries, width, scale_.factor, softmax);
-            if (key > first) {
-                for (int64_t r = 0; r < queries; r++) {
-                    if (softmax.rescale[r] != 1) scale_row(scratch.out + r * widths_.cols, widths_.cols, softmax.rescale[r]);
-                }
+            for (int64_t r = 0; r < queries; r += kStrip) {
+                const Tile strip{tile.begin + r, std::min(tile.begin + r + kStrip, tile.end), 0, 0};
+                run_strip(scratch, row, strip, r, key, width, key > first);
             }
             Tiles::multiply(scratch.out, widths_.cols, scratch.p, kKeys, scratch.values + (key - row.begin) * kPanel,
                             widths_.along(), padded, widths_.cols, width, key > first);
         }
         for (int64_t r = 0; r < queries; r++) {
-            const float sum = std::accumulate(softmax.sum[r], softmax.sum[r + 1], 0.0f);
+            const Softmax& softmax = scratch.softmax[r / kStrip];
+            const int64_t i = r % kStrip;
+            const float sum = std::accumulate(softmax.sum[i], softmax.sum[i + 1], 0.0f);
             store_row(y_ + at + r * stride, scratch.out + r * widths_.cols, widths_.dim, 1 / sum);
-            if (lse_) lse_[(tile.begin + r) * batch_.heads + head] = softmax.max[r] * scale_.factor + std::log(sum);
+            if (lse_) lse_[(tile.begin + r) * batch_.heads + head] = softmax.max[i] * scale_.factor + std::log(sum);
+        }
+    }
+
+    // The probabilities of a strip of queries, row r of the tile on, of width keys; what was summed up before is rescaled.
+    void run_strip(Scratch& scratch, const Row& row, const Tile& strip, int64_t r, int64_t key, int64_t width,
+                   bool rescale) const {
+        const int64_t queries = strip.end - strip.begin;
+        Tiles::multiply(scratch.s, kKeys, scratch.queries + r * widths_.ld, widths_.ld,
+                        scratch.keys + (key - row.begin) * widths_.depth, widths_.across(), round_up(queries, kPanel), width,
+                        widths_.depth, false);
+        if (key + width > row.end || !plan_.all_visible(strip.begin, strip.end, key, key + width)) {
+            mask_scores(plan_, row, strip, scratch.s, kKeys, key, width);
+        }
+        Softmax& softmax = scratch.softmax[r / kStrip];
+        Tiles::softmax(scratch.p + r * kKeys, kKeys, scratch.s, kKeys, queries, width, scale_.factor, softmax);
+        if (!rescale) return;
+        for (int64_t i = 0; i < queries; i++) {
+            if (softmax.rescale[i] != 1) scale_row(scratch.out + (r + i) * widths_.cols, widths_.cols, softmax.rescale[i]);
         }
     }
 
@@ -395,45 +463,62 @@ class Backward {
           scale_(scale),
           widths_(plan) {}
 
-    // Heads of rows in any order: none shares an output with another. Query heads that share a key head leave dk and dv in
-    // memory of their own, to be added in the order of the heads.
-    void run(int64_t threads) const {
-        const int64_t units = batch_.rows * batch_.heads;
-        std::vector<Scratch> scratch;
-        for (int64_t i = 0; i < threads; i++) scratch.emplace_back(widths_);
-        Workspace memory;
-        const int64_t parts = batch_.group() == 1 ? 0 : batch_.tokens * batch_.heads * widths_.dim;
-        Parts part{memory.take<float>(parts), memory.take<float>(parts)};
+    // Where there are enough of them, a unit is all heads of a row that share a key head, else a single head; in any order,
+    // as none shares an output with another. Either way the dk and dv of heads are added in the order of the heads.
+    void run(kt_ctx* ctx) const {
+        const int64_t threads = threads_for(ctx, plan_);
+        const bool by_group = batch_.group() == 1 || batch_.rows * batch_.kv_heads >= 2 * threads;
+        const int64_t group = by_group ? batch_.group() : 1;  // heads of a unit
+        const int64_t units = batch_.rows * batch_.heads / group;
+        const int64_t parts = by_group ? 0 : batch_.tokens * batch_.heads * widths_.dim;
+        void* shared;
+        std::vector<Scratch> scratch =
+            scratches<Scratch>(ctx, threads, 2 * parts * static_cast<int64_t>(sizeof(float)), &shared, widths_);
+        const Sums all{static_cast<float*>(shared), static_cast<float*>(shared) + parts, batch_.heads * widths_.dim};
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(dynamic, 1)
         for (int64_t unit = 0; unit < units; unit++) {
-            run_head(scratch[static_cast<size_t>(omp_get_thread_num())], part,
-                     plan_.rows[static_cast<size_t>(unit / batch_.heads)], unit % batch_.heads);
+            Scratch& own = scratch[static_cast<size_t>(omp_get_thread_num())];
+            const Row& row = plan_.rows[static_cast<size_t>(unit * group / batch_.heads)];
+            const int64_t head = unit * group % batch_.heads;
+            if (by_group) {
+                run_group(own, row, head);
+            } else {
+                run_head(own, row, head, all.at(row.begin, head * widths_.dim), false);
+            }
         }
-        if (batch_.group() == 1) return;
+        if (by_group) return;
+        const int64_t per_group = batch_.group() * widths_.dim;
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static)
         for (int64_t i = 0; i < batch_.tokens * batch_.kv_heads; i++) {
-            add_group(dk_ + i * widths_.dim, part.dk + i * batch_.group() * widths_.dim);
-            add_group(dv_ + i * widths_.dim, part.dv + i * batch_.group() * widths_.dim);
+            store_sum(dk_ + i * widths_.dim, all.dk + i * per_group, widths_.dim, batch_.group(), widths_.dim);
+            store_sum(dv_ + i * widths_.dim, all.dv + i * per_group, widths_.dim, batch_.group(), widths_.dim);
         }
     }
 
   private:
-    struct Parts {
-        float *dk, *dv;  // [tokens, heads, dim]
+    static constexpr int64_t kTileKeys = 128;  // fewer than forward's: their dk and dv stay near while queries go by
+
+    // Where the dk and dv of a row's tokens are summed up, stride elements from token to token.
+    struct Sums {
+        float *dk, *dv;
+        int64_t stride;
+
+        Sums at(int64_t token, int64_t element) const {
+            return {dk + token * stride + element, dv + token * stride + element, stride};
+        }
     };
 
     struct Scratch {
-        Workspace memory;
-        E* rows;  // [kKeys, ld]
+        E* rows;  // [kTileKeys, ld]
         // Of the whole row: queries and dy as the right side of products over dim, and over tokens; dq transposed.
         E *queries_across, *queries_along, *dy_across, *dy_along;
-        float *lse2, *delta, *dq;
+        float *lse2, *delta, *dq, *dk_sum, *dv_sum;
         // Of one key tile.
         E *keys, *values, *keys_transposed, *p, *ds, *ds_panels;
         float *s, *dp, *dk, *dv;
 
-        explicit Scratch(const Widths<Tiles>& w)
-            : rows(memory.take<E>(kKeys * w.ld)),
+        Scratch(Workspace& memory, const Widths<Tiles>& w)
+            : rows(memory.take<E>(kTileKeys * w.ld)),
               queries_across(memory.take<E>(w.longest * w.depth)),
               queries_along(memory.take<E>(w.longest * w.cols)),
               dy_across(memory.take<E>(w.longest * w.depth)),
@@ -441,35 +526,47 @@ class Backward {
               lse2(memory.take<float>(w.longest)),
               delta(memory.take<float>(w.longest)),
               dq(memory.take<float>(w.cols * ld_dq(w))),
-              keys(memory.take<E>(kKeys * w.ld)),
-              values(memory.take<E>(kKeys * w.ld)),
-              keys_transposed(memory.take<E>(w.ld * kKeys)),
-              p(memory.take<E>(kKeys * kQueries)),
-              ds(memory.take<E>(kKeys * kQueries)),
-              ds_panels(memory.take<E>(kKeys * kQueries)),
-              s(memory.take<float>(kKeys * kQueries)),
-              dp(memory.take<float>(kKeys * kQueries)),
-              dk(memory.take<float>(kKeys * w.cols)),
-              dv(memory.take<float>(kKeys * w.cols)) {}
+              dk_sum(memory.take<float>(w.longest * w.dim)),
+              dv_sum(memory.take<float>(w.longest * w.dim)),
+              keys(memory.take<E>(kTileKeys * w.ld)),
+              values(memory.take<E>(kTileKeys * w.ld)),
+              keys_transposed(memory.take<E>(w.ld * kTileKeys)),
+              p(memory.take<E>(kTileKeys * kQueries)),
+              ds(memory.take<E>(kTileKeys * kQueries)),
+              ds_panels(memory.take<E>(kTileKeys * kQueries)),
+              s(memory.take<float>(kStrip * kQueries)),
+              dp(memory.take<float>(kStrip * kQueries)),
+              dk(memory.take<float>(kTileKeys * w.cols)),
+              dv(memory.take<float>(kTileKeys * w.cols)) {}
     };
 
     // One panel more than a row's tokens, so that the rows of a tile of dq do not all fall into one set of the cache.
     static int64_t ld_dq(const Widths<Tiles>& w) { return w.longest + kPanel; }
 
-    void run_head(Scratch& scratch, const Parts& part, const Row& row, int64_t head) const {
+    void run_group(Scratch& scratch, const Row& row, int64_t first_head) const {
+        const Sums sums{scratch.dk_sum, scratch.dv_sum, widths_.dim};
+        for (int64_t h = 0; h < batch_.group(); h++) run_head(scratch, row, first_head + h, sums, h > 0);
+        for (int64_t t = 0; t < row.tokens(); t++) {
+            const int64_t to = ((row.begin + t) * batch_.kv_heads + first_head / batch_.group()) * widths_.dim;
+            store_row(dk_ + to, sums.dk + t * sums.stride, widths_.dim, 1);
+            store_row(dv_ + to, sums.dv + t * sums.stride, widths_.dim, 1);
+        }
+    }
+
+    // dq of a head of a row, and its dk and dv, stored or added to sums.
+    void run_head(Scratch& scratch, const Row& row, int64_t head, const Sums& sums, bool add) const {
         Tiles::begin();
         pack_queries(scratch, row, head);
         std::fill(scratch.dq, scratch.dq + widths_.cols * ld_dq(widths_), 0.0f);
-        for (int64_t key = row.begin; key < row.end; key += kKeys) {
-            const int64_t keys = std::min(kKeys, row.end - key);
+        for (int64_t key = row.begin; key < row.end; key += kTileKeys) {
+            const int64_t keys = std::min(kTileKeys, row.end - key);
             pack_keys(scratch, key, keys, head / batch_.group());
-            bool accumulate = false;
+            std::fill(scratch.dk, scratch.dk + kTileKeys * widths_.cols, 0.0f);
+            std::fill(scratch.dv, scratch.dv + kTileKeys * widths_.cols, 0.0f);
             for (const Tile& tile : row.tiles) {
-                if (tile.first_key >= key + keys || tile.last_key <= key) continue;
-                run_tile(scratch, row, tile, key, keys, accumulate);
-                accumulate = true;
+                if (tile.first_key < key + keys && tile.last_key > key) run_tile(scratch, row, tile, key, keys);
             }
-            store_keys(scratch, part, key, keys, head);
+            store_keys(scratch, sums.at(key - row.begin, 0), keys, add);
         }
         const int64_t stride = batch_.heads * widths_.dim;
         for (int64_t t = 0; t < row.tokens(); t += kPanel) {
@@ -484,14 +581,14 @@ class Backward {
 
     void pack_queries(Scratch& scratch, const Row& row, int64_t head) const {
         const int64_t stride = batch_.heads * widths_.dim;
-        for (int64_t t = 0; t < row.tokens(); t += kKeys) {
-            const int64_t tokens = std::min(kKeys, row.tokens() - t);
+        for (int64_t t = 0; t < row.tokens(); t += kTileKeys) {
+            const int64_t tokens = std::min(kTileKeys, row.tokens() - t);
             const int64_t padded = round_up(tokens, kPad);
             const int64_t at = (row.begin + t) * stride + head * widths_.dim;
-            Tiles::rows(scratch.rows, widths_.ld, q_ + at, stride, tokens, widths_.dim, padded, scale_.sign);
-            pack_both(scratch.queries_across, scratch.queries_along, scratch.rows, t, padded);
-            Tiles::rows(scratch.rows, widths_.ld, dy_ + at, stride, tokens, widths_.dim, padded, 1);
-            pack_both(scratch.dy_across, scratch.dy_along, scratch.rows, t, padded);
+            pack_both(scratch.queries_across, scratch.queries_along,
+                      rows_of<Tiles>(scratch.rows, widths_, q_ + at, stride, tokens, padded, scale_.sign), t, padded);
+            pack_both(scratch.dy_across, scratch.dy_along,
+                      rows_of<Tiles>(scratch.rows, widths_, dy_ + at, stride, tokens, padded, 1), t, padded);
             for (int64_t i = 0; i < padded; i++) {
                 const bool real = i < tokens;
                 scratch.lse2[t + i] = real ? lse_[(row.begin + t + i) * batch_.heads + head] * attention::kLog2E : 0;
@@ -500,9 +597,9 @@ class Backward {
         }
     }
 
-    void pack_both(E* across, E* along, const E* rows, int64_t t, int64_t padded) const {
-        Tiles::panels_transposed(across + t * widths_.depth, widths_.across(), rows, widths_.ld, widths_.depth, padded);
-        Tiles::panels(along + t * kPanel, widths_.along(), rows, widths_.ld, padded, widths_.cols);
+    void pack_both(E* across, E* along, const Rows<E>& rows, int64_t t, int64_t padded) const {
+        Tiles::panels_transposed(across + t * widths_.depth, widths_.across(), rows.x, rows.ld, widths_.depth, padded);
+        Tiles::panels(along + t * kPanel, widths_.along(), rows.x, rows.ld, padded, widths_.cols);
     }
 
     void pack_keys(Scratch& scratch, int64_t key, int64_t keys, int64_t kv_head) const {
@@ -511,49 +608,43 @@ class Backward {
         const int64_t padded = round_up(keys, kPad);
         Tiles::rows(scratch.keys, widths_.ld, k_ + at, stride, keys, widths_.dim, padded, 1);
         Tiles::rows(scratch.values, widths_.ld, v_ + at, stride, keys, widths_.dim, padded, 1);
-        Tiles::transpose(scratch.keys_transposed, kKeys, scratch.keys, widths_.ld, padded, widths_.cols);
+        Tiles::transpose(scratch.keys_transposed, kTileKeys, scratch.keys, widths_.ld, padded, widths_.cols);
     }
 
-    void run_tile(Scratch& scratch, const Row& row, const Tile& tile, int64_t key, int64_t keys, bool accumulate) const {
+    // Only strips of keys in which the tile sees any are computed, and take part in the sums.
+    void run_tile(Scratch& scratch, const Row& row, const Tile& tile, int64_t key, int64_t keys) const {
         const int64_t t = tile.begin - row.begin;
         const int64_t queries = round_up(tile.end - tile.begin, kPad);
-        const int64_t padded = round_up(keys, kPad);
-        Tiles::multiply(scratch.s, kQueries, scratch.keys, widths_.ld, scratch.queries_across + t * widths_.depth,
-                        widths_.across(), padded, queries, widths_.depth, false);
-        Tiles::multiply(scratch.dp, kQueries, scratch.values, widths_.ld, scratch.dy_across + t * widths_.depth,
-                        widths_.across(), padded, queries, widths_.depth, false);
-        if (padded > keys || !plan_.all_visible(tile.begin, tile.end, key, key + keys)) {
-            mask_transposed(plan_, row, tile, scratch.s, kQueries, key, padded, queries);
-        }
-        Tiles::gradient(scratch.p, scratch.ds, kQueries, scratch.ds_panels, kKeys * kPanel, scratch.s, scratch.dp, kQueries,
-                        padded, queries, scratch.lse2 + t, scratch.delta + t, scale_.factor);
-        Tiles::multiply(scratch.dv, widths_.cols, scratch.p, kQueries, scratch.dy_along + t * kPanel, widths_.along(), padded,
-                        widths_.cols, queries, accumulate);
-        Tiles::multiply(scratch.dk, widths_.cols, scratch.ds, kQueries, scratch.queries_along + t * kPanel, widths_.along(),
-                        padded, widths_.cols, queries, accumulate);
-        Tiles::multiply(scratch.dq + t, ld_dq(widths_), scratch.keys_transposed, kKeys, scratch.ds_panels, kKeys * kPanel,
-                        widths_.cols, queries, padded, true);
-    }
-
-    void store_keys(const Scratch& scratch, const Parts& part, int64_t key, int64_t keys, int64_t head) const {
-        for (int64_t r = 0; r < keys; r++) {
-            const int64_t at = ((key + r) * batch_.heads + head) * widths_.dim;
-            const float* dk = scratch.dk + r * widths_.cols;
-            const float* dv = scratch.dv + r * widths_.cols;
-            if (batch_.group() == 1) {
-                store_row(dk_ + at, dk, widths_.dim, scale_.factor);
-                store_row(dv_ + at, dv, widths_.dim, 1);
-            } else {
-                store_row(part.dk + at, dk, widths_.dim, scale_.factor);
-                store_row(part.dv + at, dv, widths_.dim, 1);
+        const int64_t from = std::max<int64_t>(tile.first_key - key, 0) / kStrip * kStrip;
+        const int64_t to = round_up(std::min(tile.last_key - key, keys), kStrip);
+        for (int64_t r = from; r < to; r += kStrip) {
+            Tiles::multiply(scratch.s, kQueries, scratch.keys + r * widths_.ld, widths_.ld,
+                            scratch.queries_across + t * widths_.depth, widths_.across(), kStrip, queries, widths_.depth, false);
+            Tiles::multiply(scratch.dp, kQueries, scratch.values + r * widths_.ld, widths_.ld,
+                            scratch.dy_across + t * widths_.depth, widths_.across(), kStrip, queries, widths_.depth, false);
+            if (r + kStrip > keys || !plan_.all_visible(tile.begin, tile.end, key + r, key + r + kStrip)) {
+                mask_transposed(plan_, row, tile, scratch.s, kQueries, key + r, kStrip, queries);
             }
+            Tiles::gradient(scratch.p + r * kQueries, scratch.ds + r * kQueries, kQueries, scratch.ds_panels + r * kPanel,
+                            kTileKeys * kPanel, scratch.s, scratch.dp, kQueries, kStrip, queries, scratch.lse2 + t,
+                            scratch.delta + t, scale_.factor);
         }
+        Tiles::multiply(scratch.dv + from * widths_.cols, widths_.cols, scratch.p + from * kQueries, kQueries,
+                        scratch.dy_along + t * kPanel, widths_.along(), to - from, widths_.cols, queries, true);
+        Tiles::multiply(scratch.dk + from * widths_.cols, widths_.cols, scratch.ds + from * kQueries, kQueries,
+                        scratch.queries_along + t * kPanel, widths_.along(), to - from, widths_.cols, queries, true);
+        Tiles::multiply(scratch.dq + t, ld_dq(widths_), scratch.keys_transposed + from, kTileKeys,
+                        scratch.ds_panels + from * kPanel, kTileKeys * kPanel, widths_.cols, queries, to - from, true);
     }
 
-    // y = the sum of the heads of one group, which is left in the first.
-    void add_group(T* y, float* heads) const {
-        for (int64_t h = 1; h < batch_.group(); h++) add_row(heads, heads + h * widths_.dim, widths_.dim);
-        store_row(y, heads, widths_.dim, 1);
+    void store_keys(const Scratch& scratch, const Sums& sums, int64_t keys, bool add) const {
+        for (int64_t r = 0; r < keys; r++) {
+            float* dk = scratch.dk + r * widths_.cols;
+            scale_row(dk, widths_.dim, scale_.factor);
+            const auto store = add ? add_row : copy_row;
+            store(sums.dk + r * sums.stride, dk, widths_.dim);
+            store(sums.dv + r * sums.stride, scratch.dv + r * widths_.cols, widths_.dim);
+        }
     }
 
     const Plan& plan_;
@@ -635,7 +726,7 @@ int32_t attention_forward(kt_ctx* ctx, void* y, float* lse, const void* q, const
         using T = typename Tiles::Input;
         const Forward<Tiles> forward(plan, static_cast<T*>(y), lse, static_cast<const T*>(q), static_cast<const T*>(k),
                                      static_cast<const T*>(v), scale);
-        forward.run(threads_for(ctx, plan));
+        forward.run(ctx);
     });
 }
 
@@ -650,7 +741,7 @@ int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void
         const Backward<Tiles> backward(plan, static_cast<T*>(dq), static_cast<T*>(dk), static_cast<T*>(dv),
                                        static_cast<const T*>(dy), static_cast<const T*>(q), static_cast<const T*>(k),
                                        static_cast<const T*>(v), static_cast<const T*>(y), lse, scale);
-        backward.run(threads_for(ctx, plan));
+        backward.run(ctx);
     });
 }
 

@@ -15,7 +15,8 @@
 namespace kt::attention {
 
 constexpr int64_t kQueries = 64;  // queries of one tile
-constexpr int64_t kKeys = 128;    // keys of one tile
+constexpr int64_t kKeys = 256;    // keys of one tile
+constexpr int64_t kStrip = 32;    // rows of a tile whose scores are made and used at a time: they stay in the nearest cache
 constexpr int64_t kPanel = 16;    // columns of one panel
 constexpr int64_t kPad = 32;      // token counts and row lengths of operands are padded to this
 
@@ -23,11 +24,11 @@ constexpr float kLog2E = 1.44269504f;
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// The running softmax of the rows of one query tile.
+// The running softmax of the queries of one strip.
 struct Softmax {
-    float max[kQueries];     // largest score so far, unscaled
-    float sum[kQueries][kPanel];  // sum of exp((score - max) * factor), in parts to be added up at the end
-    float rescale[kQueries]; // what the last tile changed of sums made before it: exp((old max - max) * factor)
+    float max[kStrip];          // largest score so far, unscaled
+    float sum[kStrip][kPanel];  // sum of exp((score - max) * factor), in parts to be added up at the end
+    float rescale[kStrip];      // what the last tile changed of sums made before it: exp((old max - max) * factor)
 };
 
 // The one below every score, for rows that have seen none yet; finite, so that differences are never inf - inf.

@@ -149,22 +149,18 @@ KT_AMX inline void tile_block(float* c, int64_t ldc, const bf16* a, int64_t lda,
         if (R > 1 && P > 1) _tile_loadd(3, below + kPanel, c_bytes);
     } else {
         _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        if (P > 1) _tile_zero(1);
+        if (R > 1) _tile_zero(2);
+        if (R > 1 && P > 1) _tile_zero(3);
     }
     for (int64_t i = 0; i < k; i += 32) {
         _tile_loadd(4, a + i, a_bytes);
         _tile_loadd(6, b + i * kPanel, 64);
+        if (P > 1) _tile_loadd(7, b + panel + i * kPanel, 64);
+        if (R > 1) _tile_loadd(5, a + 16 * lda + i, a_bytes);
         _tile_dpbf16ps(0, 4, 6);
-        if (R > 1) {
-            _tile_loadd(5, a + 16 * lda + i, a_bytes);
-            _tile_dpbf16ps(2, 5, 6);
-        }
-        if (P > 1) {
-            _tile_loadd(7, b + panel + i * kPanel, 64);
-            _tile_dpbf16ps(1, 4, 7);
-        }
+        if (P > 1) _tile_dpbf16ps(1, 4, 7);
+        if (R > 1) _tile_dpbf16ps(2, 5, 6);
         if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, c, c_bytes);
@@ -183,19 +179,16 @@ KT_AMX void tile_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, cons
 
 // ---- softmax -----------------------------------------------------------------------------------------------------
 
-// 2^x, 0 far below, NaN for NaN. Minimax of degree 4 on [-1/2, 1/2]: 2.6e-6 relative, where BF16 rounds by 2e-3. Adding
-// 1.5 * 2^23 rounds to a whole number.
+// 2^x, 0 for -inf, NaN for NaN. Minimax of degree 4 on the fraction, [0, 1): 2.6e-6 relative, where BF16 rounds by 2e-3.
+// The scaling takes the whole part of x itself.
 KT_AVX512 inline __m512 exp2_of(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // the second operand where one is NaN
-    const __m512 magic = _mm512_set1_ps(12582912.0f);
-    const __m512 n = _mm512_sub_ps(_mm512_add_ps(x, magic), magic);
-    const __m512 f = _mm512_sub_ps(x, n);
-    __m512 y = _mm512_set1_ps(9.570101984e-03f);
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.591786096e-02f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.402474483e-01f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.931218147e-01f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.999992614e-01f));
-    return _mm512_scalef_ps(y, n);
+    const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x - floor(x); 0 for an infinity
+    __m512 y = _mm512_set1_ps(1.353416802e-02f);
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.201146131e-02f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.414427557e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.930038349e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.000002593e+00f));
+    return _mm512_scalef_ps(y, x);
 }
 
 // Two vectors of neighbouring columns as BF16.
@@ -210,10 +203,18 @@ KT_AVX512 void softmax_rows(bf16* p, int64_t ldp, const float* s, int64_t lds, i
         const float* from = s + r * lds;
         __m512 highest = _mm512_loadu_ps(from);
         for (int64_t c = 16; c < width; c += 16) highest = _mm512_max_ps(highest, _mm512_loadu_ps(from + c));
-        const __m512 before = _mm512_set1_ps(running.max[r]);
-        const __m512 max = _mm512_max_ps(before, _mm512_set1_ps(_mm512_reduce_max_ps(highest)));
-        const __m512 rescale = exp2_of(_mm512_mul_ps(_mm512_sub_ps(before, max), factor2));
-        __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(running.sum[r]), rescale);
+        __m512 max = _mm512_set1_ps(running.max[r]);
+        __m512 sum = _mm512_loadu_ps(running.sum[r]);
+        running.rescale[r] = 1;
+        // Seldom after the first tiles: of so many so far, any is as likely to hold the largest.
+        if (_mm512_cmp_ps_mask(highest, max, _CMP_GT_OQ) != 0) {
+            const __m512 before = max;
+            max = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+            const __m512 rescale = exp2_of(_mm512_mul_ps(_mm512_sub_ps(before, max), factor2));
+            sum = _mm512_mul_ps(sum, rescale);
+            running.max[r] = _mm512_cvtss_f32(max);
+            running.rescale[r] = _mm512_cvtss_f32(rescale);
+        }
         for (int64_t c = 0; c < width; c += 32) {
             const __m512 low = exp2_of(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + c), max), factor2));
             const __m512 high = exp2_of(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + c + 16), max), factor2));
@@ -221,8 +222,6 @@ KT_AVX512 void softmax_rows(bf16* p, int64_t ldp, const float* s, int64_t lds, i
             store_pair(p + r * ldp + c, low, high);
         }
         _mm512_storeu_ps(running.sum[r], sum);
-        running.max[r] = _mm512_cvtss_f32(max);
-        running.rescale[r] = _mm512_cvtss_f32(rescale);
     }
 }
 

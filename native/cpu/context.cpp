@@ -33,6 +33,7 @@ int32_t context_create(kt_ctx** out, int32_t threads) {
 }
 
 int32_t context_destroy(kt_ctx* ctx) {
+    std::free(ctx->scratch);
     delete ctx;
     return KT_OK;
 }
@@ -74,6 +75,15 @@ int32_t memory_zero(kt_ctx* ctx, void* memory, int64_t bytes) {
 }
 
 }  // namespace
+
+void* scratch(kt_ctx* ctx, int64_t bytes) {
+    if (bytes > ctx->scratch_bytes) {
+        std::free(ctx->scratch);
+        ctx->scratch = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+        ctx->scratch_bytes = ctx->scratch ? bytes : 0;
+    }
+    return ctx->scratch;
+}
 
 void add_context(kt_table& table) {
     table.context_create = context_create;

@@ -20,6 +20,8 @@ struct kt_ctx {
     int threads;
     char error[512];
     char description[128];
+    void* scratch;
+    int64_t scratch_bytes;
 };
 
 namespace kt {
@@ -38,6 +40,10 @@ inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t 
     return fail(ctx, KT_BAD_ARGUMENT, "%s: dtypes %d and %d are not supported", op, static_cast<int>(y_dtype),
                 static_cast<int>(x_dtype));
 }
+
+// Memory for one kernel's own use until it returns, at a multiple of 64 bytes and of unspecified content; the context keeps
+// the largest that was asked for. Null where there is none.
+void* scratch(kt_ctx* ctx, int64_t bytes);
 
 // Runs body(begin, end) over [0, n) in contiguous pieces, at most one a thread and none below grain. Which piece an
 // index falls into depends on n, grain and the number of threads alone, so results are repeatable.
