@@ -21,14 +21,16 @@ struct bf16 {
     return f;
 }
 
-// Round to nearest, ties to even; NaN stays NaN. Written without branches so that loops over it vectorise.
-[[gnu::always_inline]] inline bf16 round_bf16(float f) {
+// f rounded to what BF16 holds, as the bits of an F32: to nearest, ties to even; NaN stays NaN. Without branches and, until
+// the last step of a store, in 32 bits, so that loops over it vectorise without narrowing and widening in between.
+[[gnu::always_inline]] inline uint32_t round_bits(float f) {
     uint32_t bits;
     std::memcpy(&bits, &f, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const uint32_t nan = (bits >> 16) | 0x40;
-    return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded)};
+    const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return f != f ? bits | 0x400000 : rounded;
 }
+
+[[gnu::always_inline]] inline bf16 round_bf16(float f) { return {static_cast<uint16_t>(round_bits(f) >> 16)}; }
 
 template <typename T>
 T store(float f);
@@ -43,8 +45,17 @@ template <>
 
 // f as it reads back after being stored as T.
 template <typename T>
-[[gnu::always_inline]] inline float rounded(float f) {
-    return load(store<T>(f));
+float rounded(float f);
+template <>
+[[gnu::always_inline]] inline float rounded<float>(float f) {
+    return f;
+}
+template <>
+[[gnu::always_inline]] inline float rounded<bf16>(float f) {
+    const uint32_t bits = round_bits(f) & 0xffff0000;
+    float r;
+    std::memcpy(&r, &bits, sizeof r);
+    return r;
 }
 
 // Calls f with a value of the type that dtype names; false where it is neither F32 nor BF16.

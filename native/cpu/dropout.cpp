@@ -1,3 +1,7 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstring>
 
@@ -8,11 +12,17 @@
 namespace kt {
 namespace {
 
-// Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) of kLanes counters at once:
-// (group + lane, stream), two words each. Written as loops over lanes, one multiplication a line, for the vectoriser.
+// Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) of kLanes counters at once,
+// (group + lane, stream), under the key seed. Word w of lane j goes to drawn[4 j + w], its element's place in a block.
 constexpr int64_t kLanes = 64;
+constexpr int64_t kBlock = 4 * kLanes;
+constexpr uint32_t kLeft = 0xD2511F53u;
+constexpr uint32_t kRight = 0xCD9E8D57u;
+constexpr uint32_t kStepLow = 0x9E3779B9u;
+constexpr uint32_t kStepHigh = 0xBB67AE85u;
 
-[[gnu::always_inline]] inline void philox(uint32_t (&word)[4][kLanes], uint64_t group, uint64_t stream, uint64_t seed) {
+KT_CLONES void draw_plain(uint32_t* drawn, uint64_t group, uint64_t stream, uint64_t seed) {
+    uint32_t word[4][kLanes];
 #pragma omp simd
     for (int64_t j = 0; j < kLanes; j++) {
         const uint64_t counter = group + static_cast<uint64_t>(j);
@@ -20,78 +30,121 @@ constexpr int64_t kLanes = 64;
         uint32_t c1 = static_cast<uint32_t>(counter >> 32);
         uint32_t c2 = static_cast<uint32_t>(stream);
         uint32_t c3 = static_cast<uint32_t>(stream >> 32);
-        uint32_t k0 = static_cast<uint32_t>(seed);
-        uint32_t k1 = static_cast<uint32_t>(seed >> 32);
+        uint32_t low = static_cast<uint32_t>(seed);
+        uint32_t high = static_cast<uint32_t>(seed >> 32);
 #pragma GCC unroll 10
         for (int round = 0; round < 10; round++) {
-            const uint64_t p0 = uint64_t{0xD2511F53u} * c0;
-            const uint64_t p1 = uint64_t{0xCD9E8D57u} * c2;
-            c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-            c1 = static_cast<uint32_t>(p1);
-            c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-            c3 = static_cast<uint32_t>(p0);
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
+            const uint64_t left = uint64_t{kLeft} * c0;
+            const uint64_t right = uint64_t{kRight} * c2;
+            c0 = static_cast<uint32_t>(right >> 32) ^ c1 ^ low;
+            c1 = static_cast<uint32_t>(right);
+            c2 = static_cast<uint32_t>(left >> 32) ^ c3 ^ high;
+            c3 = static_cast<uint32_t>(left);
+            low += kStepLow;
+            high += kStepHigh;
         }
         word[0][j] = c0;
         word[1][j] = c1;
         word[2][j] = c2;
         word[3][j] = c3;
     }
-}
-
-// Groups [group, end) of four elements, of n elements in all. Word w of lane j belongs to element 4 j + w.
-template <typename T>
-[[gnu::always_inline]] inline void drop(T* y, const T* x, int64_t group, int64_t end, int64_t n, uint32_t threshold,
-                                        float divisor, uint64_t seed, uint64_t stream) {
-    uint32_t word[4][kLanes];
-    uint32_t drawn[4 * kLanes];
-    for (; group < end; group += kLanes) {
-        philox(word, static_cast<uint64_t>(group), stream, seed);
-#pragma omp simd
-        for (int64_t j = 0; j < kLanes; j++) {
-            drawn[4 * j] = word[0][j];
-            drawn[4 * j + 1] = word[1][j];
-            drawn[4 * j + 2] = word[2][j];
-            drawn[4 * j + 3] = word[3][j];
-        }
-        const int64_t first = 4 * group;
-        const int64_t count = std::min(4 * std::min(kLanes, end - group), n - first);
-        T* yi = y + first;
-        const T* xi = x + first;
-#pragma omp simd
-        for (int64_t i = 0; i < count; i++) {
-            const float kept = load(xi[i]) / divisor;
-            yi[i] = store<T>(drawn[i] >= threshold ? kept : 0.0f);
-        }
+    for (int64_t j = 0; j < kLanes; j++) {
+        for (int64_t w = 0; w < 4; w++) drawn[4 * j + w] = word[w][j];
     }
 }
 
-KT_CLONES void drop_groups(float* y, const float* x, int64_t group, int64_t end, int64_t n, uint32_t threshold,
-                           float divisor, uint64_t seed, uint64_t stream) {
-    drop(y, x, group, end, n, threshold, divisor, seed, stream);
+#if defined(__x86_64__)
+// GCC 12 warns about the undefined operand inside its own intrinsics.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+// Eight counters a register, a word in the lower half of each 64-bit lane, where vpmuludq multiplies it; what gathers in the
+// upper halves is never read. The lanes hold counters 0 4 1 5 2 6 3 7, so that unpacking leaves them in order.
+__attribute__((target("avx512f"))) void draw_avx512(uint32_t* drawn, uint64_t group, uint64_t stream, uint64_t seed) {
+    const __m512i left_factor = _mm512_set1_epi64(kLeft);
+    const __m512i right_factor = _mm512_set1_epi64(kRight);
+    const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    const __m512i upper = _mm512_set1_epi64(static_cast<int64_t>(0xffffffff00000000u));
+    for (int64_t j = 0; j < kLanes; j += 8) {
+        const __m512i counter = _mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(group) + j), order);
+        __m512i c0 = counter;
+        __m512i c1 = _mm512_srli_epi64(counter, 32);
+        __m512i c2 = _mm512_set1_epi64(static_cast<int64_t>(stream));
+        __m512i c3 = _mm512_srli_epi64(c2, 32);
+        uint32_t low = static_cast<uint32_t>(seed);
+        uint32_t high = static_cast<uint32_t>(seed >> 32);
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            const __m512i left = _mm512_mul_epu32(left_factor, c0);
+            const __m512i right = _mm512_mul_epu32(right_factor, c2);
+            // 0x96 is the truth table of a ^ b ^ c.
+            c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(right, 32), c1, _mm512_set1_epi64(low), 0x96);
+            c1 = right;
+            c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(left, 32), c3, _mm512_set1_epi64(high), 0x96);
+            c3 = left;
+            low += kStepLow;
+            high += kStepHigh;
+        }
+        // 0xca chooses by the first operand: its ones take from the second, its zeros from the third.
+        const __m512i words01 = _mm512_ternarylogic_epi64(upper, _mm512_slli_epi64(c1, 32), c0, 0xca);
+        const __m512i words23 = _mm512_ternarylogic_epi64(upper, _mm512_slli_epi64(c3, 32), c2, 0xca);
+        _mm512_storeu_si512(drawn + 4 * j, _mm512_unpacklo_epi64(words01, words23));
+        _mm512_storeu_si512(drawn + 4 * j + 16, _mm512_unpackhi_epi64(words01, words23));
+    }
+}
+#pragma GCC diagnostic pop
+#endif
+
+using Draw = void (*)(uint32_t*, uint64_t, uint64_t, uint64_t);
+
+Draw best_draw() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return draw_avx512;
+#endif
+    return draw_plain;
 }
 
-KT_CLONES void drop_groups(bf16* y, const bf16* x, int64_t group, int64_t end, int64_t n, uint32_t threshold, float divisor,
-                           uint64_t seed, uint64_t stream) {
-    drop(y, x, group, end, n, threshold, divisor, seed, stream);
+template <typename T>
+[[gnu::always_inline]] inline void drop(T* y, const T* x, const uint32_t* drawn, int64_t n, uint32_t threshold,
+                                        float factor) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float kept = load(x[i]) * factor;
+        y[i] = store<T>(drawn[i] >= threshold ? kept : 0.0f);
+    }
+}
+
+KT_CLONES void drop_block(float* y, const float* x, const uint32_t* drawn, int64_t n, uint32_t threshold, float factor) {
+    drop(y, x, drawn, n, threshold, factor);
+}
+
+KT_CLONES void drop_block(bf16* y, const bf16* x, const uint32_t* drawn, int64_t n, uint32_t threshold, float factor) {
+    drop(y, x, drawn, n, threshold, factor);
 }
 
 int32_t dropout(kt_ctx* ctx, void* y, const void* x, int64_t n, float p, uint64_t seed, uint64_t stream, int32_t dtype) {
     if (!(p >= 0 && p <= 1)) {
         return fail(ctx, KT_BAD_ARGUMENT, "dropout: p is %g, expected 0 <= p <= 1", static_cast<double>(p));
     }
-    // u 2^-32 >= p, u a whole number, is u >= ceil(p 2^32): at most 2^32 - 256 for p < 1. With p = 1 the divisor is zero.
+    // u 2^-32 >= p, u a whole number, is u >= ceil(p 2^32): at most 2^32 - 256 for p < 1. With p = 1 the factor is infinite.
     if (p == 1 && (dtype == KT_F32 || dtype == KT_BF16)) {
         if (n > 0) std::memset(y, 0, static_cast<size_t>(n) * (dtype == KT_F32 ? sizeof(float) : sizeof(bf16)));
         return KT_OK;
     }
     const uint32_t threshold = static_cast<uint32_t>(std::ceil(static_cast<double>(p) * 4294967296.0));
+    const float factor = 1.0f / (1.0f - p);
+    const Draw draw = best_draw();
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        // A group of four costs about what streaming eight elements does.
-        parallel_for(ctx, (n + 3) / 4, kGrain / 8, [&](int64_t begin, int64_t end) {
-            drop_groups(static_cast<T*>(y), static_cast<const T*>(x), begin, end, n, threshold, 1.0f - p, seed, stream);
+        // A thread owns whole blocks; an element costs about twice what streaming it does.
+        const int64_t blocks = (n + kBlock - 1) / kBlock;
+        parallel_for(ctx, blocks, kGrain / 2 / kBlock, [&](int64_t begin, int64_t end) {
+            alignas(64) uint32_t drawn[kBlock];
+            for (int64_t b = begin; b < end; b++) {
+                draw(drawn, static_cast<uint64_t>(b * kLanes), stream, seed);
+                drop_block(static_cast<T*>(y) + b * kBlock, static_cast<const T*>(x) + b * kBlock, drawn,
+                           std::min(kBlock, n - b * kBlock), threshold, factor);
+            }
         });
     });
     return known ? KT_OK : bad_dtype(ctx, "dropout", dtype);

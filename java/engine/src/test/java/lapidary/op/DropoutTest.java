@@ -57,7 +57,7 @@ final class DropoutTest extends OpTest {
         float[] expected = new float[n];
         for (int i = 0; i < n; i++) {
             boolean keep = Integer.toUnsignedLong(Philox.word(i, seed, stream)) * 0x1p-32 >= p;
-            float value = keep ? x[i] / (1 - p) : 0;
+            float value = keep ? x[i] * (1 / (1 - p)) : 0;
             expected[i] = dtype == DType.BF16 ? bf16(value) : value;
         }
         assertArrayEquals(expected, y.toFloats());
