@@ -1,6 +1,6 @@
 """Teaches a random tiny checkpoint to caption shape pictures, training every weight, and writes it as a hub snapshot.
 
-  pretrain.py --model w/tiny --out w/tiny-base --steps 1200
+  pretrain.py --model w/tiny --out w/tiny-base --steps 500
 
 The captions are worded unlike the answers of the fine-tuning data, so the result sees shapes but cannot answer yet.
 """

@@ -29,6 +29,7 @@ def arguments():
     ap.add_argument("--batch", type=int, default=8)
     ap.add_argument("--accum", type=int, default=4)
     ap.add_argument("--lr", type=float, default=2e-5)
+    ap.add_argument("--warmup", type=float, default=0, help="steps; below 1 a share of all steps")
     ap.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     ap.add_argument("--attn", choices=["eager", "sdpa"], default="eager")
     ap.add_argument("--loss", choices=["chunked_nll", "nll"], default="chunked_nll")
@@ -77,6 +78,7 @@ training_args = SFTConfig(
     optim="adamw_torch_fused",
     save_strategy="no",
     learning_rate=a.lr,
+    warmup_steps=a.warmup,
     bf16=a.dtype == "bfloat16",
     push_to_hub=False,                       # no hub here
     report_to="none",
