@@ -1,0 +1,102 @@
+package lapidary.bench;
+
+import java.util.concurrent.TimeUnit;
+import lapidary.device.CpuDevice;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/** RMS norm of 512 x 2560 (a layer of the 4b text model), layer norm of 4096 x 1152 (one image in the vision tower). */
+@State(Scope.Thread)
+@BenchmarkMode(Mode.AverageTime)
+@OutputTimeUnit(TimeUnit.MICROSECONDS)
+@Warmup(iterations = 2, time = 1)
+@Measurement(iterations = 5, time = 1)
+@Fork(value = 1, jvmArgsAppend = "--enable-native-access=ALL-UNNAMED")
+public class NormBenchmark {
+    private Device device;
+    private Frame frame;
+    private Tensor x;
+    private Tensor y;
+    private Tensor dy;
+    private Tensor w;
+    private Tensor rstd;
+    private Tensor dw;
+    private Tensor image;
+    private Tensor imageY;
+    private Tensor imageDy;
+    private Tensor imageW;
+    private Tensor imageMean;
+    private Tensor imageRstd;
+    private Tensor imageDw;
+    private Tensor imageDb;
+
+    @Setup
+    public void open() {
+        device = CpuDevice.open();
+        frame = Frame.root(device, "bench");
+        x = Inputs.random(frame, DType.BF16, 512, 2560);
+        y = Inputs.random(frame, DType.BF16, 512, 2560);
+        dy = Inputs.random(frame, DType.BF16, 512, 2560);
+        w = Inputs.random(frame, DType.BF16, 2560);
+        rstd = Inputs.random(frame, DType.F32, 512);
+        dw = Inputs.random(frame, DType.F32, 2560);
+        image = Inputs.random(frame, DType.BF16, 4096, 1152);
+        imageY = Inputs.random(frame, DType.BF16, 4096, 1152);
+        imageDy = Inputs.random(frame, DType.BF16, 4096, 1152);
+        imageW = Inputs.random(frame, DType.BF16, 1152);
+        imageMean = Inputs.random(frame, DType.F32, 4096);
+        imageRstd = Inputs.random(frame, DType.F32, 4096);
+        imageDw = Inputs.random(frame, DType.F32, 1152);
+        imageDb = Inputs.random(frame, DType.F32, 1152);
+    }
+
+    @TearDown
+    public void close() {
+        frame.close();
+        device.close();
+    }
+
+    @Benchmark
+    public void rmsNormForward() {
+        frame.kernels().rmsNormForward(y, rstd, x, w, 1e-6f);
+    }
+
+    @Benchmark
+    public void rmsNormBackward() {
+        frame.kernels().rmsNormBackward(y, Tensor.NONE, dy, x, w, rstd);
+    }
+
+    @Benchmark
+    public void rmsNormBackwardWeight() {
+        frame.kernels().rmsNormBackward(Tensor.NONE, dw, dy, x, w, rstd);
+    }
+
+    @Benchmark
+    public void layerNormForward() {
+        frame.kernels().layerNormForward(imageY, imageMean, imageRstd, image, imageW, imageW, 1e-6f);
+    }
+
+    @Benchmark
+    public void layerNormBackward() {
+        frame.kernels()
+                .layerNormBackward(imageY, Tensor.NONE, Tensor.NONE, imageDy, image, imageW, imageMean, imageRstd);
+    }
+
+    @Benchmark
+    public void layerNormBackwardWeights() {
+        frame.kernels().layerNormBackward(Tensor.NONE, imageDw, imageDb, imageDy, image, imageW, imageMean, imageRstd);
+    }
+}
