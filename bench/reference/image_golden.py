@@ -31,6 +31,17 @@ def noise(w, h):
     return Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))
 
 
+def smooth(w, h):
+    y, x = np.mgrid[0:h, 0:w]
+    return Image.fromarray(np.stack([40 + 2 * x + y, 90 + x, 200 - 2 * y], -1).astype(np.uint8))
+
+
+def stripes(w, h):
+    y, x = np.mgrid[0:h, 0:w]
+    a = 128 + 120 * np.sin((x + y * (1 + x // 24)) / 1.7)
+    return Image.fromarray(np.stack([a, a, 255 - a], -1).astype(np.uint8))
+
+
 def add(name, data):
     with open(os.path.join(out, name), "wb") as f:
         f.write(data)
@@ -68,6 +79,16 @@ def jpegs():
     adobe = cmyk.index(b"Adobe")
     add("jpeg-ycck.jpg", cmyk[:adobe + 11] + b"\2" + cmyk[adobe + 12:])  # the same inks, said to be YCC and K
     add("jpeg-cmyk-without-adobe.jpg", cmyk.replace(b"Adobe", b"Adobf"))
+    inks = Image.merge("CMYK", photo(35, 22).split() + noise(35, 22).split()[:1])
+    save("jpeg-cmyk-black.jpg", inks, quality=95)
+    flat = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(8, 0).repeat(8, 1))
+    for quality in (50, 84, 87, 90, 93):
+        save(f"jpeg-flat-q{quality}.jpg", flat, quality=quality)
+    for quality in (20, 40, 45):
+        save(f"jpeg-smooth-q{quality}.jpg", smooth(64, 48), quality=quality)
+    named = rgb[:2] + b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + rgb[2:].replace(b"Adobe", b"Adobf")
+    add("jpeg-rgb-names-with-jfif.jpg", named)
+    add("jpeg-rgb-names.jpg", rgb.replace(b"Adobe", b"Adobf"))
     plain = save("jpeg-422-32x16.jpg", photo(32, 16), subsampling=1)
     # half as many rows of chroma instead of columns: the MCUs of 32 x 16 in 4:2:2 make 16 x 32 in 4:4:0
     at = plain.index(b"\xff\xc0")
@@ -125,7 +146,7 @@ def png(w, h, depth, kind, samples, interlaced=False, extra=b"", tail=b"", filte
                 previous = np.zeros_like(row)
             left = np.concatenate([np.zeros(bpp, int), row[:-bpp]]) if len(row) > bpp else np.zeros_like(row)
             corner = np.concatenate([np.zeros(bpp, int), previous[:-bpp]]) if len(row) > bpp else np.zeros_like(row)
-            f = y % 5 if filters else 0
+            f = (y + 2) % 5 if filters else 0
             pa, pb, pc = abs(previous - corner), abs(left - corner), abs(left + previous - 2 * corner)
             paeth = np.where((pa <= pb) & (pa <= pc), left, np.where(pb <= pc, previous, corner))
             guess = [0, left, previous, (left + previous) // 2, paeth][f]
@@ -268,6 +289,10 @@ def webps():
     save("webp-lossless-best.webp", photo(200, 150), lossless=True, quality=100, method=6)
     save("webp-lossy-noise.webp", noise(70, 50), quality=90)
     save("webp-lossy-flat.webp", Image.new("RGB", (130, 90), (200, 30, 99)), quality=20)
+    for quality in (0, 5, 15, 25, 35, 45, 55, 65, 85, 95, 100):
+        save(f"webp-lossy-smooth-{quality}.webp", smooth(48, 48), quality=quality, method=quality % 7)
+        save(f"webp-lossy-stripes-{quality}.webp", stripes(48, 48), quality=quality, method=quality % 7)
+        save(f"webp-lossy-photo-{quality}.webp", photo(48, 32), quality=quality, method=6)
     animated = save("webp-animated.webp", photo(33, 21), save_all=True, append_images=[noise(33, 21)], duration=50)
     # the first frame as a part of a larger canvas
     at = animated.index(b"VP8X") + 12
