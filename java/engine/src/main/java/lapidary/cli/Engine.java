@@ -1,34 +1,82 @@
 package lapidary.cli;
 
+import java.io.PrintWriter;
+import java.util.List;
+import lapidary.device.DeviceException;
 import lapidary.format.FormatException;
+import lapidary.train.TrainingException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The {@code engine} command: a subcommand per class of this package. Exit codes: 0 done, 2 usage, 1 anything else. */
 @Command(
         name = "engine",
-        description = "Fine-tunes Gemma 3, text and images, on the JVM.",
+        header = "Fine-tunes Gemma 3, text and images, on the JVM.",
+        synopsisSubcommandLabel = "COMMAND",
         mixinStandardHelpOptions = true,
-        subcommands = {Tokenize.class})
-public final class Engine {
-    private Engine() {}
+        versionProvider = Info.Version.class,
+        subcommands = {Train.class, Info.class, Tokenize.class},
+        footer = {"", "Start here:  engine train --demo", "Help on one: engine COMMAND --help"})
+public final class Engine implements Runnable {
+    private static final String DEBUG = "LAPIDARY_DEBUG";
+
+    @CommandLine.Spec
+    private CommandLine.Model.CommandSpec spec;
 
     public static void main(String[] args) {
-        System.exit(run(args));
+        System.exit(commandLine().execute(args));
     }
 
-    /** Runs a command and returns its exit code. A bad file is told in one line. */
-    static int run(String... args) {
+    /** The parsed command line's root, with the error handling of this program. */
+    static CommandLine commandLine() {
         return new CommandLine(new Engine())
-                .setExecutionExceptionHandler(Engine::tell)
-                .execute(args);
+                .setParameterExceptionHandler(Engine::onUsageError)
+                .setExecutionExceptionHandler((error, commandLine, parsed) -> onFailure(error, commandLine));
     }
 
-    private static int tell(Exception e, CommandLine command, CommandLine.ParseResult parsed) throws Exception {
-        if (e instanceof FormatException) {
-            command.getErr().println("engine: " + e.getMessage());
-            return 1;
+    @Override
+    public void run() {
+        throw new ParameterException(spec.commandLine(), "which command? See engine --help");
+    }
+
+    private static int onUsageError(ParameterException error, String[] args) {
+        PrintWriter err = error.getCommandLine().getErr();
+        err.println("engine: " + oneLine(error.getMessage()));
+        if (error instanceof UnmatchedArgumentException unmatched) {
+            List<String> near = NearestName.of(unmatched.getUnmatched().getFirst(), error.getCommandLine());
+            if (!near.isEmpty()) {
+                err.println("engine: did you mean " + String.join(" or ", near) + "?");
+            }
         }
-        throw e;
+        err.flush();
+        return 2;
+    }
+
+    private static int onFailure(Throwable error, CommandLine commandLine) {
+        PrintWriter err = commandLine.getErr();
+        boolean expected = error instanceof FormatException
+                || error instanceof TrainingException
+                || error instanceof DeviceException
+                || error instanceof IllegalArgumentException;
+        if (error instanceof OutOfMemoryError) {
+            err.println("engine: the Java heap is too small (" + error.getMessage()
+                    + "); give it more with LAPIDARY_JAVA_OPTS=-Xmx4g");
+        } else if (expected) {
+            err.println("engine: " + oneLine(error.getMessage()));
+        } else {
+            err.println("engine: internal error: " + oneLine(String.valueOf(error)) + " (run with " + DEBUG
+                    + "=1 for where)");
+        }
+        if (System.getenv(DEBUG) != null) {
+            error.printStackTrace(err);
+        }
+        err.flush();
+        return 1;
+    }
+
+    private static String oneLine(String message) {
+        return String.valueOf(message).replaceAll("\\s*[\\r\\n]+\\s*", " ");
     }
 }

@@ -30,6 +30,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                     + kt_table.sizeof() + " bytes");
         }
         this.kt = table;
+        requireAllMembers();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
             int status = kt_table.context_create.invoke(kt_table.context_create(kt), out, 0);
@@ -713,6 +714,21 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     // ---- checks --------------------------------------------------------------------------------------------------
+
+    private void requireAllMembers() {
+        // Members of the struct follow the two sizes as plain pointers.
+        String[] names = kt_table.layout().memberLayouts().stream()
+                .filter(member -> member.byteSize() == ValueLayout.ADDRESS.byteSize())
+                .map(member -> member.name().orElse("?"))
+                .toArray(String[]::new);
+        long first = kt_table.sizeof() - names.length * ValueLayout.ADDRESS.byteSize();
+        for (int i = 0; i < names.length; i++) {
+            MemorySegment member = kt.get(ValueLayout.ADDRESS, first + i * ValueLayout.ADDRESS.byteSize());
+            if (member.address() == 0) {
+                throw new DeviceException("the " + device + " library has no kernel " + names[i]);
+            }
+        }
+    }
 
     private void check(String op, int status) {
         if (status == KernelTable.KT_OK()) {

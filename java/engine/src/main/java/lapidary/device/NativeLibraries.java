@@ -3,6 +3,11 @@ package lapidary.device;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
 import java.net.JarURLConnection;
 import java.net.URL;
 import java.nio.file.Files;
@@ -29,6 +34,8 @@ final class NativeLibraries {
     /** Loaded in this order: the OpenMP runtime first, so that both others share its threads. */
     private static final List<String> CPU =
             List.of(DNNL + "libgomp.so.1", DNNL + "libdnnl.so.3", "lapidary/native/liblapidary_cpu.so");
+
+    private static final String SPIN_COUNT = "GOMP_SPINCOUNT";
 
     private NativeLibraries() {}
 
@@ -57,6 +64,7 @@ final class NativeLibraries {
 
     private static List<Path> load(List<String> resources) {
         requirePlatform();
+        boundSpinning();
         List<Path> loaded = new ArrayList<>();
         for (String resource : resources) {
             Path file = unpack(resource);
@@ -76,6 +84,33 @@ final class NativeLibraries {
         if (!os.contains("linux") || !(arch.equals("amd64") || arch.equals("x86_64"))) {
             throw new DeviceException(
                     "this build carries native libraries for linux x86_64, this is " + os + " " + arch);
+        }
+    }
+
+    /**
+     * Threads that wait for work spin, as OpenMP has it, for milliseconds: on a machine that does other work too they
+     * then take the processor from the thread they wait for, and a step takes a hundred times as long. About 20 us of
+     * spinning cover the gap between two kernels. OpenMP reads its variables once, when it is loaded, and the user's own
+     * setting stands.
+     */
+    private static void boundSpinning() {
+        if (System.getenv("OMP_WAIT_POLICY") != null || System.getenv(SPIN_COUNT) != null) {
+            return;
+        }
+        Linker linker = Linker.nativeLinker();
+        MethodHandle setenv = linker.downcallHandle(
+                linker.defaultLookup().find("setenv").orElseThrow(),
+                FunctionDescriptor.of(
+                        ValueLayout.JAVA_INT, ValueLayout.ADDRESS, ValueLayout.ADDRESS, ValueLayout.JAVA_INT));
+        try (Arena arena = Arena.ofConfined()) {
+            int status = (int) setenv.invokeExact(arena.allocateFrom(SPIN_COUNT), arena.allocateFrom("10000"), 1);
+            if (status != 0) {
+                throw new DeviceException("setenv " + SPIN_COUNT + " failed with status " + status);
+            }
+        } catch (DeviceException e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new DeviceException("setenv " + SPIN_COUNT + ": " + e, e);
         }
     }
 

@@ -33,14 +33,15 @@ class TokenizeTest {
             ByteArrayOutputStream error = new ByteArrayOutputStream();
             System.setErr(new PrintStream(error, true, StandardCharsets.UTF_8));
             try {
-                int code = Engine.run(
-                        "tokenize",
-                        "--tokenizer",
-                        tokenizer.toString(),
-                        "--in",
-                        in.toString(),
-                        "--out",
-                        out.toString());
+                int code = Engine.commandLine()
+                        .execute(
+                                "tokenize",
+                                "--tokenizer",
+                                tokenizer.toString(),
+                                "--in",
+                                in.toString(),
+                                "--out",
+                                out.toString());
                 return new Run(code, error.toString(StandardCharsets.UTF_8).strip());
             } finally {
                 System.setErr(before);
@@ -126,7 +127,7 @@ class TokenizeTest {
         PrintStream before = System.err;
         System.setErr(new PrintStream(new ByteArrayOutputStream(), true, StandardCharsets.UTF_8));
         try {
-            assertEquals(2, Engine.run("tokenize", "--tokenizer", "x"));
+            assertEquals(2, Engine.commandLine().execute("tokenize", "--tokenizer", "x"));
         } finally {
             System.setErr(before);
         }

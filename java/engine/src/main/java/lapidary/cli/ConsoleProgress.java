@@ -1,0 +1,71 @@
+package lapidary.cli;
+
+import java.io.PrintWriter;
+import java.util.Locale;
+import lapidary.train.StepMetrics;
+import lapidary.train.TrainingListener;
+import lapidary.train.TrainingPlan;
+
+/** A line per report, and on a terminal a line in between that is written over. */
+final class ConsoleProgress implements TrainingListener {
+    private final PrintWriter out;
+    private final boolean terminal =
+            System.console() != null && System.console().isTerminal();
+    private long started;
+    private int width;
+
+    ConsoleProgress(PrintWriter out) {
+        this.out = out;
+    }
+
+    @Override
+    public void onStart(TrainingPlan plan) {
+        started = System.nanoTime();
+        out.printf(
+                Locale.ROOT,
+                "Training %,d numbers in %d tensors for %d steps on %,d rows (%s)%n",
+                plan.trainableParameters(),
+                plan.trainableTensors(),
+                plan.maxSteps(),
+                plan.rows(),
+                plan.device());
+        out.flush();
+    }
+
+    @Override
+    public void onStep(int step, int maxSteps, double loss) {
+        if (terminal) {
+            String line = String.format(
+                    Locale.ROOT, "step %d/%d  loss %.4f  ETA %s", step, maxSteps, loss, eta(step, maxSteps));
+            width = Math.max(width, line.length());
+            out.print("\r" + line + " ".repeat(width - line.length()));
+            out.flush();
+        }
+    }
+
+    @Override
+    public void onLog(StepMetrics m) {
+        if (terminal) {
+            out.print("\r" + " ".repeat(width) + "\r");
+        }
+        out.printf(
+                Locale.ROOT,
+                "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  ETA %s%n",
+                m.step(),
+                m.maxSteps(),
+                m.loss(),
+                m.gradNorm(),
+                m.learningRate(),
+                m.meanTokenAccuracy(),
+                m.tokensPerSecond(),
+                eta(m.step(), m.maxSteps()));
+        out.flush();
+    }
+
+    private String eta(int step, int maxSteps) {
+        long left = Math.round((System.nanoTime() - started) / 1e9 / step * (maxSteps - step));
+        return left >= 3600
+                ? String.format(Locale.ROOT, "%d:%02d:%02d", left / 3600, left / 60 % 60, left % 60)
+                : String.format(Locale.ROOT, "%d:%02d", left / 60, left % 60);
+    }
+}

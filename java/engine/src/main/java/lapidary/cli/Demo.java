@@ -1,0 +1,182 @@
+package lapidary.cli;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import lapidary.data.Conversation;
+import lapidary.data.Dataset;
+import lapidary.data.Datasets;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.format.AtomicFile;
+import lapidary.gemma3.Content;
+import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.Gemma3Processor;
+import lapidary.gemma3.Message;
+import lapidary.gemma3.PackedBatch;
+import lapidary.gemma3.PeftAdapter;
+import lapidary.image.ImageDecoder;
+import lapidary.image.ImagePreprocessor;
+import lapidary.image.ImageSource;
+import lapidary.infer.GreedyDecoder;
+import lapidary.train.Sft;
+import lapidary.train.SftConfig;
+
+/**
+ * {@code engine train --demo}: a tiny Gemma 3 that can caption drawn pictures, but not answer questions about them,
+ * learns to from a few hundred. Model and pictures are in the jar; {@code bench/reference/make_demo.py} made them.
+ */
+final class Demo {
+    private static final String RESOURCES = "lapidary/demo/";
+    private static final int QUESTIONS_AT_ONCE = 50;
+    private static final int LONGEST_ANSWER = 12;
+    private static final int SHOWN = 6;
+
+    private final Device device;
+    private final Path folder;
+    private final long seed;
+    private final PrintWriter out;
+
+    /** One held-out question: what is asked about which picture, and what is right. */
+    private record Question(String text, ImageSource picture, String answer) {}
+
+    Demo(Device device, Path folder, long seed, PrintWriter out) {
+        this.device = device;
+        this.folder = folder == null ? Path.of("lapidary-demo") : folder;
+        this.seed = seed;
+        this.out = out;
+    }
+
+    int run() {
+        unpack();
+        Path model = folder.resolve("base");
+        Path data = folder.resolve("data");
+        Path adapter = folder.resolve("adapter");
+        List<Question> questions = questions(data);
+        out.printf(
+                "A tiny Gemma 3 and its pictures are in %s. Asking it %d held-out questions.%n",
+                folder, questions.size());
+        out.flush();
+        List<String> before = answers(model, null, questions);
+        SftConfig config = SftConfig.builder(model, data.toString(), adapter)
+                .dtype(DType.F32)
+                .learningRate(4e-3)
+                .maxSteps(400)
+                .perDeviceTrainBatchSize(16)
+                .gradientCheckpointing(false)
+                .loraAlpha(16)
+                .loraDropout(0.05)
+                .loraModulesToSave(List.of("lm_head", "embed_tokens"))
+                .loggingSteps(50)
+                .seed(seed)
+                .build();
+        new Sft(config, device, new ConsoleProgress(out)).run();
+        List<String> after = answers(model, adapter, questions);
+        for (int i = 0; i < Math.min(SHOWN, questions.size()); i++) {
+            Question question = questions.get(i);
+            out.printf(
+                    "  %s: %s  %s  (right: %s)%n",
+                    question.picture().name(), question.text(), after.get(i), question.answer());
+        }
+        out.printf(
+                Locale.ROOT,
+                "held-out accuracy: before %.1f %%, after %.1f %%%n",
+                accuracy(questions, before),
+                accuracy(questions, after));
+        out.printf("The adapter is in %s%n", adapter);
+        out.flush();
+        return 0;
+    }
+
+    private void unpack() {
+        for (String name : new String(resource("index.txt"), StandardCharsets.UTF_8)
+                .lines()
+                .toList()) {
+            byte[] content = resource(name);
+            AtomicFile.write(folder.resolve(name), channel -> channel.write(java.nio.ByteBuffer.wrap(content)));
+        }
+    }
+
+    private static byte[] resource(String name) {
+        try (InputStream in = Demo.class.getClassLoader().getResourceAsStream(RESOURCES + name)) {
+            if (in == null) {
+                throw new IllegalStateException("the jar does not carry " + RESOURCES + name);
+            }
+            return in.readAllBytes();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** The first question of each held-out conversation. */
+    private static List<Question> questions(Path data) {
+        List<Question> questions = new ArrayList<>();
+        try (Dataset test = Datasets.open(data.toString(), "test")) {
+            for (int row = 0; row < test.size(); row++) {
+                Conversation conversation = test.get(row);
+                questions.add(new Question(
+                        text(conversation.messages().get(0)),
+                        conversation.images().get(0),
+                        text(conversation.messages().get(1))));
+            }
+        }
+        return questions;
+    }
+
+    private static String text(Message message) {
+        StringBuilder text = new StringBuilder();
+        for (Content part : message.content()) {
+            if (part instanceof Content.Text words) {
+                text.append(words.text());
+            }
+        }
+        return text.toString().strip();
+    }
+
+    private List<String> answers(Path modelFolder, Path adapterFolder, List<Question> questions) {
+        Gemma3Processor processor = Gemma3Processor.load(modelFolder);
+        ImagePreprocessor preprocessor = ImagePreprocessor.read(modelFolder);
+        List<String> answers = new ArrayList<>();
+        try (PeftAdapter adapter = adapterFolder == null ? null : PeftAdapter.open(adapterFolder);
+                Gemma3 model =
+                        Gemma3.load(modelFolder, device, DType.F32, adapter == null ? null : adapter.spec(), seed)) {
+            if (adapter != null) {
+                adapter.copyTo(model.parameters(), model.frame());
+            }
+            for (int from = 0; from < questions.size(); from += QUESTIONS_AT_ONCE) {
+                List<PackedBatch.Row> prompts = new ArrayList<>();
+                for (Question q : questions.subList(from, Math.min(from + QUESTIONS_AT_ONCE, questions.size()))) {
+                    prompts.add(prompt(processor, preprocessor, q));
+                }
+                for (int[] ids : new GreedyDecoder(model).decode(prompts, LONGEST_ANSWER)) {
+                    answers.add(processor.tokenizer().decode(ids, true).strip());
+                }
+            }
+        }
+        return answers;
+    }
+
+    private static PackedBatch.Row prompt(
+            Gemma3Processor processor, ImagePreprocessor preprocessor, Question question) {
+        Message asked =
+                new Message("user", List.of(new Content.Image(question.picture()), new Content.Text(question.text())));
+        Gemma3Processor.Encoded encoded =
+                processor.encode(processor.template().render(List.of(asked), true), 1, false, false);
+        float[] pixels = preprocessor.pixelValues(ImageDecoder.decode(question.picture()));
+        return new PackedBatch.Row(encoded.ids(), encoded.tokenTypeIds(), List.of(pixels));
+    }
+
+    private static double accuracy(List<Question> questions, List<String> answers) {
+        int right = 0;
+        for (int i = 0; i < questions.size(); i++) {
+            right += questions.get(i).answer().equals(answers.get(i)) ? 1 : 0;
+        }
+        return 100.0 * right / questions.size();
+    }
+}

@@ -1,0 +1,275 @@
+package lapidary.cli;
+
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.Callable;
+import lapidary.data.Profile;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.train.Sft;
+import lapidary.train.SftConfig;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** {@code engine train}: translates options into an {@link SftConfig} and shows how the run goes. */
+@Command(
+        name = "train",
+        header = "Fine-tunes a Gemma 3 checkpoint with LoRA and writes a PEFT adapter.",
+        description = {
+            "",
+            "Options carry TRL's and PEFT's names. A first run:",
+            "",
+            "  engine train --model_name_or_path gemma-3-4b-it --dataset_name data.parquet --output_dir out",
+            "",
+            "or, with nothing at hand, engine train --demo."
+        },
+        sortOptions = false,
+        usageHelpWidth = 120,
+        usageHelpAutoWidth = true,
+        mixinStandardHelpOptions = true)
+final class Train implements Callable<Integer> {
+    @Spec
+    private CommandSpec spec;
+
+    @Option(
+            names = "--demo",
+            description = "Trains the tiny model in this jar on drawn pictures and asks it held-out questions.")
+    private boolean demo;
+
+    @ArgGroup(validate = false, heading = "%nModel and data:%n", order = 1)
+    private final Inputs inputs = new Inputs();
+
+    @ArgGroup(validate = false, heading = "%nTraining:%n", order = 2)
+    private final Recipe recipe = new Recipe();
+
+    @ArgGroup(validate = false, heading = "%nAdapters:%n", order = 3)
+    private final Lora lora = new Lora();
+
+    @ArgGroup(validate = false, heading = "%nRunning:%n", order = 4)
+    private final Running running = new Running();
+
+    private static final class Inputs {
+        @Option(
+                names = "--model_name_or_path",
+                paramLabel = "DIR",
+                description = "Folder of a Gemma 3 checkpoint as the Hugging Face Hub lays it out.")
+        private Path model;
+
+        @Option(
+                names = "--dataset_name",
+                paramLabel = "PATH",
+                description = "Parquet or JSON lines with messages: a file, a folder of shards, or a glob.")
+        private String dataset;
+
+        @Option(
+                names = "--dataset_train_split",
+                paramLabel = "NAME",
+                description = "Split to train on (default: train).")
+        private String split = "train";
+
+        @Option(
+                names = "--output_dir",
+                paramLabel = "DIR",
+                description = "Where the adapter, its logs and the processor's files go (default: trainer_output).")
+        private Path output;
+    }
+
+    private static final class Recipe {
+        @Option(names = "--num_train_epochs", paramLabel = "N", description = "Passes over the data (default: 3).")
+        private double epochs = 3;
+
+        @Option(
+                names = "--max_steps",
+                paramLabel = "N",
+                description = "Optimiser steps; overrides epochs (default: -1).")
+        private int maxSteps = -1;
+
+        @Option(
+                names = "--per_device_train_batch_size",
+                paramLabel = "N",
+                description = "Rows that go through the model together (default: 8).")
+        private int batchSize = 8;
+
+        @Option(
+                names = "--gradient_accumulation_steps",
+                paramLabel = "N",
+                description = "Such batches in one optimiser step (default: 1).")
+        private int accumulation = 1;
+
+        @Option(
+                names = "--gradient_checkpointing",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description = "Recompute layers in the backward pass to save memory (default: true).")
+        private boolean checkpointing = true;
+
+        @Option(names = "--no_gradient_checkpointing", hidden = true)
+        private boolean noCheckpointing;
+
+        @Option(names = "--learning_rate", paramLabel = "X", description = "Peak learning rate (default: 2e-5).")
+        private double learningRate = 2e-5;
+
+        @Option(
+                names = "--lr_scheduler_type",
+                paramLabel = "TYPE",
+                description = "linear: warm up, then down to 0 (default: linear).")
+        private String schedule = "linear";
+
+        @Option(
+                names = "--warmup_steps",
+                paramLabel = "N",
+                description = "Steps of rising learning rate; below 1 a share of all steps (default: 0).")
+        private double warmup;
+
+        @Option(names = "--weight_decay", paramLabel = "X", description = "AdamW's weight decay (default: 0).")
+        private double weightDecay;
+
+        @Option(
+                names = "--max_grad_norm",
+                paramLabel = "X",
+                description = "Gradients are scaled down to this norm; 0 for never (default: 1).")
+        private double maxGradNorm = 1;
+    }
+
+    private static final class Lora {
+        @Option(names = "--lora_r", paramLabel = "N", description = "Rank (default: 16).")
+        private int r = 16;
+
+        @Option(names = "--lora_alpha", paramLabel = "X", description = "Scale, divided by the rank (default: 32).")
+        private double alpha = 32;
+
+        @Option(names = "--lora_dropout", paramLabel = "P", description = "Dropout before adapters (default: 0.05).")
+        private double dropout = 0.05;
+
+        @Option(
+                names = "--lora_target_modules",
+                paramLabel = "NAME",
+                arity = "1..*",
+                split = ",",
+                description =
+                        "Linear layers that get adapters: ends of their names, or all-linear: every one but the output"
+                                + " head, vision tower included (default: all-linear).")
+        private List<String> targets = new ArrayList<>(List.of("all-linear"));
+
+        @Option(
+                names = "--lora_modules_to_save",
+                paramLabel = "NAME",
+                arity = "1..*",
+                split = ",",
+                description = "Modules trained whole beside the adapters: lm_head, embed_tokens (default: none).")
+        private List<String> saved = new ArrayList<>();
+
+        @Option(
+                names = "--init_adapter",
+                paramLabel = "DIR",
+                description = "PEFT adapter to start from; rank, alpha, targets and saved modules are its own.")
+        private Path init;
+    }
+
+    private static final class Running {
+        @Option(
+                names = "--dtype",
+                paramLabel = "TYPE",
+                converter = DTypeConverter.class,
+                description =
+                        "Of weights and activations: bfloat16 or float32 (default: bfloat16). Adapters are float32.")
+        private DType dtype = DType.BF16;
+
+        @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
+        private String device = "auto";
+
+        @Option(names = "--seed", paramLabel = "N", description = "Of adapters, data order and dropout (default: 42).")
+        private long seed = 42;
+
+        @Option(names = "--logging_steps", paramLabel = "N", description = "Steps between reports (default: 10).")
+        private int loggingSteps = 10;
+
+        @Option(
+                names = "--compat",
+                paramLabel = "WHAT",
+                description = "default: what the guide means. trl: TRL 1.13 number by number (two <bos>, trained"
+                        + " <start_of_image>, bfloat16 tables and moments) (default: default).")
+        private String compat = "default";
+    }
+
+    @Override
+    public Integer call() {
+        PrintWriter out = spec.commandLine().getOut();
+        if (demo) {
+            try (Device device = Devices.open(running.device, spec.commandLine())) {
+                return new Demo(device, inputs.output, running.seed, out).run();
+            }
+        }
+        SftConfig config = config();
+        try (Device device = Devices.open(running.device, spec.commandLine())) {
+            new Sft(config, device, new ConsoleProgress(out)).run();
+        }
+        out.println("The adapter is in " + config.outputDir());
+        out.flush();
+        return 0;
+    }
+
+    private SftConfig config() {
+        require(inputs.model, "--model_name_or_path");
+        require(inputs.dataset, "--dataset_name");
+        if (!recipe.schedule.equals("linear")) {
+            throw usage("--lr_scheduler_type " + recipe.schedule + " is not supported: linear is");
+        }
+        try {
+            return SftConfig.builder(
+                            inputs.model,
+                            inputs.dataset,
+                            inputs.output == null ? Path.of("trainer_output") : inputs.output)
+                    .datasetTrainSplit(inputs.split)
+                    .numTrainEpochs(recipe.epochs)
+                    .maxSteps(recipe.maxSteps)
+                    .perDeviceTrainBatchSize(recipe.batchSize)
+                    .gradientAccumulationSteps(recipe.accumulation)
+                    .gradientCheckpointing(recipe.checkpointing && !recipe.noCheckpointing)
+                    .learningRate(recipe.learningRate)
+                    .warmupSteps(recipe.warmup)
+                    .weightDecay(recipe.weightDecay)
+                    .maxGradNorm(recipe.maxGradNorm)
+                    .loraR(lora.r)
+                    .loraAlpha(lora.alpha)
+                    .loraDropout(lora.dropout)
+                    .loraTargetModules(lora.targets)
+                    .loraModulesToSave(lora.saved)
+                    .initAdapter(lora.init)
+                    .dtype(running.dtype)
+                    .seed(running.seed)
+                    .loggingSteps(running.loggingSteps)
+                    .profile(profile())
+                    .build();
+        } catch (IllegalArgumentException e) {
+            throw usage(e.getMessage());
+        }
+    }
+
+    private Profile profile() {
+        return switch (running.compat) {
+            case "default" -> Profile.DEFAULT;
+            case "trl" -> Profile.TRL;
+            default -> throw usage("--compat " + running.compat + " is neither of " + Arrays.asList("default", "trl"));
+        };
+    }
+
+    private void require(Object value, String option) {
+        if (value == null) {
+            throw usage("train needs " + option + " (or --demo, which needs nothing); see engine train --help");
+        }
+    }
+
+    private ParameterException usage(String message) {
+        return new ParameterException(spec.commandLine(), message);
+    }
+}

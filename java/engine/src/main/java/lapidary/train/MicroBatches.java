@@ -1,0 +1,74 @@
+package lapidary.train;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import lapidary.data.Collator;
+import lapidary.data.Dataset;
+import lapidary.data.Profile;
+import lapidary.data.Sample;
+import lapidary.format.FormatException;
+import lapidary.gemma3.Gemma3Config;
+import lapidary.gemma3.Gemma3Processor;
+import lapidary.gemma3.PackedBatch;
+import lapidary.image.ImageDecoder;
+import lapidary.image.ImagePreprocessor;
+import lapidary.image.ImageSource;
+
+/** Makes micro-batches of data set rows: template, ids, labels, decoded pixels. Called from several threads. */
+final class MicroBatches {
+    private final Gemma3Config config;
+    private final Dataset dataset;
+    private final Collator collator;
+    private final ImagePreprocessor preprocessor; // null for a text-only model
+
+    private MicroBatches(Gemma3Config config, Dataset dataset, Collator collator, ImagePreprocessor preprocessor) {
+        this.config = config;
+        this.dataset = dataset;
+        this.collator = collator;
+        this.preprocessor = preprocessor;
+    }
+
+    static MicroBatches of(Gemma3Config config, Path modelDirectory, Dataset dataset, Profile profile) {
+        Gemma3Processor processor = Gemma3Processor.load(modelDirectory);
+        ImagePreprocessor preprocessor = config.isTextOnly() ? null : ImagePreprocessor.read(modelDirectory);
+        return new MicroBatches(config, dataset, new Collator(processor, profile), preprocessor);
+    }
+
+    MicroBatch load(int[] rows) {
+        List<PackedBatch.Row> packed = new ArrayList<>();
+        List<String> names = new ArrayList<>();
+        List<int[]> targets = new ArrayList<>();
+        for (int row : rows) {
+            Sample sample = collator.collate(dataset.get(row));
+            List<float[]> pixels = new ArrayList<>();
+            for (ImageSource image : sample.images()) {
+                pixels.add(pixels(sample.id(), image));
+            }
+            packed.add(new PackedBatch.Row(sample.inputIds(), sample.tokenTypeIds(), pixels));
+            names.add(sample.id());
+            targets.add(shifted(sample.labels()));
+        }
+        int[] all = targets.stream().flatMapToInt(Arrays::stream).toArray();
+        int trained = (int)
+                Arrays.stream(all).filter(target -> target != Sample.MASKED).count();
+        return new MicroBatch(PackedBatch.of(packed), all, trained, names);
+    }
+
+    private float[] pixels(String row, ImageSource image) {
+        try {
+            return preprocessor.pixelValues(ImageDecoder.decode(image));
+        } catch (FormatException e) {
+            throw new FormatException(row + ": " + e.getMessage(), e);
+        }
+    }
+
+    /** What each position must predict: the label after it; the last position has none. */
+    private static int[] shifted(int[] labels) {
+        int[] targets = new int[labels.length];
+        System.arraycopy(labels, 1, targets, 0, labels.length - 1);
+        targets[labels.length - 1] = Sample.MASKED;
+        return targets;
+    }
+}

@@ -1,0 +1,167 @@
+package lapidary.train;
+
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.autograd.Gradients;
+import lapidary.autograd.Tape;
+import lapidary.data.Dataset;
+import lapidary.data.Datasets;
+import lapidary.data.Prefetch;
+import lapidary.data.Profile;
+import lapidary.device.Device;
+import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.PeftAdapter;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
+import lapidary.op.LinearCrossEntropy;
+import lapidary.optim.Adamw;
+import lapidary.optim.LinearSchedule;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/**
+ * Supervised fine-tuning of Gemma 3 with LoRA: the whole recipe, top to bottom. Behaviour follows TRL's SFTTrainer under
+ * the guide's collator; where the two profiles differ, {@link Profile} says how.
+ */
+public final class Sft {
+    /** Decoding runs beside the device's thread. */
+    private static final int HOST_THREADS = Math.max(1, Runtime.getRuntime().availableProcessors() / 2);
+
+    private static final int MICRO_BATCHES_AHEAD = 3;
+
+    private final SftConfig config;
+    private final Device device;
+    private final TrainingListener listener;
+
+    /** @param device where to train; the caller closes it */
+    public Sft(SftConfig config, Device device, TrainingListener listener) {
+        this.config = config;
+        this.device = device;
+        this.listener = listener;
+    }
+
+    /**
+     * Trains, and writes the adapter and everything beside it to the output folder.
+     *
+     * @throws lapidary.format.FormatException where a file is not what it should be
+     * @throws IllegalArgumentException where an option does not fit the model or the data
+     * @throws TrainingException where loss or gradients stop being finite
+     */
+    public void run() {
+        try (Output output = Output.open(config.outputDir());
+                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit());
+                PeftAdapter init = config.initAdapter() == null ? null : PeftAdapter.open(config.initAdapter())) {
+            LoraSpec lora = lora(init);
+            try (Gemma3 model = Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora, config.seed())) {
+                if (init != null) {
+                    init.copyTo(model.parameters(), model.frame());
+                }
+                output.save(model, lora, config, train(model, dataset, output));
+            }
+        }
+    }
+
+    /** What is trained: an initial adapter's own shape, with this run's dropout, or what the options say. */
+    private LoraSpec lora(PeftAdapter init) {
+        LoraSpec asked = new LoraSpec(
+                config.loraR(),
+                config.loraAlpha(),
+                config.loraDropout(),
+                config.loraTargetModules(),
+                config.loraModulesToSave());
+        if (init == null) {
+            return asked;
+        }
+        LoraSpec own = init.spec();
+        return new LoraSpec(own.r(), own.alpha(), config.loraDropout(), own.targetModules(), own.modulesToSave());
+    }
+
+    private Progress.Summary train(Gemma3 model, Dataset dataset, Output output) {
+        BatchPlan plan = BatchPlan.of(
+                dataset.size(),
+                config.perDeviceTrainBatchSize(),
+                config.gradientAccumulationSteps(),
+                config.numTrainEpochs(),
+                config.maxSteps());
+        List<Parameter> parameters = model.parameters();
+        List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
+        Adamw optimizer =
+                new Adamw(model.frame(), parameters, (float) config.weightDecay(), config.profile() == Profile.TRL);
+        LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
+        MicroBatches loader = MicroBatches.of(model.config(), config.modelNameOrPath(), dataset, config.profile());
+        Progress progress = new Progress(plan, config.loggingSteps());
+        listener.onStart(new TrainingPlan(
+                dataset.size(),
+                plan.maxSteps(),
+                trained.stream().mapToLong(Tensor::elements).sum(),
+                trained.size(),
+                device.describe()));
+
+        try (Prefetch<int[], MicroBatch> batches =
+                new Prefetch<>(plan.rows(config.seed()), loader::load, HOST_THREADS, MICRO_BATCHES_AHEAD)) {
+            long microBatch = 0;
+            for (int step = 0; step < plan.maxSteps(); step++) {
+                progress.startStep();
+                List<MicroBatch> group = new ArrayList<>();
+                for (int i = plan.microBatchesIn(step); i > 0; i--) {
+                    group.add(batches.next());
+                }
+                // The loss is a mean over the trained tokens of the whole group, not a mean of means.
+                int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
+                double learningRate = schedule.at(step);
+                try (Frame stepFrame = model.frame().child("step " + (step + 1));
+                        Gradients grads = new Gradients(stepFrame, trained)) {
+                    for (MicroBatch batch : group) {
+                        model.dropout().moveTo(microBatch++);
+                        progress.add(batch, forwardBackward(model, batch, normaliser, trained, stepFrame, grads));
+                    }
+                    double gradNorm = optimizer.clip(grads, (float) config.maxGradNorm());
+                    requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
+                    optimizer.step(grads, (float) learningRate);
+                    progress.endStep(gradNorm, learningRate);
+                }
+                report(progress, step + 1, plan.maxSteps(), output);
+            }
+        }
+        return progress.finish(config);
+    }
+
+    /** One micro-batch; its share of the gradients is added to {@code grads}. */
+    private LinearCrossEntropy.Statistics forwardBackward(
+            Gemma3 model, MicroBatch batch, int normaliser, List<Tensor> trained, Frame stepFrame, Gradients grads) {
+        try (Frame frame = stepFrame.child("micro-batch")) {
+            Tape tape = Tape.recording(frame, trained);
+            Tensor hidden = model.forward(tape, batch.packed(), config.gradientCheckpointing());
+            LinearCrossEntropy crossEntropy = new LinearCrossEntropy(
+                    hidden,
+                    model.lmHead(),
+                    batch.targets(),
+                    normaliser,
+                    (float) model.config().text().finalLogitSoftcapping(),
+                    grads);
+            Tensor loss = tape.run(crossEntropy);
+            tape.backward(loss, grads);
+            return crossEntropy.statistics();
+        }
+    }
+
+    private void report(Progress progress, int step, int maxSteps, Output output) {
+        listener.onStep(step, maxSteps, progress.stepLoss());
+        if (progress.isLogDue()) {
+            StepMetrics metrics = progress.log();
+            output.append(metrics);
+            listener.onLog(metrics);
+        }
+    }
+
+    private static void requireFinite(int step, double loss, double gradNorm, List<MicroBatch> group) {
+        if (Double.isFinite(loss) && Double.isFinite(gradNorm)) {
+            return;
+        }
+        List<String> rows = new ArrayList<>();
+        group.forEach(batch -> rows.addAll(batch.rows()));
+        throw new TrainingException("step " + step + ": loss is " + loss + " and gradient norm " + gradNorm
+                + ", so training stops before it spoils the adapter; rows of this step: " + rows
+                + "; a lower --learning_rate or --dtype float32 may help, or a weight of the model is not finite");
+    }
+}

@@ -1,0 +1,244 @@
+package lapidary.train;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
+import lapidary.data.Profile;
+import lapidary.device.DType;
+
+/**
+ * What a supervised fine-tuning run is made of. Names and defaults are those of TRL's {@code SFTConfig} and
+ * {@code ModelConfig}; options that have no default are given to {@link #builder}.
+ *
+ * @param datasetName a Parquet or JSONL file, a folder of shards, or a glob
+ * @param maxSteps optimiser steps in all, or a negative number to go by epochs
+ * @param warmupSteps steps, or below 1 a share of all steps
+ * @param maxGradNorm gradients are scaled down to this norm; 0 for never
+ * @param loraTargetModules name endings of linear layers, or the one word {@code all-linear}
+ * @param loraModulesToSave {@code lm_head}, {@code embed_tokens}: trained whole, as copies of their own
+ * @param initAdapter folder of a PEFT adapter to start from, or null; rank, alpha, targets and saved modules are its own
+ * @param dtype of weights and activations
+ * @param profile which of the reference's behaviours are kept
+ */
+public record SftConfig(
+        Path modelNameOrPath,
+        String datasetName,
+        String datasetTrainSplit,
+        Path outputDir,
+        double numTrainEpochs,
+        int maxSteps,
+        int perDeviceTrainBatchSize,
+        int gradientAccumulationSteps,
+        boolean gradientCheckpointing,
+        double learningRate,
+        double warmupSteps,
+        double weightDecay,
+        double maxGradNorm,
+        int loraR,
+        double loraAlpha,
+        double loraDropout,
+        List<String> loraTargetModules,
+        List<String> loraModulesToSave,
+        Path initAdapter,
+        DType dtype,
+        long seed,
+        int loggingSteps,
+        Profile profile) {
+
+    /** @throws IllegalArgumentException naming the option, its value and what it may be */
+    public SftConfig {
+        require(numTrainEpochs > 0 && numTrainEpochs < 1e6, "num_train_epochs", numTrainEpochs, "more than 0");
+        require(maxSteps != 0, "max_steps", maxSteps, "at least 1, or -1 to go by epochs");
+        require(perDeviceTrainBatchSize > 0, "per_device_train_batch_size", perDeviceTrainBatchSize, "at least 1");
+        require(gradientAccumulationSteps > 0, "gradient_accumulation_steps", gradientAccumulationSteps, "at least 1");
+        require(learningRate >= 0 && learningRate < 1e6, "learning_rate", learningRate, "a number from 0");
+        require(warmupSteps >= 0 && warmupSteps < 1e9, "warmup_steps", warmupSteps, "a number from 0");
+        require(weightDecay >= 0 && weightDecay < 1e6, "weight_decay", weightDecay, "a number from 0");
+        require(maxGradNorm >= 0, "max_grad_norm", maxGradNorm, "a number from 0 (0 for no clipping)");
+        require(loraR > 0 && loraR <= 4096, "lora_r", loraR, "1 to 4096");
+        require(loraAlpha > 0, "lora_alpha", loraAlpha, "more than 0");
+        require(loraDropout >= 0 && loraDropout < 1, "lora_dropout", loraDropout, "0 <= p < 1");
+        require(
+                !loraTargetModules.isEmpty(),
+                "lora_target_modules",
+                loraTargetModules,
+                "all-linear or a list of names");
+        require(loggingSteps > 0, "logging_steps", loggingSteps, "at least 1");
+        require(dtype == DType.F32 || dtype == DType.BF16, "dtype", dtype, "float32 or bfloat16");
+        Objects.requireNonNull(profile, "profile");
+        loraTargetModules = List.copyOf(loraTargetModules);
+        loraModulesToSave = List.copyOf(loraModulesToSave);
+    }
+
+    private static void require(boolean holds, String option, Object value, String expected) {
+        if (!holds) {
+            throw new IllegalArgumentException("--" + option + " is " + value + ", expected " + expected);
+        }
+    }
+
+    /** A configuration with TRL's defaults. */
+    public static Builder builder(Path modelNameOrPath, String datasetName, Path outputDir) {
+        return new Builder(modelNameOrPath, datasetName, outputDir);
+    }
+
+    /** Collects the options that differ from the defaults. */
+    public static final class Builder {
+        private final Path modelNameOrPath;
+        private final String datasetName;
+        private final Path outputDir;
+        private String datasetTrainSplit = "train";
+        private double numTrainEpochs = 3;
+        private int maxSteps = -1;
+        private int perDeviceTrainBatchSize = 8;
+        private int gradientAccumulationSteps = 1;
+        private boolean gradientCheckpointing = true;
+        private double learningRate = 2e-5;
+        private double warmupSteps;
+        private double weightDecay;
+        private double maxGradNorm = 1;
+        private int loraR = 16;
+        private double loraAlpha = 32;
+        private double loraDropout = 0.05;
+        private List<String> loraTargetModules = List.of("all-linear");
+        private List<String> loraModulesToSave = List.of();
+        private Path initAdapter;
+        private DType dtype = DType.BF16;
+        private long seed = 42;
+        private int loggingSteps = 10;
+        private Profile profile = Profile.DEFAULT;
+
+        private Builder(Path modelNameOrPath, String datasetName, Path outputDir) {
+            this.modelNameOrPath = Objects.requireNonNull(modelNameOrPath, "model_name_or_path");
+            this.datasetName = Objects.requireNonNull(datasetName, "dataset_name");
+            this.outputDir = Objects.requireNonNull(outputDir, "output_dir");
+        }
+
+        public Builder datasetTrainSplit(String split) {
+            datasetTrainSplit = split;
+            return this;
+        }
+
+        public Builder numTrainEpochs(double epochs) {
+            numTrainEpochs = epochs;
+            return this;
+        }
+
+        public Builder maxSteps(int steps) {
+            maxSteps = steps;
+            return this;
+        }
+
+        public Builder perDeviceTrainBatchSize(int rows) {
+            perDeviceTrainBatchSize = rows;
+            return this;
+        }
+
+        public Builder gradientAccumulationSteps(int microBatches) {
+            gradientAccumulationSteps = microBatches;
+            return this;
+        }
+
+        public Builder gradientCheckpointing(boolean on) {
+            gradientCheckpointing = on;
+            return this;
+        }
+
+        public Builder learningRate(double rate) {
+            learningRate = rate;
+            return this;
+        }
+
+        public Builder warmupSteps(double steps) {
+            warmupSteps = steps;
+            return this;
+        }
+
+        public Builder weightDecay(double decay) {
+            weightDecay = decay;
+            return this;
+        }
+
+        public Builder maxGradNorm(double norm) {
+            maxGradNorm = norm;
+            return this;
+        }
+
+        public Builder loraR(int rank) {
+            loraR = rank;
+            return this;
+        }
+
+        public Builder loraAlpha(double alpha) {
+            loraAlpha = alpha;
+            return this;
+        }
+
+        public Builder loraDropout(double probability) {
+            loraDropout = probability;
+            return this;
+        }
+
+        public Builder loraTargetModules(List<String> names) {
+            loraTargetModules = names;
+            return this;
+        }
+
+        public Builder loraModulesToSave(List<String> names) {
+            loraModulesToSave = names;
+            return this;
+        }
+
+        public Builder initAdapter(Path folder) {
+            initAdapter = folder;
+            return this;
+        }
+
+        public Builder dtype(DType type) {
+            dtype = type;
+            return this;
+        }
+
+        public Builder seed(long value) {
+            seed = value;
+            return this;
+        }
+
+        public Builder loggingSteps(int steps) {
+            loggingSteps = steps;
+            return this;
+        }
+
+        public Builder profile(Profile value) {
+            profile = value;
+            return this;
+        }
+
+        /** @throws IllegalArgumentException naming the option that is out of range */
+        public SftConfig build() {
+            return new SftConfig(
+                    modelNameOrPath,
+                    datasetName,
+                    datasetTrainSplit,
+                    outputDir,
+                    numTrainEpochs,
+                    maxSteps,
+                    perDeviceTrainBatchSize,
+                    gradientAccumulationSteps,
+                    gradientCheckpointing,
+                    learningRate,
+                    warmupSteps,
+                    weightDecay,
+                    maxGradNorm,
+                    loraR,
+                    loraAlpha,
+                    loraDropout,
+                    loraTargetModules,
+                    loraModulesToSave,
+                    initAdapter,
+                    dtype,
+                    seed,
+                    loggingSteps,
+                    profile);
+        }
+    }
+}

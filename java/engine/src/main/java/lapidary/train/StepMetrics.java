@@ -1,0 +1,63 @@
+package lapidary.train;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/**
+ * What one logged step reports, under Hugging Face's names.
+ *
+ * @param step number of optimiser steps done
+ * @param maxSteps optimiser steps of the whole run
+ * @param loss mean over the steps since the last report of their token-weighted loss
+ * @param gradNorm L2 norm of all gradients of this step before clipping
+ * @param learningRate what this step used
+ * @param entropy mean entropy of the predictions at trained positions, nats
+ * @param numTokens tokens seen so far, image tokens included
+ * @param meanTokenAccuracy share of trained positions whose likeliest token was right
+ * @param epoch epochs done, with the fraction
+ * @param stepSeconds wall time of this step
+ * @param tokensPerSecond tokens of this step over its wall time
+ */
+public record StepMetrics(
+        int step,
+        int maxSteps,
+        double loss,
+        double gradNorm,
+        double learningRate,
+        double entropy,
+        long numTokens,
+        double meanTokenAccuracy,
+        double epoch,
+        double stepSeconds,
+        double tokensPerSecond) {
+
+    /** The entry of trainer_state.json's log_history. */
+    Map<String, Object> history() {
+        Map<String, Object> entry = new LinkedHashMap<>();
+        entry.put("entropy", entropy);
+        entry.put("epoch", epoch);
+        entry.put("grad_norm", gradNorm);
+        entry.put("learning_rate", learningRate);
+        entry.put("loss", loss);
+        entry.put("mean_token_accuracy", meanTokenAccuracy);
+        entry.put("num_tokens", (double) numTokens);
+        entry.put("step", step);
+        return entry;
+    }
+
+    /** The line of metrics.jsonl. */
+    Map<String, Object> line() {
+        Map<String, Object> entry = new LinkedHashMap<>();
+        entry.put("step", step);
+        entry.put("loss", loss);
+        entry.put("grad_norm", gradNorm);
+        entry.put("learning_rate", learningRate);
+        entry.put("entropy", entropy);
+        entry.put("num_tokens", numTokens);
+        entry.put("mean_token_accuracy", meanTokenAccuracy);
+        entry.put("epoch", epoch);
+        entry.put("step_seconds", stepSeconds);
+        entry.put("tokens_per_second", tokensPerSecond);
+        return entry;
+    }
+}

@@ -1,0 +1,15 @@
+package lapidary.train;
+
+/** Hears how a run goes. Called on the thread that trains. */
+public interface TrainingListener {
+    TrainingListener SILENT = new TrainingListener() {};
+
+    /** Model and data are ready. */
+    default void onStart(TrainingPlan plan) {}
+
+    /** An optimiser step is done; called for every step. */
+    default void onStep(int step, int maxSteps, double loss) {}
+
+    /** A step that {@code logging_steps} asks for, and the last one. */
+    default void onLog(StepMetrics metrics) {}
+}

@@ -1,0 +1,103 @@
+package lapidary.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import picocli.CommandLine;
+
+final class EngineTest {
+    private final StringWriter out = new StringWriter();
+    private final StringWriter err = new StringWriter();
+
+    private int engine(String... args) {
+        CommandLine engine = Engine.commandLine();
+        engine.setOut(new PrintWriter(out, true));
+        engine.setErr(new PrintWriter(err, true));
+        return engine.execute(args);
+    }
+
+    private void assertOneLine(String... parts) {
+        String text = err.toString();
+        for (String part : parts) {
+            assertTrue(text.contains(part), text);
+        }
+        assertFalse(text.contains("\tat "), text);
+        assertTrue(text.lines().count() <= 2, text);
+    }
+
+    @Test
+    void anUnknownOptionIsRefusedWithTheNearestName() {
+        assertEquals(2, engine("train", "--per_device_batch_size", "3"));
+        assertOneLine("--per_device_batch_size", "did you mean --per_device_train_batch_size?");
+    }
+
+    @Test
+    void hyphensForUnderscoresAreNamed() {
+        assertEquals(2, engine("train", "--learning-rate", "1"));
+        assertOneLine("did you mean --learning_rate?");
+    }
+
+    @Test
+    void anUnknownCommandIsRefusedWithTheNearestName() {
+        assertEquals(2, engine("trian"));
+        assertOneLine("did you mean train?");
+    }
+
+    @Test
+    void noCommandIsAUsageError() {
+        assertEquals(2, engine());
+        assertOneLine("engine --help");
+    }
+
+    @Test
+    void whatIsMissingIsNamed() {
+        assertEquals(2, engine("train", "--model_name_or_path", "x"));
+        assertOneLine("--dataset_name");
+    }
+
+    @Test
+    void badValuesNameTheOption() {
+        assertEquals(2, engine("train", "--max_steps", "many"));
+        assertOneLine("--max_steps", "many");
+    }
+
+    @Test
+    void valuesOutOfRangeNameTheOption() {
+        assertEquals(2, engine("train", "--model_name_or_path", "x", "--dataset_name", "y", "--lora_r", "0"));
+        assertOneLine("--lora_r is 0");
+    }
+
+    @Test
+    void aMissingModelIsOneLine(@TempDir Path folder) {
+        assertEquals(
+                1,
+                engine(
+                        "train",
+                        "--model_name_or_path",
+                        folder.resolve("nothing").toString(),
+                        "--dataset_name",
+                        folder.resolve("no.jsonl").toString(),
+                        "--output_dir",
+                        folder.resolve("out").toString()));
+        assertOneLine("no.jsonl");
+    }
+
+    @Test
+    void helpTeaches() {
+        assertEquals(0, engine("train", "--help"));
+        assertTrue(out.toString().contains("--lora_target_modules"), out.toString());
+        assertTrue(out.toString().contains("engine train --demo"), out.toString());
+    }
+
+    @Test
+    void infoNamesTheLibraries() {
+        assertEquals(0, engine("info"));
+        assertTrue(out.toString().contains("liblapidary_cpu.so"), out.toString());
+    }
+}

@@ -1,0 +1,244 @@
+package lapidary.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.autograd.Gradients;
+import lapidary.autograd.Tape;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.format.Json;
+import lapidary.format.Safetensors;
+import lapidary.format.TensorEntry;
+import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.PackedBatch;
+import lapidary.gemma3.PeftAdapter;
+import lapidary.nn.Parameter;
+import lapidary.op.LinearCrossEntropy;
+import lapidary.optim.Adamw;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/**
+ * Whole models against Hugging Face Transformers and PEFT: hidden states, logits, loss, the gradient of every trained
+ * tensor, ten optimiser steps. Values and batches come from {@code bench/reference/make_golden.py}.
+ */
+@ParameterizedClass(autoCloseArguments = false)
+@MethodSource("lapidary.Devices#all")
+final class GoldenRunTest {
+    private static final int IGNORED = -100;
+
+    private final Device device;
+    private long inUseBefore;
+
+    GoldenRunTest(Device device) {
+        this.device = device;
+    }
+
+    @BeforeEach
+    void remember() {
+        inUseBefore = device.pool().inUse();
+    }
+
+    @AfterEach
+    void poolIsEmpty() {
+        assertEquals(inUseBefore, device.pool().inUse());
+    }
+
+    private static Path golden(String model) {
+        return Path.of("src/test/resources/golden").resolve(model);
+    }
+
+    private static float[] floats(TensorEntry entry) {
+        float[] values = new float[(int) (entry.data().byteSize() / 4)];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = entry.data().getAtIndex(ValueLayout.JAVA_FLOAT_UNALIGNED, i);
+        }
+        return values;
+    }
+
+    private static int[] ints(JsonNode array) {
+        int[] values = new int[array.size()];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = array.get(i).intValue();
+        }
+        return values;
+    }
+
+    /** The golden batch, packed. */
+    private static MicroBatch batch(String model) {
+        List<PackedBatch.Row> rows = new ArrayList<>();
+        List<Integer> targets = new ArrayList<>();
+        Path pixelsFile = golden(model).resolve("pixels.safetensors");
+        float[] pixels = new float[0];
+        int perImage = 0;
+        if (pixelsFile.toFile().exists()) {
+            try (Safetensors file = Safetensors.open(pixelsFile)) {
+                TensorEntry entry = file.entry("pixel_values");
+                pixels = floats(entry);
+                perImage = (int) (pixels.length / entry.shape()[0]);
+            }
+        }
+        int image = 0;
+        for (JsonNode row : Json.read(golden(model).resolve("batch.json")).node()) {
+            List<float[]> images = new ArrayList<>();
+            for (int i = 0; i < row.path("images").asInt(0); i++) {
+                images.add(java.util.Arrays.copyOfRange(pixels, image * perImage, (image + 1) * perImage));
+                image++;
+            }
+            int[] ids = ints(row.get("ids"));
+            int[] types = row.has("types") ? ints(row.get("types")) : new int[ids.length];
+            rows.add(new PackedBatch.Row(ids, types, images));
+            int[] labels = ints(row.get("labels"));
+            for (int t = 1; t <= labels.length; t++) {
+                targets.add(t < labels.length ? labels[t] : IGNORED);
+            }
+        }
+        int[] packed = targets.stream().mapToInt(Integer::intValue).toArray();
+        int trained = (int) targets.stream().filter(t -> t != IGNORED).count();
+        return new MicroBatch(PackedBatch.of(rows), packed, trained, List.of());
+    }
+
+    private Gemma3 load(String model, DType dtype) {
+        Path folder = golden(model);
+        try (PeftAdapter init = PeftAdapter.open(folder.resolve("init"))) {
+            Gemma3 loaded = Gemma3.load(folder, device, dtype, init.spec(), 1);
+            init.copyTo(loaded.parameters(), loaded.frame());
+            return loaded;
+        }
+    }
+
+    private static LinearCrossEntropy crossEntropy(Gemma3 model, Tensor hidden, MicroBatch batch, Gradients grads) {
+        return new LinearCrossEntropy(
+                hidden,
+                model.lmHead(),
+                batch.targets(),
+                batch.trained(),
+                (float) model.config().text().finalLogitSoftcapping(),
+                grads);
+    }
+
+    private static List<Tensor> trained(Gemma3 model) {
+        return model.parameters().stream().map(Parameter::value).toList();
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"multimodal", "text"})
+    void hiddenStatesAndLogits(String name) {
+        MicroBatch batch = batch(name);
+        try (Gemma3 model = load(name, DType.F32);
+                Safetensors golden = Safetensors.open(golden(name).resolve("float32.safetensors"));
+                Frame frame = model.frame().child("forward")) {
+            Tensor hidden = model.forward(Tape.notRecording(frame), batch.packed(), false);
+            assertRelative(floats(golden.entry("normed")), hidden.toFloats(), 1e-5, "normed");
+            Tensor logits = frame.empty(DType.F32, hidden.rows(), model.lmHead().rows());
+            frame.gemm().linear(logits, hidden, model.lmHead(), Tensor.NONE);
+            assertRelative(floats(golden.entry("logits")), logits.toFloats(), 1e-5, "logits");
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"multimodal,true", "multimodal,false", "text,true", "text,false"})
+    void lossAndEveryGradient(String name, boolean checkpointing) {
+        MicroBatch batch = batch(name);
+        JsonNode expected = Json.read(golden(name).resolve("float32.json")).node();
+        try (Gemma3 model = load(name, DType.F32);
+                Safetensors golden = Safetensors.open(golden(name).resolve("float32.safetensors"));
+                Gradients grads = new Gradients(model.frame(), trained(model));
+                Frame frame = model.frame().child("step")) {
+            Tape tape = Tape.recording(frame, trained(model));
+            LinearCrossEntropy loss =
+                    crossEntropy(model, model.forward(tape, batch.packed(), checkpointing), batch, grads);
+            Tensor value = tape.run(loss);
+            assertEquals(expected.get("loss").doubleValue(), value.item(), 1e-5 * value.item(), "loss");
+            assertEquals(
+                    expected.get("trained_tokens").intValue(), loss.statistics().valid());
+            assertEquals(
+                    expected.get("entropy").doubleValue(),
+                    loss.statistics().entropy() / loss.statistics().valid(),
+                    1e-5 * 6,
+                    "entropy");
+            tape.backward(value, grads);
+            for (Parameter parameter : model.parameters()) {
+                assertRelative(
+                        floats(golden.entry("grad." + parameter.name())),
+                        gradient(grads, parameter.value()),
+                        1e-4,
+                        "gradient of " + parameter.name());
+            }
+        }
+    }
+
+    /** Dense gradient, whichever form it has. */
+    private static float[] gradient(Gradients grads, Tensor parameter) {
+        Gradients.RowGradient rows = grads.rowsOf(parameter);
+        if (rows.slots().isEmpty()) {
+            return grads.of(parameter).toFloats();
+        }
+        int cols = (int) parameter.last();
+        float[] dense = new float[(int) parameter.elements()];
+        float[] values = rows.rows().toFloats();
+        rows.slots().forEach((id, slot) -> System.arraycopy(values, slot * cols, dense, id * cols, cols));
+        return dense;
+    }
+
+    @ParameterizedTest
+    @CsvSource({"multimodal,F32,1e-4", "text,F32,1e-4", "multimodal,BF16,1e-2", "text,BF16,1e-2"})
+    void tenSteps(String name, DType dtype, double tolerance) {
+        MicroBatch batch = batch(name);
+        String file = dtype == DType.F32 ? "float32" : "bfloat16";
+        JsonNode steps = Json.read(golden(name).resolve(file + ".json")).node().get("steps");
+        try (Gemma3 model = load(name, dtype);
+                Safetensors golden = Safetensors.open(golden(name).resolve(file + ".safetensors"))) {
+            Adamw optimizer = new Adamw(model.frame(), model.parameters(), 0, true);
+            for (int i = 0; i < steps.size(); i++) {
+                JsonNode expected = steps.get(i);
+                try (Gradients grads = new Gradients(model.frame(), trained(model));
+                        Frame frame = model.frame().child("step " + i)) {
+                    Tape tape = Tape.recording(frame, trained(model));
+                    Tensor loss =
+                            tape.run(crossEntropy(model, model.forward(tape, batch.packed(), false), batch, grads));
+                    assertEquals(expected.get("loss").doubleValue(), loss.item(), tolerance * loss.item(), "loss " + i);
+                    tape.backward(loss, grads);
+                    double norm = optimizer.clip(grads, 1);
+                    assertEquals(expected.get("grad_norm").doubleValue(), norm, 2 * tolerance * norm, "grad_norm " + i);
+                    optimizer.step(grads, expected.get("learning_rate").floatValue());
+                }
+            }
+            if (dtype == DType.F32) {
+                for (Parameter parameter : model.parameters()) {
+                    assertRelative(
+                            floats(golden.entry("after." + parameter.name())),
+                            parameter.value().toFloats(),
+                            1e-3,
+                            "after ten steps " + parameter.name());
+                }
+            }
+        }
+    }
+
+    /** Norm of the difference within {@code tolerance} of the norm. */
+    private static void assertRelative(float[] expected, float[] actual, double tolerance, String what) {
+        assertEquals(expected.length, actual.length, what + " length");
+        double difference = 0;
+        double norm = 0;
+        for (int i = 0; i < expected.length; i++) {
+            difference += Math.pow(expected[i] - actual[i], 2);
+            norm += Math.pow(expected[i], 2);
+        }
+        double relative = Math.sqrt(difference) / Math.max(Math.sqrt(norm), 1e-30);
+        assertTrue(relative <= tolerance, what + " differs by " + relative + " of its norm, allowed " + tolerance);
+    }
+}
