@@ -84,6 +84,8 @@ def jpegs():
     flat = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(8, 0).repeat(8, 1))
     for quality in (50, 84, 87, 90, 93):
         save(f"jpeg-flat-q{quality}.jpg", flat, quality=quality)
+    levels = np.asarray(flat).astype(int) + (rng.random((128, 128)) < np.linspace(0, 1, 128))
+    save("jpeg-nearly-flat-q40.jpg", Image.fromarray(levels.clip(0, 255).astype(np.uint8)), quality=40)
     for quality in (20, 40, 45):
         save(f"jpeg-smooth-q{quality}.jpg", smooth(64, 48), quality=quality)
     named = rgb[:2] + b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + rgb[2:].replace(b"Adobe", b"Adobf")
