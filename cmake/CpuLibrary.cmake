@@ -23,3 +23,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 endif()
 
 set_target_properties(lapidary_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LAPIDARY_OUTPUT})
+
+# By hand: cmake --build <folder> --target math_test && <folder>/math_test
+add_executable(math_test EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/math_test.cpp)
+target_include_directories(math_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
+target_compile_options(math_test PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
+target_link_libraries(math_test PRIVATE OpenMP::OpenMP_CXX)
