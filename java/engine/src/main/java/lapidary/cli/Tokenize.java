@@ -37,10 +37,10 @@ final class Tokenize implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        if (!Files.isRegularFile(in)) {
+        if (!Files.exists(in) || Files.isDirectory(in)) {
             throw new FormatException(
                     Files.exists(in)
-                            ? in + " is no file, expected one with a JSON string a line"
+                            ? in + " is a folder, expected a file with a JSON string a line"
                             : "no such file: " + in);
         }
         Tokenizer loaded = Tokenizer.load(tokenizer);
