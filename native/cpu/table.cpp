@@ -9,6 +9,7 @@ kt_table make_table() {
     kt::add_context(table);
     kt::add_rms_norm(table);
     kt::add_cross_entropy(table);
+    kt::add_linear_cross_entropy(table);
     kt::add_adamw(table);
     kt::add_elementwise(table);
     kt::add_rows_kernels(table);

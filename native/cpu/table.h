@@ -8,6 +8,7 @@ namespace kt {
 void add_context(kt_table&);
 void add_rms_norm(kt_table&);
 void add_cross_entropy(kt_table&);
+void add_linear_cross_entropy(kt_table&);
 void add_adamw(kt_table&);
 void add_elementwise(kt_table&);
 void add_rows_kernels(kt_table&);

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 1
+#define KT_ABI 2
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -150,6 +150,15 @@ typedef struct kt_table {
     int32_t (*cross_entropy)(kt_ctx*, float* loss, float* entropy, int32_t* correct, void* logits, const int32_t* targets,
                              int64_t rows, int64_t vocab, float grad_scale, float softcap, int32_t write_gradient,
                              int32_t dtype);
+
+    /* supported[0] = 1 where this machine has linear_cross_entropy for that many columns, else 0. */
+    int32_t (*linear_cross_entropy_supported)(kt_ctx*, int32_t* supported, int64_t cols, int32_t dtype);
+    /* cross_entropy of logits = hidden headT, rounded to T, that are never stored: hidden [rows, cols], head [vocab, cols].
+       dhidden = ((softmax - onehot) * grad_scale) head and dhead += ((softmax - onehot) * grad_scale)T hidden (F32); either
+       may be NULL. */
+    int32_t (*linear_cross_entropy)(kt_ctx*, float* loss, float* entropy, int32_t* correct, void* dhidden, float* dhead,
+                                    const void* hidden, const void* head, const int32_t* targets, int64_t rows,
+                                    int64_t vocab, int64_t cols, float grad_scale, int32_t dtype);
 
     /* ---- optimiser ------------------------------------------------------------------------------------------- */
 

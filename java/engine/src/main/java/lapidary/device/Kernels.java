@@ -635,6 +635,64 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         logits.dtype().code()));
     }
 
+    /** Whether {@link #linearCrossEntropy} computes with these operands on this machine. */
+    public boolean hasLinearCrossEntropy(Operand hidden) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment supported = arena.allocate(ValueLayout.JAVA_INT);
+            check(
+                    "linear_cross_entropy_supported",
+                    kt_table.linear_cross_entropy_supported.invoke(
+                            kt_table.linear_cross_entropy_supported(kt),
+                            ctx,
+                            supported,
+                            hidden.last(),
+                            hidden.dtype().code()));
+            return supported.get(ValueLayout.JAVA_INT, 0) != 0;
+        }
+    }
+
+    /**
+     * Loss, entropy (F32 [rows]) and correct (I32 [rows]) of hidden [rows, cols] under head [vocab, cols], without their
+     * logits; dHidden and what dHead (F32) grows by on request.
+     */
+    public void linearCrossEntropy(
+            Operand loss,
+            Operand entropy,
+            Operand correct,
+            Operand dHidden,
+            Operand dHead,
+            Operand hidden,
+            Operand head,
+            Operand targets,
+            float gradScale) {
+        sameType("linear_cross_entropy", hidden, head);
+        lastAxis("linear_cross_entropy", hidden, head);
+        sameOrNone("linear_cross_entropy dHidden", dHidden, hidden);
+        vector("linear_cross_entropy dHead", dHead, DType.F32, head.elements());
+        vector("linear_cross_entropy loss", loss, DType.F32, hidden.rows());
+        vector("linear_cross_entropy entropy", entropy, DType.F32, hidden.rows());
+        vector("linear_cross_entropy correct", correct, DType.I32, hidden.rows());
+        vector("linear_cross_entropy targets", targets, DType.I32, hidden.rows());
+        check(
+                "linear_cross_entropy",
+                kt_table.linear_cross_entropy.invoke(
+                        kt_table.linear_cross_entropy(kt),
+                        ctx,
+                        loss.segment(),
+                        entropy.segment(),
+                        correct.segment(),
+                        dHidden.segment(),
+                        dHead.segment(),
+                        hidden.segment(),
+                        head.segment(),
+                        targets.segment(),
+                        hidden.rows(),
+                        head.rows(),
+                        hidden.last(),
+                        gradScale,
+                        hidden.dtype().code()));
+    }
+
     // ---- optimiser -----------------------------------------------------------------------------------------------
 
     /** out[0] = sum of squares of x, F32. */

@@ -1,5 +1,6 @@
 package lapidary.op;
 
+import java.util.Arrays;
 import java.util.List;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Op;
@@ -8,7 +9,8 @@ import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
 /**
- * The output head and its cross-entropy in one, without ever holding the logits of more than a chunk of tokens.
+ * The output head and its cross-entropy in one, without ever holding the logits of more than a chunk of tokens; where the
+ * device has a kernel for both, not even those.
  *
  * <p>{@code loss = sum over t with a target of -log softmax(hidden[t] headᵀ)[target[t]] / normaliser}. While training, each
  * chunk's gradients are computed as it passes, because its logits are there then: a second pass would multiply by a
@@ -80,10 +82,12 @@ public final class LinearCrossEntropy implements Op {
         double loss = 0;
         double entropy = 0;
         long correct = 0;
-        for (int from = 0; from < positions.length; from += CHUNK) {
-            int to = Math.min(from + CHUNK, positions.length);
+        boolean fused = softcap == 0 && frame.kernels().hasLinearCrossEntropy(hidden);
+        int length = fused ? Math.max(1, positions.length) : CHUNK;
+        for (int from = 0; from < positions.length; from += length) {
+            int to = Math.min(from + length, positions.length);
             try (Frame chunk = frame.child("chunk")) {
-                Statistics part = chunk(chunk, java.util.Arrays.copyOfRange(positions, from, to));
+                Statistics part = chunk(chunk, Arrays.copyOfRange(positions, from, to), fused);
                 loss += part.loss();
                 entropy += part.entropy();
                 correct += part.correct();
@@ -95,37 +99,37 @@ public final class LinearCrossEntropy implements Op {
     }
 
     /** Sums over the given positions, undivided; gradients on the way. */
-    private Statistics chunk(Frame frame, int[] positions) {
+    private Statistics chunk(Frame frame, int[] positions, boolean fused) {
         int n = positions.length;
         int[] wanted = new int[n];
         for (int i = 0; i < n; i++) {
             wanted[i] = targets[positions[i]];
         }
         Tensor index = frame.of(positions, n);
+        Tensor ids = frame.of(wanted, n);
         Tensor rows = frame.empty(hidden.dtype(), n, hidden.last());
         frame.kernels().gatherRows(rows, hidden, index);
-        Tensor logits = frame.empty(hidden.dtype(), n, head.rows());
-        frame.gemm().linear(logits, rows, head, Tensor.NONE);
         Tensor loss = frame.empty(DType.F32, n);
         Tensor entropy = frame.empty(DType.F32, n);
         Tensor correct = frame.empty(DType.I32, n);
-        frame.kernels()
-                .crossEntropy(
-                        loss,
-                        entropy,
-                        correct,
-                        logits,
-                        frame.of(wanted, n),
-                        (float) (1 / normaliser),
-                        softcap,
-                        grads != null);
-        if (grads != null) {
-            Tensor dRows = frame.emptyLike(rows);
-            frame.gemm().multiply(dRows, logits, false, head, false, Tensor.NONE, 1, false);
-            frame.kernels().scatterRows(dHidden, dRows, index);
-            if (grads.wants(head)) {
-                frame.gemm().multiply(grads.accumulator(head), logits, true, rows, false, Tensor.NONE, 1, true);
+        Tensor dRows = grads != null ? frame.emptyLike(rows) : Tensor.NONE;
+        Tensor dHead = grads != null && grads.wants(head) ? grads.accumulator(head) : Tensor.NONE;
+        float gradScale = (float) (1 / normaliser);
+        if (fused) {
+            frame.kernels().linearCrossEntropy(loss, entropy, correct, dRows, dHead, rows, head, ids, gradScale);
+        } else {
+            Tensor logits = frame.empty(hidden.dtype(), n, head.rows());
+            frame.gemm().linear(logits, rows, head, Tensor.NONE);
+            frame.kernels().crossEntropy(loss, entropy, correct, logits, ids, gradScale, softcap, grads != null);
+            if (!dRows.isNone()) {
+                frame.gemm().multiply(dRows, logits, false, head, false, Tensor.NONE, 1, false);
             }
+            if (!dHead.isNone()) {
+                frame.gemm().multiply(dHead, logits, true, rows, false, Tensor.NONE, 1, true);
+            }
+        }
+        if (!dRows.isNone()) {
+            frame.kernels().scatterRows(dHidden, dRows, index);
         }
         return new Statistics(sum(loss.toFloats()), sum(entropy.toFloats()), sum(correct.toInts()), n);
     }

@@ -96,6 +96,12 @@ final class LinearCrossEntropyTest extends OpTest {
         "F32,20,16,77,3",
         "BF16,7,32,64,0",
         "BF16,300,8,4099,0",
+        "BF16,2,32,2,0",
+        "BF16,1,32,33,0",
+        "BF16,70,64,511,0",
+        "BF16,33,96,513,0",
+        "BF16,150,544,1537,0",
+        "BF16,2100,32,1100,0",
         "BF16,20,16,77,3"
     })
     void matchesReference(DType dtype, int tokens, int size, int vocab, float cap) {

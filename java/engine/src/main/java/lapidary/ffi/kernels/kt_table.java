@@ -50,6 +50,8 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*average_pool_forward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_backward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, const int32_t *, int64_t, int64_t, float, float, int32_t, int32_t);
+ *     int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t);
+ *     int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t);
  *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
  *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t);
  *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t);
@@ -98,6 +100,8 @@ public class kt_table {
         KernelTable.C_POINTER.withName("average_pool_forward"),
         KernelTable.C_POINTER.withName("average_pool_backward"),
         KernelTable.C_POINTER.withName("cross_entropy"),
+        KernelTable.C_POINTER.withName("linear_cross_entropy_supported"),
+        KernelTable.C_POINTER.withName("linear_cross_entropy"),
         KernelTable.C_POINTER.withName("sum_squares"),
         KernelTable.C_POINTER.withName("adamw"),
         KernelTable.C_POINTER.withName("adamw_rows")
@@ -3650,6 +3654,218 @@ public class kt_table {
      */
     public static void cross_entropy(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(cross_entropy$LAYOUT, cross_entropy$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t)
+     * }
+     */
+    public static class linear_cross_entropy_supported {
+
+        linear_cross_entropy_supported() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, long _x2, int _x3);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(linear_cross_entropy_supported.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(linear_cross_entropy_supported.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, long _x2, int _x3) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout linear_cross_entropy_supported$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("linear_cross_entropy_supported"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout linear_cross_entropy_supported$layout() {
+        return linear_cross_entropy_supported$LAYOUT;
+    }
+
+    private static final long linear_cross_entropy_supported$OFFSET = $LAYOUT.byteOffset(groupElement("linear_cross_entropy_supported"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t)
+     * }
+     */
+    public static final long linear_cross_entropy_supported$offset() {
+        return linear_cross_entropy_supported$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t)
+     * }
+     */
+    public static MemorySegment linear_cross_entropy_supported(MemorySegment struct) {
+        return struct.get(linear_cross_entropy_supported$LAYOUT, linear_cross_entropy_supported$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t)
+     * }
+     */
+    public static void linear_cross_entropy_supported(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(linear_cross_entropy_supported$LAYOUT, linear_cross_entropy_supported$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static class linear_cross_entropy {
+
+        linear_cross_entropy() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, long _x9, long _x10, long _x11, float _x12, int _x13);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(linear_cross_entropy.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(linear_cross_entropy.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, long _x9, long _x10, long _x11, float _x12, int _x13) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout linear_cross_entropy$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("linear_cross_entropy"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final AddressLayout linear_cross_entropy$layout() {
+        return linear_cross_entropy$LAYOUT;
+    }
+
+    private static final long linear_cross_entropy$OFFSET = $LAYOUT.byteOffset(groupElement("linear_cross_entropy"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final long linear_cross_entropy$offset() {
+        return linear_cross_entropy$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static MemorySegment linear_cross_entropy(MemorySegment struct) {
+        return struct.get(linear_cross_entropy$LAYOUT, linear_cross_entropy$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static void linear_cross_entropy(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(linear_cross_entropy$LAYOUT, linear_cross_entropy$OFFSET, fieldValue);
     }
 
     /**
