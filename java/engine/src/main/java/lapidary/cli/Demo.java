@@ -24,6 +24,7 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
+import lapidary.image.Rgb;
 import lapidary.infer.GreedyDecoder;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
@@ -44,7 +45,7 @@ final class Demo {
     private final PrintWriter out;
 
     /** One held-out question: what is asked about which picture, and what is right. */
-    private record Question(String text, ImageSource picture, String answer) {}
+    private record Question(String text, String pictureName, Rgb picture, String answer) {}
 
     Demo(Device device, Path folder, long seed, PrintWriter out) {
         this.device = device;
@@ -82,7 +83,7 @@ final class Demo {
             Question question = questions.get(i);
             out.printf(
                     "  %s: %s  %s  (right: %s)%n",
-                    question.picture().name(), question.text(), after.get(i), question.answer());
+                    question.pictureName(), question.text(), after.get(i), question.answer());
         }
         out.printf(
                 Locale.ROOT,
@@ -120,9 +121,11 @@ final class Demo {
         try (Dataset test = Datasets.open(data.toString(), "test")) {
             for (int row = 0; row < test.size(); row++) {
                 Conversation conversation = test.get(row);
+                ImageSource picture = conversation.images().get(0);
                 questions.add(new Question(
                         text(conversation.messages().get(0)),
-                        conversation.images().get(0),
+                        picture.name(),
+                        ImageDecoder.decode(picture),
                         text(conversation.messages().get(1))));
             }
         }
@@ -164,11 +167,12 @@ final class Demo {
 
     private static PackedBatch.Row prompt(
             Gemma3Processor processor, ImagePreprocessor preprocessor, Question question) {
-        Message asked =
-                new Message("user", List.of(new Content.Image(question.picture()), new Content.Text(question.text())));
+        // The template only counts pictures: this one's pixels are at hand already.
+        ImageSource picture = ImageSource.of(question.pictureName(), new byte[0]);
+        Message asked = new Message("user", List.of(new Content.Image(picture), new Content.Text(question.text())));
         Gemma3Processor.Encoded encoded =
                 processor.encode(processor.template().render(List.of(asked), true), 1, false, false);
-        float[] pixels = preprocessor.pixelValues(ImageDecoder.decode(question.picture()));
+        float[] pixels = preprocessor.pixelValues(question.picture());
         return new PackedBatch.Row(encoded.ids(), encoded.tokenTypeIds(), List.of(pixels));
     }
 
