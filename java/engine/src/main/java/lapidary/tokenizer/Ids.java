@@ -11,10 +11,6 @@ final class Ids {
         ids = new int[Math.max(capacity, 8)];
     }
 
-    int count() {
-        return count;
-    }
-
     void add(int id) {
         if (count == ids.length) {
             ids = Arrays.copyOf(ids, 2 * count);
@@ -33,9 +29,5 @@ final class Ids {
 
     int[] toArray() {
         return Arrays.copyOf(ids, count);
-    }
-
-    int[] toArray(int from) {
-        return Arrays.copyOfRange(ids, from, count);
     }
 }
