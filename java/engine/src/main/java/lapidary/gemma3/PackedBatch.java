@@ -13,6 +13,9 @@ import java.util.List;
  * @param pixels per image, F32 [channels, size, size], in row order
  */
 public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[]> pixels) {
+    /** Tokens that matrix products come in without a remainder. */
+    private static final int MULTIPLE = 64;
+
     /** One row to pack. */
     public record Row(int[] ids, int[] tokenTypes, List<float[]> pixels) {}
 
@@ -31,6 +34,25 @@ public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[
             pixels.addAll(row.pixels());
         }
         return new PackedBatch(ids, types, starts, pixels);
+    }
+
+    /**
+     * The same with a last row of padding, if need be, that makes the number of tokens a multiple of {@value #MULTIPLE}:
+     * few lengths then occur in a run, and what a matrix product prepares for one is used again. No other row sees it.
+     *
+     * @param padId the token that pads
+     */
+    public static PackedBatch padded(List<Row> rows, int padId) {
+        int tokens = rows.stream().mapToInt(row -> row.ids().length).sum();
+        int padding = Math.floorMod(-tokens, MULTIPLE);
+        if (padding == 0) {
+            return of(rows);
+        }
+        int[] ids = new int[padding];
+        Arrays.fill(ids, padId);
+        List<Row> all = new ArrayList<>(rows);
+        all.add(new Row(ids, new int[padding], List.of()));
+        return of(all);
     }
 
     public int tokens() {

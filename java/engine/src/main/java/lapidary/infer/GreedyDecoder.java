@@ -70,10 +70,10 @@ public final class GreedyDecoder {
             int[] ids = sequences.get(row);
             rows.add(new PackedBatch.Row(ids, Arrays.copyOf(prompts.get(row).tokenTypes(), ids.length), List.of()));
         }
-        PackedBatch batch = PackedBatch.of(rows);
+        PackedBatch batch = PackedBatch.padded(rows, model.config().text().padTokenId());
         try (Frame frame = around.child("token")) {
             Tensor hidden = model.forward(Tape.notRecording(frame), batch, features);
-            int[] lasts = new int[batch.rows()];
+            int[] lasts = new int[rows.size()];
             for (int row = 0; row < lasts.length; row++) {
                 lasts[row] = batch.starts()[row + 1] - 1;
             }

@@ -50,10 +50,17 @@ final class MicroBatches {
             names.add(sample.id());
             targets.add(shifted(sample.labels()));
         }
-        int[] all = targets.stream().flatMapToInt(Arrays::stream).toArray();
+        PackedBatch batch = PackedBatch.padded(packed, config.text().padTokenId());
+        int[] all = new int[batch.tokens()];
+        Arrays.fill(all, Sample.MASKED);
+        int tokens = 0;
+        for (int[] row : targets) {
+            System.arraycopy(row, 0, all, tokens, row.length);
+            tokens += row.length;
+        }
         int trained = (int)
                 Arrays.stream(all).filter(target -> target != Sample.MASKED).count();
-        return new MicroBatch(PackedBatch.of(packed), all, trained, names);
+        return new MicroBatch(batch, tokens, all, trained, names);
     }
 
     private float[] pixels(String row, ImageSource image) {

@@ -46,7 +46,7 @@ final class Progress {
 
     void add(MicroBatch batch, LinearCrossEntropy.Statistics statistics) {
         stepLoss += statistics.loss();
-        stepTokens += batch.packed().tokens();
+        stepTokens += batch.tokens();
         windowBatches++;
         windowEntropy += statistics.entropy() / Math.max(1, statistics.valid());
         windowAccuracy += (double) statistics.correct() / Math.max(1, statistics.valid());

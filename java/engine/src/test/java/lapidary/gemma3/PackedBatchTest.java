@@ -28,4 +28,19 @@ final class PackedBatchTest {
                 new PackedBatch.Row(new int[] {9, 9}, new int[] {1, 1}, List.of())));
         assertArrayEquals(new int[] {0, 0, 1, 1}, batch.spans());
     }
+
+    @Test
+    void paddingIsARowOfItsOwn() {
+        PackedBatch.Row row = new PackedBatch.Row(new int[] {2, 9, 5}, new int[] {0, 1, 0}, List.of(new float[1]));
+        PackedBatch batch = PackedBatch.padded(List.of(row), 7);
+        assertEquals(64, batch.tokens());
+        assertArrayEquals(new int[] {0, 3, 64}, batch.starts());
+        assertEquals(7, batch.ids()[3]);
+        assertEquals(-1, batch.spans()[3]);
+        assertEquals(1, batch.pixels().size());
+        assertEquals(
+                64,
+                PackedBatch.padded(List.of(new PackedBatch.Row(new int[64], new int[64], List.of())), 7)
+                        .tokens());
+    }
 }

@@ -108,7 +108,7 @@ final class GoldenRunTest {
         }
         int[] packed = targets.stream().mapToInt(Integer::intValue).toArray();
         int trained = (int) targets.stream().filter(t -> t != IGNORED).count();
-        return new MicroBatch(PackedBatch.of(rows), packed, trained, List.of());
+        return new MicroBatch(PackedBatch.of(rows), packed.length, packed, trained, List.of());
     }
 
     private Gemma3 load(String model, DType dtype) {
