@@ -28,8 +28,8 @@ using attention::kPanel;
 using attention::round_up;
 using Tiles = attention::Bf16Tiles<true>;
 
-constexpr int64_t kTile = 512;   // rows of the head in one tile: twice its panels and a strip fit a second-level cache
-constexpr int64_t kStrip = 64;   // tokens whose logits exist at once
+constexpr int64_t kTile = 256;   // rows of the head in one tile: its panels and a strip fit a second-level cache
+constexpr int64_t kStrip = 32;   // tokens whose logits exist at once; 620 ms, with 512 and 64 704 ms
 constexpr int64_t kRows = 2048;  // tokens between two passes over the head
 
 // Below every logit; exact in BF16, and neither a difference to it nor that times log2 e overflows.
