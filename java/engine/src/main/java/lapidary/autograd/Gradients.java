@@ -94,9 +94,13 @@ public final class Gradients implements AutoCloseable {
         if (!parameters.containsKey(parameter.identity())) {
             throw new IllegalArgumentException("[gradient] " + parameter.describe() + " is not trained");
         }
-        return dense.computeIfAbsent(
-                parameter.identity(),
-                p -> frame.zeros(DType.F32, parameter.shape().toArray()));
+        return dense.computeIfAbsent(parameter.identity(), p -> {
+            // Not Frame.zeros: all of it will be written, so pages that the last step left in the pool are better than
+            // fresh ones, which cost a fault for every 4 KiB.
+            Tensor zeros = frame.empty(DType.F32, parameter.shape());
+            frame.kernels().zero(zeros);
+            return zeros;
+        });
     }
 
     /**
