@@ -22,15 +22,19 @@ template <bool Capped>
     return Capped ? cap * tanh_fast(x / cap) : x;
 }
 
+// GCC 12 does not vectorise a reduction over BF16 that it widens in the same loop, so blocks are widened first.
+
 // ---- one row -----------------------------------------------------------------------------------------------------
 
 template <bool Capped, typename T>
 KT_CLONES float row_max(const T* x, int64_t n, float cap) {
     float best = -std::numeric_limits<float>::infinity();
+    for (int64_t from = 0; from < n; from += kBlock) {
+        const int64_t count = n - from < kBlock ? n - from : kBlock;
+        float values[kBlock];
+        for (int64_t i = 0; i < count; i++) values[i] = load(x[from + i]);
 #pragma omp simd reduction(max : best)
-    for (int64_t i = 0; i < n; i++) {
-        const float value = load(x[i]);
-        best = value > best ? value : best;
+        for (int64_t i = 0; i < count; i++) best = values[i] > best ? values[i] : best;
     }
     return capped<Capped>(best, cap);  // the cap is monotonic
 }
@@ -40,11 +44,13 @@ KT_CLONES Sums row_sums(const T* x, int64_t n, float max, float cap) {
     Sums total{0, 0};
     for (int64_t from = 0; from < n; from += kBlock) {
         const int64_t to = from + kBlock < n ? from + kBlock : n;
+        float below[kBlock];
+        for (int64_t i = from; i < to; i++) below[i - from] = capped<Capped>(load(x[i]), cap) - max;
         float sum = 0;
         float weighted = 0;
 #pragma omp simd reduction(+ : sum, weighted)
-        for (int64_t i = from; i < to; i++) {
-            const float d = capped<Capped>(load(x[i]), cap) - max;
+        for (int64_t i = 0; i < to - from; i++) {
+            const float d = below[i];
             const float e = exp_nonpositive(d);
             sum += e;
             weighted += e * d;

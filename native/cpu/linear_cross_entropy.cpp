@@ -30,6 +30,7 @@ using Tiles = attention::Bf16Tiles<true>;
 
 constexpr int64_t kTile = 256;   // rows of the head in one tile: its panels and a strip fit a second-level cache
 constexpr int64_t kStrip = 32;   // tokens whose logits exist at once; 620 ms, with 512 and 64 704 ms
+constexpr int64_t kDepth = 256;   // terms at a time: a strip and two panels stay in the first-level cache; 4 % less time
 constexpr int64_t kRows = 2048;  // tokens between two passes over the head
 
 // Below every logit; exact in BF16, and neither a difference to it nor that times log2 e overflows.
@@ -201,6 +202,14 @@ void pack_tile(const Problem& q, Space& s, int64_t from, int64_t valid, bool gra
     }
 }
 
+// Logits of strip tokens from r0 on under the tile that is packed.
+void logits_of_strip(const Problem& q, Space& s, int64_t r0, int64_t strip, int64_t width) {
+    for (int64_t k = 0; k < q.cols; k += kDepth) {
+        Tiles::multiply(s.logits, kTile, q.hidden + r0 * q.cols + k, q.cols, s.logit_panels + k * kPanel, q.cols * kPanel, strip,
+                        width, std::min(kDepth, q.cols - k), k > 0);
+    }
+}
+
 // Softmax statistics over the vocabulary [begin, end), and the sums of softmax times head.
 void forward_tiles(const Problem& q, Space& s, int64_t begin, int64_t end, bool gradient) {
     for (int64_t r = 0; r < q.padded; r++) s.state[r] = {kLowest, 0, 0, 0, 0};
@@ -212,8 +221,7 @@ void forward_tiles(const Problem& q, Space& s, int64_t begin, int64_t end, bool 
         pack_tile(q, s, from, valid, gradient);
         for (int64_t r0 = 0; r0 < q.padded; r0 += kStrip) {
             const int64_t strip = std::min(kStrip, q.padded - r0);
-            Tiles::multiply(s.logits, kTile, q.hidden + r0 * q.cols, q.cols, s.logit_panels, q.cols * kPanel, strip, width, q.cols,
-                            false);
+            logits_of_strip(q, s, r0, strip, width);
             for (int64_t r = 0; r < strip; r++) {
                 float* x = s.logits + r * kTile;
                 const float rescale =
@@ -245,8 +253,7 @@ void head_tiles(const Problem& q, Space& s, float* dhead, const bf16* hidden_pan
         pack_tile(q, s, from, valid, false);
         for (int64_t r0 = 0; r0 < q.padded; r0 += kStrip) {
             const int64_t strip = std::min(kStrip, q.padded - r0);
-            Tiles::multiply(s.logits, kTile, q.hidden + r0 * q.cols, q.cols, s.logit_panels, q.cols * kPanel, strip, width, q.cols,
-                            false);
+            logits_of_strip(q, s, r0, strip, width);
             for (int64_t r = 0; r < strip; r++) {
                 bf16* p = s.softmax + r * kTile;
                 const float* x = s.logits + r * kTile;
