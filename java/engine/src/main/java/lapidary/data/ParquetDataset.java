@@ -22,8 +22,10 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -69,8 +71,8 @@ final class ParquetDataset implements Dataset {
     private final AtomicLongArray where; // of each row's record in the spill; -1: its group is not decoded yet
     private final int[] length; // of each row's record, bytes; written before where
 
-    /** A row group; {@code middle} is the byte by which the reader knows it. */
-    private record Group(int firstRow, int rows, long middle) {}
+    /** The row group at {@code index} of the file; {@code middle} is the byte by which the reader knows it. */
+    private record Group(int index, int firstRow, int rows, long middle) {}
 
     /**
      * The columns to read.
@@ -138,7 +140,9 @@ final class ParquetDataset implements Dataset {
         List<Group> groups = new ArrayList<>();
         long rows = 0;
         long size = Files.size(file);
-        for (RowGroup group : reader.getFileMetaData().rowGroups()) {
+        List<RowGroup> all = reader.getFileMetaData().rowGroups();
+        for (int i = 0; i < all.size(); i++) {
+            RowGroup group = all.get(i);
             if (group.numRows() < 0 || rows + group.numRows() > Integer.MAX_VALUE - 8) {
                 throw new FormatException(
                         file + " claims " + group.numRows() + " rows in one row group; it is damaged");
@@ -151,7 +155,7 @@ final class ParquetDataset implements Dataset {
             if (groups.stream().anyMatch(other -> other.middle() == middle)) {
                 throw new FormatException(file + " has two row groups in one place; it is damaged");
             }
-            groups.add(new Group((int) rows, (int) group.numRows(), middle));
+            groups.add(new Group(i, (int) rows, (int) group.numRows(), middle));
             rows += group.numRows();
         }
         return groups;
@@ -274,7 +278,7 @@ final class ParquetDataset implements Dataset {
 
     private void decode(Group group) {
         try (Reader reader = new Reader(file);
-                RowReader rows = rows(reader, group);
+                RowReader rows = rows(reader, group, columns.pictures());
                 Bytes bytes = new Bytes(reader, group)) {
             for (int i = 0; i < group.rows(); i++) {
                 int number = group.firstRow() + i;
@@ -289,7 +293,20 @@ final class ParquetDataset implements Dataset {
         }
     }
 
-    private RowReader rows(Reader reader, Group group) {
+    /** Reads the words of {@code group}, after a look at the pages of their columns and of {@code other}. */
+    private RowReader rows(Reader reader, Group group, String other) throws IOException {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+            for (ColumnChunk chunk : reader.parquet
+                    .getFileMetaData()
+                    .rowGroups()
+                    .get(group.index())
+                    .columns()) {
+                String path = chunk.metaData().pathInSchema().toString();
+                if (columns.text().contains(path) || other.equals(path)) {
+                    ParquetPages.check(file, channel, chunk);
+                }
+            }
+        }
         return reader.parquet
                 .buildRowReader()
                 .projection(ColumnProjection.columns(columns.text().toArray(String[]::new)))
@@ -503,7 +520,7 @@ final class ParquetDataset implements Dataset {
     }
 
     private void check(Reader reader, Group group) {
-        try (RowReader rows = rows(reader, group)) {
+        try (RowReader rows = rows(reader, group, "")) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
                 Map<String, Object> words = next(rows, row);
                 if (!columns.pictures().isEmpty()) {
@@ -511,7 +528,7 @@ final class ParquetDataset implements Dataset {
                 }
                 RowParser.parse(id(row), folder, words);
             }
-        } catch (RuntimeException | OutOfMemoryError | StackOverflowError e) {
+        } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
             throw damaged(rowsOf(group), e);
         }
     }
@@ -553,7 +570,8 @@ final class ParquetDataset implements Dataset {
         }
         String why = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
         return new FormatException(
-                "cannot decode " + what + ": " + why.strip().replaceAll("\\s+", " ")
+                "cannot decode " + what + ": "
+                        + why.strip().replaceAll("\\s+", " ").replaceFirst("^\\[[^]]*] ", "")
                         + "; the file is truncated, damaged or no Parquet, fetch it again",
                 e);
     }
