@@ -2,13 +2,14 @@ package lapidary.data;
 
 import java.util.ArrayDeque;
 import java.util.Iterator;
+import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Function;
 
@@ -29,6 +30,7 @@ public final class Prefetch<I, O> implements Iterator<O>, AutoCloseable {
     private final int ahead;
     private final ExecutorService threads;
     private final ArrayDeque<Future<O>> begun = new ArrayDeque<>();
+    private final List<Thread> workers = new CopyOnWriteArrayList<>();
     private volatile boolean closed;
 
     /**
@@ -48,6 +50,7 @@ public final class Prefetch<I, O> implements Iterator<O>, AutoCloseable {
         this.threads = Executors.newFixedThreadPool(Math.min(threads, ahead), task -> {
             Thread thread = new Thread(task, "prefetch-" + COUNT.incrementAndGet());
             thread.setDaemon(true);
+            workers.add(thread);
             return thread;
         });
         try {
@@ -107,13 +110,14 @@ public final class Prefetch<I, O> implements Iterator<O>, AutoCloseable {
         begun.clear();
         threads.shutdown();
         boolean interrupted = false;
-        while (true) {
-            try {
-                if (threads.awaitTermination(1, TimeUnit.HOURS)) {
-                    break;
+        // An executor counts as terminated a moment before its threads have ended, so each is waited for by itself.
+        for (Thread worker : workers) {
+            while (worker.isAlive()) {
+                try {
+                    worker.join();
+                } catch (InterruptedException e) {
+                    interrupted = true; // the threads still use what the caller closes next: keep waiting
                 }
-            } catch (InterruptedException e) {
-                interrupted = true; // the threads still use what the caller closes next: keep waiting
             }
         }
         if (interrupted) {
