@@ -496,8 +496,6 @@ class Backward {
     }
 
   private:
-    static constexpr int64_t kTileKeys = 128;  // fewer than forward's: their dk and dv stay near while queries go by
-
     // Where the dk and dv of a row's tokens are summed up, stride elements from token to token.
     struct Sums {
         float *dk, *dv;
@@ -509,7 +507,7 @@ class Backward {
     };
 
     struct Scratch {
-        E* rows;  // [kTileKeys, ld]
+        E* rows;  // [kKeys, ld]
         // Of the whole row: queries and dy as the right side of products over dim, and over tokens; dq transposed.
         E *queries_across, *queries_along, *dy_across, *dy_along;
         float *lse2, *delta, *dq, *dk_sum, *dv_sum;
@@ -518,7 +516,7 @@ class Backward {
         float *s, *dp, *dk, *dv;
 
         Scratch(Workspace& memory, const Widths<Tiles>& w)
-            : rows(memory.take<E>(kTileKeys * w.ld)),
+            : rows(memory.take<E>(kKeys * w.ld)),
               queries_across(memory.take<E>(w.longest * w.depth)),
               queries_along(memory.take<E>(w.longest * w.cols)),
               dy_across(memory.take<E>(w.longest * w.depth)),
@@ -528,16 +526,16 @@ class Backward {
               dq(memory.take<float>(w.cols * ld_dq(w))),
               dk_sum(memory.take<float>(w.longest * w.dim)),
               dv_sum(memory.take<float>(w.longest * w.dim)),
-              keys(memory.take<E>(kTileKeys * w.ld)),
-              values(memory.take<E>(kTileKeys * w.ld)),
-              keys_transposed(memory.take<E>(w.ld * kTileKeys)),
-              p(memory.take<E>(kTileKeys * kQueries)),
-              ds(memory.take<E>(kTileKeys * kQueries)),
-              ds_panels(memory.take<E>(kTileKeys * kQueries)),
+              keys(memory.take<E>(kKeys * w.ld)),
+              values(memory.take<E>(kKeys * w.ld)),
+              keys_transposed(memory.take<E>(w.ld * kKeys)),
+              p(memory.take<E>(kKeys * kQueries)),
+              ds(memory.take<E>(kKeys * kQueries)),
+              ds_panels(memory.take<E>(kKeys * kQueries)),
               s(memory.take<float>(kStrip * kQueries)),
               dp(memory.take<float>(kStrip * kQueries)),
-              dk(memory.take<float>(kTileKeys * w.cols)),
-              dv(memory.take<float>(kTileKeys * w.cols)) {}
+              dk(memory.take<float>(kKeys * w.cols)),
+              dv(memory.take<float>(kKeys * w.cols)) {}
     };
 
     // One panel more than a row's tokens, so that the rows of a tile of dq do not all fall into one set of the cache.
@@ -558,11 +556,11 @@ class Backward {
         Tiles::begin();
         pack_queries(scratch, row, head);
         std::fill(scratch.dq, scratch.dq + widths_.cols * ld_dq(widths_), 0.0f);
-        for (int64_t key = row.begin; key < row.end; key += kTileKeys) {
-            const int64_t keys = std::min(kTileKeys, row.end - key);
+        for (int64_t key = row.begin; key < row.end; key += kKeys) {
+            const int64_t keys = std::min(kKeys, row.end - key);
             pack_keys(scratch, key, keys, head / batch_.group());
-            std::fill(scratch.dk, scratch.dk + kTileKeys * widths_.cols, 0.0f);
-            std::fill(scratch.dv, scratch.dv + kTileKeys * widths_.cols, 0.0f);
+            std::fill(scratch.dk, scratch.dk + kKeys * widths_.cols, 0.0f);
+            std::fill(scratch.dv, scratch.dv + kKeys * widths_.cols, 0.0f);
             for (const Tile& tile : row.tiles) {
                 if (tile.first_key < key + keys && tile.last_key > key) run_tile(scratch, row, tile, key, keys);
             }
@@ -581,8 +579,8 @@ class Backward {
 
     void pack_queries(Scratch& scratch, const Row& row, int64_t head) const {
         const int64_t stride = batch_.heads * widths_.dim;
-        for (int64_t t = 0; t < row.tokens(); t += kTileKeys) {
-            const int64_t tokens = std::min(kTileKeys, row.tokens() - t);
+        for (int64_t t = 0; t < row.tokens(); t += kKeys) {
+            const int64_t tokens = std::min(kKeys, row.tokens() - t);
             const int64_t padded = round_up(tokens, kPad);
             const int64_t at = (row.begin + t) * stride + head * widths_.dim;
             pack_both(scratch.queries_across, scratch.queries_along,
@@ -608,7 +606,7 @@ class Backward {
         const int64_t padded = round_up(keys, kPad);
         Tiles::rows(scratch.keys, widths_.ld, k_ + at, stride, keys, widths_.dim, padded, 1);
         Tiles::rows(scratch.values, widths_.ld, v_ + at, stride, keys, widths_.dim, padded, 1);
-        Tiles::transpose(scratch.keys_transposed, kTileKeys, scratch.keys, widths_.ld, padded, widths_.cols);
+        Tiles::transpose(scratch.keys_transposed, kKeys, scratch.keys, widths_.ld, padded, widths_.cols);
     }
 
     // Only strips of keys in which the tile sees any are computed, and take part in the sums.
@@ -626,15 +624,15 @@ class Backward {
                 mask_transposed(plan_, row, tile, scratch.s, kQueries, key + r, kStrip, queries);
             }
             Tiles::gradient(scratch.p + r * kQueries, scratch.ds + r * kQueries, kQueries, scratch.ds_panels + r * kPanel,
-                            kTileKeys * kPanel, scratch.s, scratch.dp, kQueries, kStrip, queries, scratch.lse2 + t,
+                            kKeys * kPanel, scratch.s, scratch.dp, kQueries, kStrip, queries, scratch.lse2 + t,
                             scratch.delta + t, scale_.factor);
         }
         Tiles::multiply(scratch.dv + from * widths_.cols, widths_.cols, scratch.p + from * kQueries, kQueries,
                         scratch.dy_along + t * kPanel, widths_.along(), to - from, widths_.cols, queries, true);
         Tiles::multiply(scratch.dk + from * widths_.cols, widths_.cols, scratch.ds + from * kQueries, kQueries,
                         scratch.queries_along + t * kPanel, widths_.along(), to - from, widths_.cols, queries, true);
-        Tiles::multiply(scratch.dq + t, ld_dq(widths_), scratch.keys_transposed + from, kTileKeys,
-                        scratch.ds_panels + from * kPanel, kTileKeys * kPanel, widths_.cols, queries, to - from, true);
+        Tiles::multiply(scratch.dq + t, ld_dq(widths_), scratch.keys_transposed + from, kKeys,
+                        scratch.ds_panels + from * kPanel, kKeys * kPanel, widths_.cols, queries, to - from, true);
     }
 
     void store_keys(const Scratch& scratch, const Sums& sums, int64_t keys, bool add) const {

@@ -140,14 +140,26 @@ __attribute__((target("arch=x86-64-v3"))) void multiply_v3(float* c, int64_t ldc
     }
 }
 
+template <int R, int P>
+__attribute__((target("arch=x86-64-v4"))) void columns_v4(float* c, int64_t ldc, const float* a, int64_t lda, const float* b,
+                                                         int64_t panel, int64_t m, int64_t k, bool accumulate) {
+    multiply_columns<64, R, P>(c, ldc, a, lda, b, panel, m, k, accumulate);
+}
+
 __attribute__((target("arch=x86-64-v4"))) void multiply_v4(float* c, int64_t ldc, const float* a, int64_t lda, const float* b,
                                                           int64_t panel, int64_t m, int64_t n, int64_t k, bool accumulate) {
     int64_t p = 0;
-    for (; p + 4 <= n / kPanel; p += 4) {
-        multiply_columns<64, 4, 4>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
-    }
-    for (; p < n / kPanel; p++) {
-        multiply_columns<64, 8, 1>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+    const auto columns = [&](auto block, int64_t panels) {
+        block(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
+        p += panels;
+    };
+    while (n / kPanel - p > 5) columns(columns_v4<4, 4>, 4);
+    switch (n / kPanel - p) {
+        case 5: return columns(columns_v4<4, 5>, 5);
+        case 4: return columns(columns_v4<4, 4>, 4);
+        case 3: return columns(columns_v4<8, 3>, 3);
+        case 2: return columns(columns_v4<8, 2>, 2);
+        case 1: return columns(columns_v4<8, 1>, 1);
     }
 }
 
