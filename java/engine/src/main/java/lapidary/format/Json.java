@@ -91,7 +91,9 @@ public record Json(String file, String path, JsonNode node) {
     /** Tells what a {@link #parser} met, in one line. */
     public static FormatException malformed(String file, IOException e) {
         if (e instanceof JsonProcessingException j) {
-            String why = j.getOriginalMessage();
+            // Where an unclosed object began is told in Jackson's own terms, with a source that it hides: not for a
+            // user.
+            String why = j.getOriginalMessage().replaceAll("(?s)\\s*\\(start marker at .*", "");
             return new FormatException(file + at(j.getLocation()) + ": not valid JSON: " + oneLine(why), e);
         }
         return new FormatException("cannot read " + file + ": " + oneLine(e.getMessage()), e);

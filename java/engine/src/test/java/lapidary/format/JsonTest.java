@@ -161,4 +161,12 @@ class JsonTest {
     private static String golden(String name) throws IOException {
         return Files.readString(SafetensorsTest.golden(name));
     }
+
+    @Test
+    void anUnclosedObjectIsToldWithoutTheParsersOwnTerms() {
+        var error =
+                assertThrows(FormatException.class, () -> Json.parse("f.json", "{\"messages\": [{\"role\": \"user\""));
+        assertTrue(error.getMessage().startsWith("f.json"), error.getMessage());
+        assertFalse(error.getMessage().contains("Source"), error.getMessage());
+    }
 }
