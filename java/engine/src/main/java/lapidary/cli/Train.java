@@ -4,7 +4,9 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import lapidary.data.Profile;
 import lapidary.device.DType;
@@ -203,6 +205,7 @@ final class Train implements Callable<Integer> {
 
     @Override
     public Integer call() {
+        refuseRepeats();
         PrintWriter out = spec.commandLine().getOut();
         if (demo) {
             try (Device device = Devices.open(running.device, spec.commandLine())) {
@@ -216,6 +219,17 @@ final class Train implements Callable<Integer> {
         out.println("The adapter is in " + config.outputDir());
         out.flush();
         return 0;
+    }
+
+    /** A second value would start a second group of options and lose the first. */
+    private void refuseRepeats() {
+        Set<String> seen = new HashSet<>();
+        for (String argument : spec.commandLine().getParseResult().originalArgs()) {
+            String name = argument.split("=", 2)[0];
+            if (spec.optionsMap().containsKey(name) && !seen.add(name)) {
+                throw usage(name + " is given twice; which one counts?");
+            }
+        }
     }
 
     private SftConfig config() {

@@ -32,8 +32,25 @@ final class MicroBatches {
 
     static MicroBatches of(Gemma3Config config, Path modelDirectory, Dataset dataset, Profile profile) {
         Gemma3Processor processor = Gemma3Processor.load(modelDirectory);
+        requireSameImages(config, processor, modelDirectory);
         ImagePreprocessor preprocessor = config.isTextOnly() ? null : ImagePreprocessor.read(modelDirectory);
         return new MicroBatches(config, dataset, new Collator(processor, profile), preprocessor);
+    }
+
+    /** The processor's files and config.json must mean the same image tokens, or features land in the wrong places. */
+    private static void requireSameImages(Gemma3Config config, Gemma3Processor processor, Path modelDirectory) {
+        if (config.isTextOnly() || !processor.multimodal()) {
+            return;
+        }
+        if (processor.imageId() != config.imageTokenId()) {
+            throw new FormatException(modelDirectory + ": config.json has image_token_index " + config.imageTokenId()
+                    + ", the tokenizer's image token is " + processor.imageId());
+        }
+        if (processor.imageSeqLength() != config.mmTokensPerImage()) {
+            throw new FormatException(
+                    modelDirectory + ": config.json has mm_tokens_per_image " + config.mmTokensPerImage()
+                            + ", the processor's image_seq_length is " + processor.imageSeqLength());
+        }
     }
 
     MicroBatch load(int[] rows) {

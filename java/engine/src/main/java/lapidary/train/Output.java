@@ -47,13 +47,19 @@ final class Output implements AutoCloseable {
         try {
             Files.createDirectories(directory);
             FileChannel metrics = FileChannel.open(
-                    directory.resolve("metrics.jsonl"),
-                    StandardOpenOption.CREATE,
-                    StandardOpenOption.WRITE,
-                    StandardOpenOption.TRUNCATE_EXISTING);
+                    directory.resolve("metrics.jsonl"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
             return new Output(directory, metrics);
         } catch (IOException e) {
             throw new FormatException("--output_dir " + directory + " cannot be written to: " + e, e);
+        }
+    }
+
+    /** Drops an earlier run's metrics: only once model and data are known to be good. */
+    void begin() {
+        try {
+            metrics.truncate(0);
+        } catch (IOException e) {
+            throw new FormatException(directory.resolve("metrics.jsonl") + ": " + e, e);
         }
     }
 

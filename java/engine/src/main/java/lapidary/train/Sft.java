@@ -90,6 +90,7 @@ public final class Sft {
         LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
         MicroBatches loader = MicroBatches.of(model.config(), config.modelNameOrPath(), dataset, config.profile());
         Progress progress = new Progress(plan, config.loggingSteps());
+        output.begin();
         listener.onStart(new TrainingPlan(
                 dataset.size(),
                 plan.maxSteps(),

@@ -4,8 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -99,5 +101,31 @@ final class EngineTest {
     void infoNamesTheLibraries() {
         assertEquals(0, engine("info"));
         assertTrue(out.toString().contains("liblapidary_cpu.so"), out.toString());
+    }
+
+    @Test
+    void anOptionGivenTwiceIsNamed() {
+        assertEquals(2, engine("train", "--output_dir", "a", "--model_name_or_path", "x", "--output_dir", "b"));
+        assertOneLine("--output_dir is given twice");
+    }
+
+    @Test
+    void aFailedRunKeepsTheMetricsOfTheOneBefore(@TempDir Path folder) throws IOException {
+        Path metrics = Files.writeString(folder.resolve("metrics.jsonl"), "{\"step\": 1}\n");
+        Path data = Files.writeString(
+                folder.resolve("data.jsonl"),
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}");
+        assertEquals(
+                1,
+                engine(
+                        "train",
+                        "--model_name_or_path",
+                        folder.resolve("nothing").toString(),
+                        "--dataset_name",
+                        data.toString(),
+                        "--output_dir",
+                        folder.toString()));
+        assertOneLine("config.json");
+        assertEquals("{\"step\": 1}\n", Files.readString(metrics));
     }
 }
