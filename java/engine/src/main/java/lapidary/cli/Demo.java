@@ -124,12 +124,18 @@ final class Demo {
                 ImageSource picture = conversation.images().get(0);
                 questions.add(new Question(
                         text(conversation.messages().get(0)),
-                        picture.name(),
+                        shortName(picture),
                         ImageDecoder.decode(picture),
                         text(conversation.messages().get(1))));
             }
         }
         return questions;
+    }
+
+    /** The picture's own name, where the source's says in parentheses what it is called in the file that holds it. */
+    private static String shortName(ImageSource picture) {
+        String name = picture.name();
+        return name.endsWith(")") ? name.substring(name.lastIndexOf('(') + 1, name.length() - 1) : name;
     }
 
     private static String text(Message message) {
