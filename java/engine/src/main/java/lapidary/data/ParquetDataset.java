@@ -1,42 +1,21 @@
 package lapidary.data;
 
-import dev.hardwood.HardwoodContext;
-import dev.hardwood.InputFile;
-import dev.hardwood.metadata.ColumnChunk;
-import dev.hardwood.metadata.CompressionCodec;
-import dev.hardwood.metadata.PhysicalType;
-import dev.hardwood.metadata.RowGroup;
 import dev.hardwood.reader.ColumnReader;
 import dev.hardwood.reader.LayerKind;
-import dev.hardwood.reader.ParquetFileReader;
-import dev.hardwood.reader.RowGroupPredicate;
 import dev.hardwood.reader.RowReader;
-import dev.hardwood.row.PqList;
-import dev.hardwood.row.PqStruct;
-import dev.hardwood.row.StructAccessor;
-import dev.hardwood.schema.ColumnProjection;
-import dev.hardwood.schema.ColumnSchema;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
-import java.util.EnumSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.atomic.AtomicLongArray;
-import java.util.logging.Level;
-import java.util.logging.Logger;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Message;
@@ -52,194 +31,29 @@ final class ParquetDataset implements Dataset {
     /** Pictures decoded at a time: they may be large. */
     private static final int PICTURES = 8;
 
-    /** Those whose libraries are in the jar. */
-    private static final Set<CompressionCodec> CODECS = EnumSet.of(
-            CompressionCodec.UNCOMPRESSED, CompressionCodec.SNAPPY, CompressionCodec.GZIP, CompressionCodec.ZSTD);
-
-    /** The Parquet reader tells of its inner life at start; a reference keeps the setting alive. */
-    private static final Logger QUIET = Logger.getLogger("dev.hardwood");
-
-    static {
-        QUIET.setLevel(Level.WARNING);
-    }
-
-    private final Path file;
+    private final ParquetFile file;
     private final Path folder;
     private final Spill spill;
-    private final List<Group> groups;
-    private final Columns columns;
     private final AtomicLongArray where; // of each row's record in the spill; -1: its group is not decoded yet
     private final int[] length; // of each row's record, bytes; written before where
 
-    /** The row group at {@code index} of the file; {@code middle} is the byte by which the reader knows it. */
-    private record Group(int index, int firstRow, int rows, long middle) {}
-
-    /**
-     * The columns to read.
-     *
-     * @param text without the bytes of pictures; comes row by row
-     * @param pictures leaf that holds those bytes, or empty where no column does; comes in small batches
-     * @param top its outermost column, {@code images} or {@code image}
-     * @param described whether {@code text} has fields of the same pictures, such as their paths
-     */
-    private record Columns(List<String> text, String pictures, String top, boolean described) {}
-
-    private ParquetDataset(Path file, List<Group> groups, Columns columns, int rows) {
+    private ParquetDataset(ParquetFile file) {
         this.file = file;
-        this.folder = file.toAbsolutePath().getParent();
-        this.groups = groups;
-        this.columns = columns;
-        long[] nowhere = new long[rows];
+        this.folder = file.path().toAbsolutePath().getParent();
+        long[] nowhere = new long[file.rows()];
         Arrays.fill(nowhere, -1);
         this.where = new AtomicLongArray(nowhere);
-        this.length = new int[rows];
+        this.length = new int[file.rows()];
         this.spill = Spill.open();
     }
 
     /** Reads the description of the file; it may have no rows. */
-    static ParquetDataset open(Path file) {
-        try (Reader reader = new Reader(file)) {
-            Columns columns = columns(file, reader.parquet);
-            List<Group> groups = groups(file, reader.parquet);
-            int rows = groups.stream().mapToInt(Group::rows).sum();
-            return new ParquetDataset(file, groups, columns, rows);
-        } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
-            throw damaged(file.toString(), e);
+    static ParquetDataset open(Path path) {
+        try {
+            return new ParquetDataset(ParquetFile.open(path));
+        } catch (OutOfMemoryError e) {
+            throw ParquetFile.damaged(path.toString(), e);
         }
-    }
-
-    /** An open file and the threads that decode it. Held only while a group is decoded: a data set may be a thousand files. */
-    private static final class Reader implements AutoCloseable {
-        final HardwoodContext context;
-        final ParquetFileReader parquet;
-
-        Reader(Path file) throws IOException {
-            if (!Files.isRegularFile(file)) {
-                throw new FormatException(Files.exists(file) ? file + " is not a file" : "no such file: " + file);
-            }
-            context = HardwoodContext.create(1);
-            try {
-                parquet = ParquetFileReader.open(InputFile.of(file), context);
-            } catch (IOException | RuntimeException | Error e) {
-                context.close();
-                throw e;
-            }
-        }
-
-        @Override
-        public void close() throws IOException {
-            try {
-                parquet.close();
-            } finally {
-                context.close();
-            }
-        }
-    }
-
-    private static List<Group> groups(Path file, ParquetFileReader reader) throws IOException {
-        List<Group> groups = new ArrayList<>();
-        long rows = 0;
-        long size = Files.size(file);
-        List<RowGroup> all = reader.getFileMetaData().rowGroups();
-        for (int i = 0; i < all.size(); i++) {
-            RowGroup group = all.get(i);
-            if (group.numRows() < 0 || rows + group.numRows() > Integer.MAX_VALUE - 8) {
-                throw new FormatException(
-                        file + " claims " + group.numRows() + " rows in one row group; it is damaged");
-            }
-            if (group.numRows() == 0) {
-                continue;
-            }
-            checkCodecs(file, group);
-            long middle = middle(file, group, size);
-            if (groups.stream().anyMatch(other -> other.middle() == middle)) {
-                throw new FormatException(file + " has two row groups in one place; it is damaged");
-            }
-            groups.add(new Group(i, (int) rows, (int) group.numRows(), middle));
-            rows += group.numRows();
-        }
-        return groups;
-    }
-
-    /** Checks that the columns of {@code group} lie in the file; returns the byte halfway through them. */
-    private static long middle(Path file, RowGroup group, long size) {
-        if (group.columns().isEmpty()) {
-            throw new FormatException(file + " has a row group without columns; it is damaged");
-        }
-        long bytes = 0;
-        for (ColumnChunk column : group.columns()) {
-            long start = column.chunkStartOffset();
-            long length = column.metaData().totalCompressedSize();
-            if (start < 4 || length < 0 || start > size - length) {
-                throw new FormatException(
-                        file + " places column " + column.metaData().pathInSchema() + " outside of its " + size
-                                + " bytes; it is truncated or damaged, fetch it again");
-            }
-            bytes += length;
-        }
-        return group.columns().get(0).chunkStartOffset() + bytes / 2;
-    }
-
-    private static void checkCodecs(Path file, RowGroup group) {
-        for (ColumnChunk column : group.columns()) {
-            String path = column.metaData().pathInSchema().toString();
-            CompressionCodec codec = column.metaData().codec();
-            if (isOurs(top(path)) && !CODECS.contains(codec)) {
-                throw new FormatException(file + ": column " + path + " is compressed with " + codec
-                        + ", expected one of " + CODECS + "; write the file again with one of these");
-            }
-        }
-    }
-
-    private static Columns columns(Path file, ParquetFileReader reader) {
-        List<String> text = new ArrayList<>();
-        List<ColumnSchema> pictures = new ArrayList<>();
-        List<String> all = new ArrayList<>();
-        for (ColumnSchema column : reader.getFileSchema().getColumns()) {
-            String path = column.fieldPath().toString();
-            String top = top(path);
-            if (!all.contains(top)) {
-                all.add(top);
-            }
-            if (isPictureBytes(column, top)) {
-                pictures.add(column);
-            } else if (isOurs(top)) {
-                text.add(path);
-            }
-        }
-        if (!all.contains("messages")) {
-            throw new FormatException(file + " has no column \"messages\", only " + all);
-        }
-        if (pictures.size() > 1) {
-            throw new FormatException(file + " has pictures in several columns: "
-                    + pictures.stream().map(c -> c.fieldPath().toString()).toList() + "; keep one of them");
-        }
-        if (pictures.isEmpty()) {
-            return new Columns(text, "", "", false);
-        }
-        String path = pictures.get(0).fieldPath().toString();
-        boolean described = text.stream().anyMatch(other -> top(other).equals(top(path)));
-        return new Columns(text, path, top(path), described);
-    }
-
-    /** {@code images: list<{bytes}>}, {@code images: list<binary>}, {@code image: {bytes}} or {@code image: binary}. */
-    private static boolean isPictureBytes(ColumnSchema column, String top) {
-        String path = column.fieldPath().toString();
-        boolean named = path.endsWith(".bytes") || path.equals("image") || path.split("\\.").length == 3;
-        return named
-                && column.type() == PhysicalType.BYTE_ARRAY
-                && column.logicalType() == null
-                && column.maxRepetitionLevel() == (top.equals("images") ? 1 : 0)
-                && !top.equals("messages")
-                && isOurs(top);
-    }
-
-    private static boolean isOurs(String top) {
-        return top.equals("messages") || top.equals("images") || top.equals("image");
-    }
-
-    private static String top(String path) {
-        return path.contains(".") ? path.substring(0, path.indexOf('.')) : path;
     }
 
     @Override
@@ -252,70 +66,32 @@ final class ParquetDataset implements Dataset {
         if (where.get(row) < 0) {
             synchronized (this) { // one group is decoded at a time: that bounds the memory
                 if (where.get(row) < 0) {
-                    decode(groupOf(row));
+                    decode(file.groupOf(row));
                 }
             }
         }
         try {
             return read(row, spill.read(where.get(row), length[row]));
         } catch (IOException e) {
-            throw new FormatException("cannot read " + id(row) + " back: " + e.getMessage(), e);
+            throw new FormatException("cannot read " + file.id(row) + " back: " + e.getMessage(), e);
         }
     }
 
-    private Group groupOf(int row) {
-        for (Group group : groups) {
-            if (row < group.firstRow() + group.rows()) {
-                return group;
-            }
-        }
-        throw new IndexOutOfBoundsException(row);
-    }
-
-    private String id(int row) {
-        return file + " row " + row;
-    }
-
-    private void decode(Group group) {
-        try (Reader reader = new Reader(file);
-                RowReader rows = rows(reader, group, columns.pictures());
+    private void decode(ParquetFile.Group group) {
+        try (ParquetFile.Reader reader = file.read();
+                RowReader rows = reader.words(group, true);
                 Bytes bytes = new Bytes(reader, group)) {
             for (int i = 0; i < group.rows(); i++) {
                 int number = group.firstRow() + i;
-                Map<String, Object> row = next(rows, number);
+                Map<String, Object> row = file.next(rows, number);
                 bytes.addTo(row);
                 byte[] record = record(number, row);
                 length[number] = record.length;
                 where.set(number, spill.append(record, 0, record.length));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
-            throw damaged(rowsOf(group), e);
+            throw ParquetFile.damaged(file.rowsOf(group), e);
         }
-    }
-
-    /** Reads the words of {@code group}, after a look at the pages of their columns and of {@code other}. */
-    private RowReader rows(Reader reader, Group group, String other) throws IOException {
-        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-            for (ColumnChunk chunk : reader.parquet
-                    .getFileMetaData()
-                    .rowGroups()
-                    .get(group.index())
-                    .columns()) {
-                String path = chunk.metaData().pathInSchema().toString();
-                if (columns.text().contains(path) || other.equals(path)) {
-                    ParquetPages.check(file, channel, chunk);
-                }
-            }
-        }
-        return reader.parquet
-                .buildRowReader()
-                .projection(ColumnProjection.columns(columns.text().toArray(String[]::new)))
-                .filter(only(group))
-                .build();
-    }
-
-    private static RowGroupPredicate only(Group group) {
-        return RowGroupPredicate.byteRange(group.middle(), group.middle() + 1);
     }
 
     /** The row as {@link #get} will find it: the conversation, or the complaint about it. */
@@ -324,7 +100,7 @@ final class ParquetDataset implements Dataset {
         try (DataOutputStream out = new DataOutputStream(bytes)) {
             Conversation conversation;
             try {
-                conversation = RowParser.parse(id(number), folder, row);
+                conversation = RowParser.parse(file.id(number), folder, row);
             } catch (FormatException e) {
                 out.writeBoolean(false);
                 Spill.writeText(out, e.getMessage());
@@ -378,7 +154,7 @@ final class ParquetDataset implements Dataset {
             }
             messages.add(new Message(role, parts));
         }
-        return new Conversation(id(row), messages);
+        return new Conversation(file.id(row), messages);
     }
 
     private Content readPart(DataInputStream in) throws IOException {
@@ -410,16 +186,11 @@ final class ParquetDataset implements Dataset {
         private int row; // in the batch
         private int rows;
         private int number; // in the file
+        private final ParquetFile.Columns columns = file.columns();
 
-        Bytes(Reader reader, Group group) {
+        Bytes(ParquetFile.Reader reader, ParquetFile.Group group) {
             number = group.firstRow();
-            column = columns.pictures().isEmpty()
-                    ? null
-                    : reader.parquet
-                            .buildColumnReader(columns.pictures())
-                            .filter(only(group))
-                            .batchSize(PICTURES)
-                            .build();
+            column = columns.pictures().isEmpty() ? null : reader.pictures(group, PICTURES);
             for (int layer = 0; column != null && layer < column.getLayerCount(); layer++) {
                 list = column.getLayerKind(layer) == LayerKind.REPEATED ? layer : list;
             }
@@ -432,7 +203,7 @@ final class ParquetDataset implements Dataset {
             }
             if (this.row == rows) {
                 if (!column.nextBatch()) {
-                    throw new FormatException(file + " has no pictures after row " + (number - 1) + ", expected "
+                    throw new FormatException(file.path() + " has no pictures after row " + (number - 1) + ", expected "
                             + size() + " rows; the file is damaged, fetch it again");
                 }
                 this.row = 0;
@@ -446,8 +217,8 @@ final class ParquetDataset implements Dataset {
                 int last = column.getLayerOffsets(list)[this.row + 1];
                 List<?> fields = described instanceof List<?> l ? l : Collections.nCopies(last - first, null);
                 if (fields.size() != last - first) {
-                    throw new FormatException(id(number) + " has " + (last - first) + " pictures but " + fields.size()
-                            + " descriptions of them; the file is damaged, fetch it again");
+                    throw new FormatException(file.id(number) + " has " + (last - first) + " pictures but "
+                            + fields.size() + " descriptions of them; the file is damaged, fetch it again");
                 }
                 List<Object> sources = new ArrayList<>();
                 for (int i = first; i < last; i++) {
@@ -467,7 +238,7 @@ final class ParquetDataset implements Dataset {
             int start = column.getBinaryOffsets()[i];
             int n = column.getBinaryOffsets()[i + 1] - start;
             Object path = fields instanceof Map<?, ?> map ? map.get("path") : null;
-            String name = id(number) + " " + at + (path instanceof String text ? " (" + text + ")" : "");
+            String name = file.id(number) + " " + at + (path instanceof String text ? " (" + text + ")" : "");
             return new Spilled(spill, name, spill.append(column.getBinaryValues(), start, n), n);
         }
 
@@ -479,57 +250,35 @@ final class ParquetDataset implements Dataset {
         }
     }
 
-    private static Map<String, Object> plain(StructAccessor struct) {
-        Map<String, Object> out = new LinkedHashMap<>();
-        for (int i = 0; i < struct.getFieldCount(); i++) {
-            String name = struct.getFieldName(i);
-            out.put(name, struct.isNull(name) ? null : plain(struct.getValue(name)));
-        }
-        return out;
-    }
-
-    private static Object plain(Object value) {
-        if (value instanceof PqStruct struct) {
-            return plain((StructAccessor) struct);
-        }
-        if (value instanceof PqList list) {
-            List<Object> out = new ArrayList<>(list.size());
-            for (int i = 0; i < list.size(); i++) {
-                out.add(list.isNull(i) ? null : plain(list.get(i)));
-            }
-            return out;
-        }
-        return value;
-    }
-
     @Override
     public void check() {
+        ParquetFile.Columns columns = file.columns();
         if (!columns.pictures().isEmpty() && !columns.described()) { // nothing else tells how many pictures a row has
             for (int row = 0; row < size(); row++) {
                 get(row);
             }
             return;
         }
-        try (Reader reader = new Reader(file)) {
-            for (Group group : groups) {
+        try (ParquetFile.Reader reader = file.read()) {
+            for (ParquetFile.Group group : file.groups()) {
                 check(reader, group);
             }
         } catch (IOException e) {
-            throw damaged(file.toString(), e);
+            throw ParquetFile.damaged(file.path().toString(), e);
         }
     }
 
-    private void check(Reader reader, Group group) {
-        try (RowReader rows = rows(reader, group, "")) {
+    private void check(ParquetFile.Reader reader, ParquetFile.Group group) {
+        try (RowReader rows = reader.words(group, false)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
-                Map<String, Object> words = next(rows, row);
-                if (!columns.pictures().isEmpty()) {
-                    words.compute(columns.top(), (top, described) -> unread(described));
+                Map<String, Object> words = file.next(rows, row);
+                if (!file.columns().pictures().isEmpty()) {
+                    words.compute(file.columns().top(), (top, described) -> unread(described));
                 }
-                RowParser.parse(id(row), folder, words);
+                RowParser.parse(file.id(row), folder, words);
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
-            throw damaged(rowsOf(group), e);
+            throw ParquetFile.damaged(file.rowsOf(group), e);
         }
     }
 
@@ -541,44 +290,9 @@ final class ParquetDataset implements Dataset {
         return described == null ? null : ImageSource.of("", new byte[0]);
     }
 
-    private Map<String, Object> next(RowReader rows, int row) {
-        if (!rows.hasNext()) {
-            throw new FormatException(file + " ends after row " + (row - 1) + ", expected " + size()
-                    + " rows; the file is damaged, fetch it again");
-        }
-        rows.next();
-        return plain(rows);
-    }
-
-    private String rowsOf(Group group) {
-        return file + " rows " + group.firstRow() + " to " + (group.firstRow() + group.rows() - 1);
-    }
-
-    /** What the reader's failure means for the user: it tells mistakes in a file by exceptions of many kinds. */
-    private static FormatException damaged(String what, Throwable e) {
-        if (e instanceof FormatException own) {
-            return own;
-        }
-        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
-            if (cause instanceof OutOfMemoryError) {
-                return new FormatException(
-                        "cannot decode " + what + " in " + (Runtime.getRuntime().maxMemory() >> 20)
-                                + " MB of Java memory: give more (java -Xmx8g), or write the file with smaller row groups"
-                                + " (pyarrow: row_group_size=100); or the file is damaged",
-                        e);
-            }
-        }
-        String why = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
-        return new FormatException(
-                "cannot decode " + what + ": "
-                        + why.strip().replaceAll("\\s+", " ").replaceFirst("^\\[[^]]*] ", "")
-                        + "; the file is truncated, damaged or no Parquet, fetch it again",
-                e);
-    }
-
     @Override
     public String description() {
-        return file + ", " + size() + " rows in " + groups.size() + " row groups";
+        return file.path() + ", " + size() + " rows in " + file.groups().size() + " row groups";
     }
 
     @Override
