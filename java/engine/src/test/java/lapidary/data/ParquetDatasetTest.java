@@ -123,6 +123,20 @@ class ParquetDatasetTest {
     }
 
     @Test
+    void picturesOfLaterRowsAreNamedByThem() {
+        for (String variant : List.of("llava-snappy", "llava-groups")) {
+            try (Dataset data = Datasets.open(golden(variant), "train")) {
+                assertEquals(
+                        golden(variant) + " row 4 images[2] (c.png)",
+                        data.get(4).images().get(2).name());
+                assertEquals(
+                        golden(variant) + " row 1 images[1]",
+                        data.get(1).images().get(0).name());
+            }
+        }
+    }
+
+    @Test
     void readsOtherShapes() throws IOException {
         try (Dataset data = Datasets.open(golden("rows-chat"), "train")) {
             assertEquals(7, data.size());

@@ -138,6 +138,26 @@ class AtomicFileTest {
         assertEquals(List.of("c"), list(dir));
     }
 
+    /** Whoever reads while files are replaced finds a whole one under the name at every moment. */
+    @Test
+    void readersSeeWholeFilesOnly() throws Exception {
+        Path file = dir.resolve("file");
+        byte[] first = new byte[SIZE];
+        AtomicFile.write(file, out -> AtomicFile.writeFully(out, ByteBuffer.wrap(first)));
+        var writer = java.util.concurrent.CompletableFuture.runAsync(() -> {
+            for (byte i = 1; i <= 40; i++) {
+                byte[] bytes = new byte[SIZE];
+                java.util.Arrays.fill(bytes, i);
+                AtomicFile.write(file, out -> AtomicFile.writeFully(out, ByteBuffer.wrap(bytes)));
+            }
+        });
+        while (!writer.isDone()) {
+            whole(file);
+        }
+        writer.get();
+        assertEquals(40, whole(file));
+    }
+
     /** A process that writes the same file and folder for ever is killed at many moments: names hold whole content only. */
     @Test
     void survivesKills() throws Exception {
