@@ -265,6 +265,24 @@ class ParquetDatasetTest {
         assertEquals(Set.of("read", "refused"), outcomes);
     }
 
+    /** Sizes in the footer that disagree with the pages made the library wait for ever: byte 8400 is among them. */
+    @Test
+    void sizesThatDisagreeAreTold() throws Exception {
+        byte[] good = Files.readAllBytes(GOLDEN.resolve("llava-snappy.parquet"));
+        Path file = dir.resolve("damaged.parquet");
+        ExecutorService one = Executors.newSingleThreadExecutor();
+        try {
+            for (int bit = 8 * 8396; bit < 8 * 8404; bit++) {
+                byte[] bad = good.clone();
+                bad[bit / 8] ^= (byte) (1 << bit % 8);
+                Files.write(file, bad);
+                one.submit(() -> readAll(file)).get(60, java.util.concurrent.TimeUnit.SECONDS);
+            }
+        } finally {
+            one.shutdownNow();
+        }
+    }
+
     private static String readAll(Path file) throws IOException {
         try (Dataset data = Datasets.open(file.toString(), "train")) {
             for (int row = 0; row < Math.min(20, data.size()); row++) {
