@@ -98,6 +98,14 @@ write("rows-inline", pa.Table.from_pylist(
                    {"role": "assistant", "content": [{"type": "text", "text": "a", "image": {"bytes": None, "path": None}}]}]}],
     schema=pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(inline))])))])))
 write("rows-paths", pa.table({"messages": llava["messages"][:1], "images": pa.array([["picture.bin"]])}))
+PLACE = "<start_of_image>"  # which a collator that only renders the template takes as an image's place
+words = lambda *content: [{"role": r, "content": c} for r, c in zip(("user", "assistant", "user", "assistant"), content)]
+write("rows-placeholders", pa.Table.from_pylist(
+    [{"messages": words(f"see {PLACE} and{PLACE}", "a"), "images": [picture(1), picture(2)]},
+     {"messages": words("draw", f"{PLACE} here", "and?", "no"), "images": [picture(3)]},
+     {"messages": words(f"see {PLACE}", "a"), "images": [picture(1), picture(2)]},
+     {"messages": words(f"see {PLACE}", "a"), "images": []}],
+    schema=pa.schema([*chat, schema().field("images")])))
 wrong = [
     {"messages": None, "images": []},
     {"messages": [], "images": []},

@@ -107,12 +107,16 @@ final class ParquetDataset implements Dataset {
                 return bytes.toByteArray();
             }
             out.writeBoolean(true);
+            out.writeInt(conversation.images().size());
+            for (ImageSource image : conversation.images()) {
+                write(out, image);
+            }
             out.writeInt(conversation.messages().size());
             for (Message message : conversation.messages()) {
                 Spill.writeText(out, message.role());
                 out.writeInt(message.content().size());
                 for (Content part : message.content()) {
-                    write(out, part);
+                    write(out, part, conversation.images());
                 }
             }
         } catch (IOException e) {
@@ -121,23 +125,27 @@ final class ParquetDataset implements Dataset {
         return bytes.toByteArray();
     }
 
-    private void write(DataOutputStream out, Content part) throws IOException {
-        if (part instanceof Content.Text text) {
-            out.writeByte('t');
-            Spill.writeText(out, text.text());
-            return;
-        }
-        ImageSource source = ((Content.Image) part).source();
+    private void write(DataOutputStream out, ImageSource source) throws IOException {
         if (source instanceof ImageSource.OnDisk onDisk) {
-            out.writeByte('f');
+            out.writeBoolean(true);
             Spill.writeText(out, onDisk.file().toString());
             return;
         }
         Spilled spilled = source instanceof Spilled s ? s : spilled(source.name(), source.bytes());
-        out.writeByte('i');
+        out.writeBoolean(false);
         Spill.writeText(out, spilled.name());
         out.writeLong(spilled.at());
         out.writeInt(spilled.length());
+    }
+
+    /** An image part is its picture's number among {@code images}; there it is, as every part has a place among them. */
+    private static void write(DataOutputStream out, Content part, List<ImageSource> images) throws IOException {
+        if (part instanceof Content.Text text) {
+            out.writeInt(-1);
+            Spill.writeText(out, text.text());
+        } else {
+            out.writeInt(images.indexOf(((Content.Image) part).source()));
+        }
     }
 
     private Conversation read(int row, byte[] record) throws IOException {
@@ -145,26 +153,23 @@ final class ParquetDataset implements Dataset {
         if (!in.readBoolean()) {
             throw new FormatException(Spill.readText(in));
         }
+        List<ImageSource> images = new ArrayList<>();
+        for (int i = in.readInt(); i > 0; i--) {
+            boolean onDisk = in.readBoolean();
+            String name = Spill.readText(in);
+            images.add(onDisk ? ImageSource.of(Path.of(name)) : new Spilled(spill, name, in.readLong(), in.readInt()));
+        }
         List<Message> messages = new ArrayList<>();
         for (int m = in.readInt(); m > 0; m--) {
             String role = Spill.readText(in);
             List<Content> parts = new ArrayList<>();
             for (int p = in.readInt(); p > 0; p--) {
-                parts.add(readPart(in));
+                int image = in.readInt();
+                parts.add(image < 0 ? new Content.Text(Spill.readText(in)) : new Content.Image(images.get(image)));
             }
             messages.add(new Message(role, parts));
         }
-        return new Conversation(file.id(row), messages);
-    }
-
-    private Content readPart(DataInputStream in) throws IOException {
-        char kind = (char) in.readByte();
-        String text = Spill.readText(in);
-        if (kind == 't') {
-            return new Content.Text(text);
-        }
-        return new Content.Image(
-                kind == 'f' ? ImageSource.of(Path.of(text)) : new Spilled(spill, text, in.readLong(), in.readInt()));
+        return new Conversation(file.id(row), messages, images);
     }
 
     private Spilled spilled(String name, byte[] bytes) {

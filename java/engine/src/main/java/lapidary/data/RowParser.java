@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
 import lapidary.format.FormatException;
+import lapidary.gemma3.ChatTemplate;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Message;
 import lapidary.image.ImageSource;
@@ -23,8 +24,10 @@ import lapidary.image.ImageSource;
  * {@code {type: "text", text}} and {@code {type: "image"}}. The picture of an image part is its own {@code image}, or else
  * comes from the record's {@code images} (or {@code image}): the one at the part's {@code index}, without index the next
  * one. Where no part asks for the record's pictures, they go before the first user text that is a plain string, as TRL
- * puts them. Every picture must be used, and every image part must have one. Parts that are null, and parts of other types,
- * are left out, as the chat template leaves them out; other fields are ignored.
+ * puts them. Words that hold {@code <start_of_image>} in a record with pictures of its own are different: each is a place for
+ * the next picture, as an image part is, and nothing is put before the text. Every picture must be used, and every place must
+ * have one. Parts that are null, and parts of other types, are left out, as the chat template leaves them out; other fields
+ * are ignored.
  *
  * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A path is relative to
  * the folder of the data file, or absolute; either way it is the user's own data, so that it may lead anywhere. URLs are
@@ -54,14 +57,54 @@ final class RowParser {
         if (messages.isEmpty()) {
             throw bad("messages is empty");
         }
-        List<ImageSource> column = column(row);
-        Pictures pictures = new Pictures(column, !column.isEmpty() && !asksForColumn(messages));
+        Pictures pictures = pictures(column(row), messages);
         List<Message> out = new ArrayList<>(messages.size());
         for (int i = 0; i < messages.size(); i++) {
             out.add(message(messages.get(i), "messages[" + i + "]", pictures));
         }
         pictures.checkAllUsed();
-        return new Conversation(id, out);
+        return new Conversation(id, out, pictures.placed);
+    }
+
+    /** How the pictures of the record's column find their places. */
+    private Pictures pictures(List<ImageSource> column, List<?> messages) {
+        int parts = 0; // that take their picture from the column
+        int written = 0;
+        for (Object message : messages) {
+            Object content = message instanceof Map<?, ?> m ? m.get("content") : null;
+            written += content instanceof String text ? places(text) : 0;
+            for (Object item : content instanceof List<?> items ? items : List.of()) {
+                if (item instanceof Map<?, ?> part && "image".equals(part.get("type"))) {
+                    parts += ownImage(part) == null ? 1 : 0;
+                } else if (item instanceof Map<?, ?> part && "text".equals(part.get("type"))) {
+                    written += part.get("text") instanceof String text ? places(text) : 0;
+                }
+            }
+        }
+        if (column.isEmpty()
+                || written == 0) { // words alone: whether they may hold a placeholder is the collator's to say
+            return new Pictures(column, !column.isEmpty() && parts == 0, false);
+        }
+        if (written + parts != column.size()) {
+            throw bad("has " + column.size() + " pictures but " + (written + parts) + " places for them: " + written
+                    + " "
+                    + ChatTemplate.IMAGE + " among its words" + (parts == 0 ? "" : " and " + parts + " image parts")
+                    + "; write " + ChatTemplate.IMAGE + " once for each picture"
+                    + (parts == 0
+                            ? ", or nowhere: then the pictures go before the first user text"
+                            : " without a part"));
+        }
+        return new Pictures(column, false, true);
+    }
+
+    private static int places(String text) {
+        int places = 0;
+        for (int at = text.indexOf(ChatTemplate.IMAGE);
+                at >= 0;
+                at = text.indexOf(ChatTemplate.IMAGE, at + ChatTemplate.IMAGE.length())) {
+            places++;
+        }
+        return places;
     }
 
     private Message message(Object value, String at, Pictures pictures) {
@@ -73,6 +116,7 @@ final class RowParser {
             if (role.equals("user")) {
                 pictures.leading().forEach(source -> parts.add(new Content.Image(source)));
             }
+            pictures.takeFor(text, at + ".content");
             parts.add(new Content.Text(text));
             return new Message(role, parts);
         }
@@ -93,27 +137,16 @@ final class RowParser {
         Map<?, ?> part = map(value, at);
         String type = string(part.get("type"), at + ".type");
         if (type.equals("text")) {
-            out.add(new Content.Text(string(part.get("text"), at + ".text")));
+            String text = string(part.get("text"), at + ".text");
+            pictures.takeFor(text, at);
+            out.add(new Content.Text(text));
         } else if (type.equals("image")) {
             Object own = ownImage(part);
-            out.add(new Content.Image(own == null ? pictures.take(part.get("index"), at) : image(own, at + ".image")));
+            out.add(new Content.Image(
+                    own == null ? pictures.take(part.get("index"), at) : pictures.own(image(own, at + ".image"))));
         } else if (type.contains("image")) {
             throw bad(at + ".type is \"" + type + "\"; write {\"type\": \"image\", \"image\": path} instead");
         }
-    }
-
-    /** Whether some image part takes its picture from the record's column. */
-    private static boolean asksForColumn(List<?> messages) {
-        for (Object message : messages) {
-            if (message instanceof Map<?, ?> m && m.get("content") instanceof List<?> parts) {
-                for (Object part : parts) {
-                    if (part instanceof Map<?, ?> p && "image".equals(p.get("type")) && ownImage(p) == null) {
-                        return true;
-                    }
-                }
-            }
-        }
-        return false;
     }
 
     /** The picture that a part brings along, or null: Arrow gives every part every key, most of them null. */
@@ -244,16 +277,19 @@ final class RowParser {
         return line.length() <= 60 ? line : line.substring(0, 60) + "...";
     }
 
-    /** The pictures of the record's column, and which parts have taken which. */
+    /** The pictures of the record's column, which of them have been taken, and where all pictures of the record go. */
     private final class Pictures {
         private final List<ImageSource> column;
+        private final List<ImageSource> placed = new ArrayList<>(); // in the order of their places
         private final Set<Integer> used = new HashSet<>();
         private boolean lead; // they still have to go before a user's text
-        private int parts;
+        private final boolean written; // placeholders among the words are places
+        private int places;
 
-        Pictures(List<ImageSource> column, boolean lead) {
+        Pictures(List<ImageSource> column, boolean lead, boolean written) {
             this.column = column;
             this.lead = lead;
+            this.written = written;
         }
 
         List<ImageSource> leading() {
@@ -264,12 +300,26 @@ final class RowParser {
             for (int i = 0; i < column.size(); i++) {
                 used.add(i);
             }
+            placed.addAll(column);
             return column;
         }
 
-        /** The picture at {@code index}, or of the same rank as the part that asks where there is no index. */
+        /** Takes a picture for each placeholder in {@code text}, where those count. */
+        void takeFor(String text, String at) {
+            for (int i = written ? places(text) : 0; i > 0; i--) {
+                take(null, at);
+            }
+        }
+
+        /** A picture that its part brings along. */
+        ImageSource own(ImageSource source) {
+            placed.add(source);
+            return source;
+        }
+
+        /** The picture at {@code index}, or of the same rank as the place that asks where there is no index. */
         ImageSource take(Object index, String at) {
-            int rank = parts++;
+            int rank = places++;
             long wanted = rank;
             if (index != null) {
                 if (!(index instanceof Number number) || number.doubleValue() != number.longValue()) {
@@ -282,6 +332,7 @@ final class RowParser {
                         + " pictures");
             }
             used.add((int) wanted);
+            placed.add(column.get((int) wanted));
             return column.get((int) wanted);
         }
 

@@ -12,10 +12,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Content;
+import lapidary.gemma3.Gemma3Processor;
 import lapidary.gemma3.Message;
+import lapidary.gemma3.TextGolden;
 import lapidary.image.ImageSource;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -179,6 +182,51 @@ class JsonlDatasetTest {
         }
     }
 
+    static Stream<Arguments> placeholders() {
+        String a = "\"pictures/a.png\"";
+        String b = "\"pictures/b c.png\"";
+        String in = "\"see <start_of_image> this\"";
+        String part = "{\"type\":\"image\"}";
+        return Stream.of(
+                Arguments.of(in, "\"ok\"", a, "A"),
+                Arguments.of("\"<start_of_image><start_of_image>\"", "\"ok\"", b + "," + a, "BA"),
+                Arguments.of(in, in, a + "," + b, "AB"), // in whichever turn: the template writes both alike
+                Arguments.of("\"draw\"", "\"<start_of_image> here\"", b, "B"),
+                Arguments.of("[{\"type\":\"text\",\"text\":" + in + "}]", "\"ok\"", b, "B"),
+                Arguments.of("[{\"type\":\"text\",\"text\":" + in + "}," + part + "]", "\"ok\"", a + "," + b, "AB"),
+                Arguments.of(
+                        "[" + part + ",{\"type\":\"text\",\"text\":" + in + "}]", in, a + "," + b + "," + a, "ABA"),
+                Arguments.of(
+                        "[{\"type\":\"image\",\"image\":" + b + "},{\"type\":\"text\",\"text\":" + in + "}]",
+                        "\"ok\"",
+                        a,
+                        "BA"),
+                Arguments.of("\"<start_of_imag<start_of_image>e>\"", "\"ok\"", a, "A"));
+    }
+
+    /** What the collator makes of it is what the reference does: an image's soft tokens for each placeholder, in order. */
+    @ParameterizedTest
+    @MethodSource("placeholders")
+    void placeholdersAmongTheWordsArePlacesForPictures(String user, String assistant, String images, String which)
+            throws IOException {
+        Gemma3Processor processor = Gemma3Processor.load(TextGolden.MODEL);
+        try (Dataset data = open(write("{\"messages\":[{\"role\":\"user\",\"content\":" + user
+                + "},{\"role\":\"assistant\",\"content\":" + assistant + "}],\"images\":[" + images + "]}"))) {
+            data.check();
+            for (Profile profile : Profile.values()) {
+                Sample sample = new Collator(processor, profile).collate(data.get(0));
+                StringBuilder pictures = new StringBuilder();
+                for (ImageSource source : sample.images()) {
+                    pictures.append(source.bytes()[0] == 1 ? 'A' : 'B');
+                }
+                assertEquals(which, pictures.toString());
+                assertEquals(
+                        which.length() * processor.imageSeqLength(),
+                        IntStream.of(sample.tokenTypeIds()).sum());
+            }
+        }
+    }
+
     @Test
     void absolutePathsAreTheUsersOwn() throws IOException {
         Path picture = dir.resolve("pictures/a.png").toAbsolutePath();
@@ -232,6 +280,21 @@ class JsonlDatasetTest {
                 Arguments.of(
                         "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}],\"images\":[\"pictures/a.png\"]}",
                         "has 1 pictures but image parts for 0"),
+                Arguments.of(
+                        "{" + String.format(user, "\"x <start_of_image>\"")
+                                + ",\"images\":[\"pictures/a.png\",\"pictures/a.png\"]}",
+                        "has 2 pictures but 1 places for them: 1 <start_of_image> among its words;"),
+                Arguments.of(
+                        "{" + String.format(user, "\"<start_of_image> or <start_of_image>\"")
+                                + ",\"images\":[\"pictures/a.png\"]}",
+                        "has 1 pictures but 2 places for them"),
+                Arguments.of(
+                        "{"
+                                + String.format(
+                                        user,
+                                        "[{\"type\":\"image\",\"index\":0},{\"type\":\"text\",\"text\":\"<start_of_image>\"}]")
+                                + ",\"images\":[\"pictures/a.png\"]}",
+                        "2 places for them: 1 <start_of_image> among its words and 1 image parts"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":\"pictures/a.png\"}", "images is"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[\"gone.png\"]}", "no such picture"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[\"\"]}", "no such picture"),

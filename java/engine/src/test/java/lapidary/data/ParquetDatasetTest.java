@@ -174,6 +174,25 @@ class ParquetDatasetTest {
         }
     }
 
+    @Test
+    void placeholdersAmongTheWordsArePlacesForPictures() throws IOException {
+        try (Dataset data = Datasets.open(golden("rows-placeholders"), "train")) {
+            for (int round = 0; round < 2; round++) {
+                Conversation two = data.get(0);
+                assertEquals(
+                        Message.of("user", "see <start_of_image> and<start_of_image>"),
+                        two.messages().get(0));
+                assertEquals(2, two.images().size());
+                assertEquals("1:50", picture(two.images().get(0)));
+                assertEquals("2:50", picture(two.images().get(1)));
+                assertEquals("3:50", picture(data.get(1).images().get(0)));
+                assertComplaint("row 2: has 2 pictures but 1 places for them", () -> data.get(2));
+                assertEquals(0, data.get(3).images().size()); // the collator refuses it by name
+            }
+            assertComplaint("row 2: has 2 pictures but 1 places for them", data::check);
+        }
+    }
+
     @ParameterizedTest
     @CsvSource(
             delimiter = '|',
