@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "bf16.h"
 #include "context.h"
@@ -8,9 +9,23 @@
 namespace kt {
 namespace {
 
+// What one step needs of its scalars, each rounded once from F64, as torch does.
 struct Step {
-    float lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale;
+    float grad_scale, decay, weight1, b2, weight2, step_size, root_correction2, eps;
 };
+
+Step step_of(double lr, double b1, double b2, double eps, double weight_decay, double correction1, double correction2,
+             float grad_scale) {
+    const auto rounded = [](double x) { return static_cast<float>(x); };
+    return {grad_scale,
+            rounded(1 - lr * weight_decay),
+            rounded(1 - b1),
+            rounded(b2),
+            rounded(1 - b2),
+            rounded(-(lr / correction1)),
+            rounded(std::sqrt(correction2)),
+            rounded(eps)};
+}
 
 // ---- elements of one thread --------------------------------------------------------------------------------------
 
@@ -29,46 +44,28 @@ struct Step {
     low = static_cast<int16_t>(bits & 0xffffu);
 }
 
-// The new value of one master; m and v are updated in place, unrounded.
-[[gnu::always_inline]] inline float updated(float p, float& m, float& v, float g, const Step& s, float step_size,
-                                            float root_correction2) {
-    p -= s.lr * s.weight_decay * p;
-    m = s.b1 * m + (1.0f - s.b1) * g;
-    v = s.b2 * v + (1.0f - s.b2) * g * g;
-    return p - step_size * m / (std::sqrt(v) / root_correction2 + s.eps);
+// The new value of one master; m and v are updated in place, unrounded. This file is compiled without contraction: sums
+// and products are joined here, and only here, where torch's fused kernel joins them, so results are equal to the bit.
+[[gnu::always_inline]] inline float updated(float p, float& m, float& v, float g, const Step& s) {
+    p *= s.decay;
+    const bool near = s.weight1 < 0.5f;  // of m and g, the sum starts at the one that weighs more
+    m = std::fma(near ? s.weight1 : s.weight1 - 1.0f, g - m, near ? m : g);
+    v = std::fma(s.weight2 * g, g, v * s.b2);
+    return p + s.step_size * m / (std::sqrt(v) / s.root_correction2 + s.eps);
 }
 
-// Has low halves where Split, else param holds the whole master.
+// Has low halves where Split, else param holds the whole master. G is void where all gradients are zero.
 template <bool Split, typename P, typename M, typename G>
 KT_CLONES void update_range(P* param, int16_t* low, M* m, M* v, const G* grad, int64_t n, const Step& s) {
-    const float step_size = s.lr / s.correction1;
-    const float root_correction2 = std::sqrt(s.correction2);
     for (int64_t i = 0; i < n; i++) {
         float mi = load(m[i]);
         float vi = load(v[i]);
-        const float g = load(grad[i]) * s.grad_scale;
+        float g = 0;
+        if constexpr (!std::is_void_v<G>) g = load(grad[i]) * s.grad_scale;
         if constexpr (Split) {
-            split(updated(join(param[i], low[i]), mi, vi, g, s, step_size, root_correction2), param[i], low[i]);
+            split(updated(join(param[i], low[i]), mi, vi, g, s), param[i], low[i]);
         } else {
-            param[i] = store<P>(updated(load(param[i]), mi, vi, g, s, step_size, root_correction2));
-        }
-        m[i] = store<M>(mi);
-        v[i] = store<M>(vi);
-    }
-}
-
-// The same without a gradient: moments fade, the master follows them.
-template <bool Split, typename P, typename M>
-KT_CLONES void fade_range(P* param, int16_t* low, M* m, M* v, int64_t n, const Step& s) {
-    const float step_size = s.lr / s.correction1;
-    const float root_correction2 = std::sqrt(s.correction2);
-    for (int64_t i = 0; i < n; i++) {
-        float mi = load(m[i]);
-        float vi = load(v[i]);
-        if constexpr (Split) {
-            split(updated(join(param[i], low[i]), mi, vi, 0, s, step_size, root_correction2), param[i], low[i]);
-        } else {
-            param[i] = store<P>(updated(load(param[i]), mi, vi, 0, s, step_size, root_correction2));
+            param[i] = store<P>(updated(load(param[i]), mi, vi, g, s));
         }
         m[i] = store<M>(mi);
         v[i] = store<M>(vi);
@@ -77,13 +74,12 @@ KT_CLONES void fade_range(P* param, int16_t* low, M* m, M* v, int64_t n, const S
 
 // Weight decay alone, for rows whose moments are zero.
 template <bool Split, typename P>
-KT_CLONES void decay_range(P* param, int16_t* low, int64_t n, float factor) {
+KT_CLONES void decay_range(P* param, int16_t* low, int64_t n, const Step& s) {
     for (int64_t i = 0; i < n; i++) {
         if constexpr (Split) {
-            const float p = join(param[i], low[i]);
-            split(p - factor * p, param[i], low[i]);
+            split(join(param[i], low[i]) * s.decay, param[i], low[i]);
         } else {
-            param[i] = store<P>(load(param[i]) - factor * load(param[i]));
+            param[i] = store<P>(load(param[i]) * s.decay);
         }
     }
 }
@@ -140,10 +136,10 @@ int32_t sum_squares(kt_ctx* ctx, float* out, const void* x, int64_t n, int32_t d
     return known ? KT_OK : bad_dtype(ctx, "sum_squares", dtype);
 }
 
-int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, float lr, float b1,
-              float b2, float eps, float weight_decay, float correction1, float correction2, float grad_scale,
+int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
+              double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
               int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype) {
-    const Step step{lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale};
+    const Step step = step_of(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     bool known_grad = false;
     const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
@@ -165,9 +161,9 @@ int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const vo
 }
 
 int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
-                   int64_t vocab, int64_t cols, float lr, float b1, float b2, float eps, float weight_decay,
-                   float correction1, float correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
-    const Step step{lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale};
+                   int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
+                   double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
+    const Step step = step_of(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);
@@ -180,9 +176,9 @@ int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, con
                 if (slot[r] >= 0) {
                     update_range<split.value>(pr, lr_low, mr, vr, grad + slot[r] * cols, cols, step);
                 } else if (slot[r] == -1) {
-                    fade_range<split.value>(pr, lr_low, mr, vr, cols, step);
+                    update_range<split.value, P, M, void>(pr, lr_low, mr, vr, nullptr, cols, step);
                 } else if (weight_decay != 0) {
-                    decay_range<split.value>(pr, lr_low, cols, lr * weight_decay);
+                    decay_range<split.value>(pr, lr_low, cols, step);
                 }
             }
         });

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 2
+#define KT_ABI 3
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -164,19 +164,20 @@ typedef struct kt_table {
 
     /* out[0] = sum of x[i]^2, summed in F64. Not finite where any x is not. */
     int32_t (*sum_squares)(kt_ctx*, float* out, const void* x, int64_t n, int32_t dtype);
-    /* AdamW, one step t: g = grad * grad_scale; p -= lr * weight_decay * p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-       p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). m and v are used unrounded, then stored as
-       moment_dtype. param is param_dtype; low (I16 [n], only with a BF16 param, else NULL) carries the 16 low bits of a
-       split F32 master: bits(master) = (bits(param) << 16) + low. correction1 = 1 - b1^t, correction2 = 1 - b2^t. */
-    int32_t (*adamw)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, float lr, float b1,
-                     float b2, float eps, float weight_decay, float correction1, float correction2, float grad_scale,
+    /* AdamW, one step t: g = grad * grad_scale; p *= 1 - lr * weight_decay; m += (1 - b1) (g - m); v = b2 v + (1 - b2) g^2;
+       p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). What depends on scalars alone is computed in F64 and
+       rounded once; the rest is F32, with the roundings of torch's fused CPU kernel. m and v are used unrounded, then
+       stored as moment_dtype. param is param_dtype; low (I16 [n], only with a BF16 param, else NULL) carries the 16 low
+       bits of a split F32 master: bits(master) = (bits(param) << 16) + low. correction1 = 1 - b1^t, correction2 = 1 - b2^t. */
+    int32_t (*adamw)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
+                     double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
                      int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype);
     /* The same for a table [vocab, cols] whose gradient is row-sparse: slot[r] is the row of grad F32 [slots, cols] that
        belongs to table row r, -1 for a zero gradient, -2 for a row that never had one: its moments are zero, it is only
        decayed. */
     int32_t (*adamw_rows)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
-                          int64_t vocab, int64_t cols, float lr, float b1, float b2, float eps, float weight_decay,
-                          float correction1, float correction2, float grad_scale, int32_t param_dtype,
+                          int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
+                          double correction1, double correction2, float grad_scale, int32_t param_dtype,
                           int32_t moment_dtype);
 } kt_table;
 

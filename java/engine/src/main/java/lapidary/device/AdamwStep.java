@@ -8,11 +8,11 @@ package lapidary.device;
  * @param gradScale factor on every gradient, from norm clipping
  */
 public record AdamwStep(
-        float lr,
-        float beta1,
-        float beta2,
-        float eps,
-        float weightDecay,
-        float correction1,
-        float correction2,
+        double lr,
+        double beta1,
+        double beta2,
+        double eps,
+        double weightDecay,
+        double correction1,
+        double correction2,
         float gradScale) {}

@@ -12,7 +12,8 @@ import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
 /**
- * AdamW with decoupled weight decay and clipping by global norm, arithmetic in F32.
+ * AdamW with decoupled weight decay and clipping by global norm, arithmetic in F32, equal to the bit to torch's fused CPU
+ * kernel on the same gradients.
  *
  * <p>An F32 parameter is its own master. A BF16 table keeps its F32 master split: the BF16 value that kernels read, and 16
  * low bits that only this class reads; its moments are F32. With {@code bf16State} it is its own master and has BF16
@@ -24,9 +25,9 @@ import lapidary.tensor.Tensor;
  * @see <a href="https://arxiv.org/abs/1711.05101">Decoupled weight decay regularization</a>
  */
 public final class Adamw {
-    private static final float BETA1 = 0.9f;
-    private static final float BETA2 = 0.999f;
-    private static final float EPS = 1e-8f;
+    private static final double BETA1 = 0.9;
+    private static final double BETA2 = 0.999;
+    private static final double EPS = 1e-8;
 
     /** Marks of a table's rows in the kernel's slot array, see kernels.h. */
     private static final int FADES = -1;
@@ -34,7 +35,7 @@ public final class Adamw {
     private static final int UNTOUCHED = -2;
 
     private final Frame frame;
-    private final float weightDecay;
+    private final double weightDecay;
     private final List<State> states = new ArrayList<>();
     private float gradScale = 1;
 
@@ -59,7 +60,7 @@ public final class Adamw {
      * @param frame owns the state, for as long as the parameters
      * @param bf16State whether BF16 parameters have no F32 master and BF16 moments
      */
-    public Adamw(Frame frame, List<Parameter> parameters, float weightDecay, boolean bf16State) {
+    public Adamw(Frame frame, List<Parameter> parameters, double weightDecay, boolean bf16State) {
         this.frame = frame;
         this.weightDecay = weightDecay;
         for (Parameter parameter : parameters) {
@@ -103,7 +104,7 @@ public final class Adamw {
     }
 
     /** Moves every parameter that has a gradient. */
-    public void step(Gradients grads, float learningRate) {
+    public void step(Gradients grads, double learningRate) {
         for (State state : states) {
             Tensor dense = grads.of(state.param);
             Gradients.RowGradient sparse = grads.rowsOf(state.param);
@@ -118,7 +119,7 @@ public final class Adamw {
         }
     }
 
-    private void stepRows(State state, Gradients.RowGradient gradient, float learningRate) {
+    private void stepRows(State state, Gradients.RowGradient gradient, double learningRate) {
         if (state.touched == null) {
             state.touched = new int[Math.toIntExact(state.param.rows())];
             Arrays.fill(state.touched, UNTOUCHED);
@@ -141,15 +142,15 @@ public final class Adamw {
         }
     }
 
-    private AdamwStep scalars(int step, float learningRate) {
+    private AdamwStep scalars(int step, double learningRate) {
         return new AdamwStep(
                 learningRate,
                 BETA1,
                 BETA2,
                 EPS,
                 weightDecay,
-                (float) (1 - Math.pow(0.9, step)),
-                (float) (1 - Math.pow(0.999, step)),
+                1 - Math.pow(BETA1, step),
+                1 - Math.pow(BETA2, step),
                 gradScale);
     }
 }

@@ -85,8 +85,7 @@ public final class Sft {
                 config.maxSteps());
         List<Parameter> parameters = model.parameters();
         List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
-        Adamw optimizer =
-                new Adamw(model.frame(), parameters, (float) config.weightDecay(), config.profile() == Profile.TRL);
+        Adamw optimizer = new Adamw(model.frame(), parameters, config.weightDecay(), config.profile() == Profile.TRL);
         LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
         MicroBatches loader = MicroBatches.of(model.config(), config.modelNameOrPath(), dataset, config.profile());
         Progress progress = new Progress(plan, config.loggingSteps());
@@ -118,7 +117,7 @@ public final class Sft {
                     }
                     double gradNorm = optimizer.clip(grads, (float) config.maxGradNorm());
                     requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
-                    optimizer.step(grads, (float) learningRate);
+                    optimizer.step(grads, learningRate);
                     progress.endStep(gradNorm, learningRate);
                 }
                 report(progress, step + 1, plan.maxSteps(), output);

@@ -53,8 +53,8 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t);
  *     int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t);
  *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
- *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t);
- *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t);
+ *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
+ *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
  * }
  * }
  */
@@ -3972,7 +3972,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static class adamw {
@@ -3985,7 +3985,7 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, float _x7, float _x8, float _x9, float _x10, float _x11, float _x12, float _x13, float _x14, int _x15, int _x16, int _x17);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, double _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, float _x14, int _x15, int _x16, int _x17);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
@@ -3997,13 +3997,13 @@ public class kt_table {
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_LONG,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
             KernelTable.C_FLOAT,
             KernelTable.C_INT,
             KernelTable.C_INT,
@@ -4032,7 +4032,7 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, float _x7, float _x8, float _x9, float _x10, float _x11, float _x12, float _x13, float _x14, int _x15, int _x16, int _x17) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, double _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, float _x14, int _x15, int _x16, int _x17) {
             try {
                 return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17);
             } catch (Throwable ex$) {
@@ -4046,7 +4046,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static final AddressLayout adamw$layout() {
@@ -4058,7 +4058,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static final long adamw$offset() {
@@ -4068,7 +4068,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static MemorySegment adamw(MemorySegment struct) {
@@ -4078,7 +4078,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static void adamw(MemorySegment struct, MemorySegment fieldValue) {
@@ -4087,7 +4087,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t)
+     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static class adamw_rows {
@@ -4100,7 +4100,7 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, float _x9, float _x10, float _x11, float _x12, float _x13, float _x14, float _x15, float _x16, int _x17, int _x18);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, double _x9, double _x10, double _x11, double _x12, double _x13, double _x14, double _x15, float _x16, int _x17, int _x18);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
@@ -4114,13 +4114,13 @@ public class kt_table {
             KernelTable.C_POINTER,
             KernelTable.C_LONG,
             KernelTable.C_LONG,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
-            KernelTable.C_FLOAT,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
             KernelTable.C_FLOAT,
             KernelTable.C_INT,
             KernelTable.C_INT
@@ -4148,7 +4148,7 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, float _x9, float _x10, float _x11, float _x12, float _x13, float _x14, float _x15, float _x16, int _x17, int _x18) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, double _x9, double _x10, double _x11, double _x12, double _x13, double _x14, double _x15, float _x16, int _x17, int _x18) {
             try {
                 return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17, _x18);
             } catch (Throwable ex$) {
@@ -4162,7 +4162,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t)
+     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static final AddressLayout adamw_rows$layout() {
@@ -4174,7 +4174,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t)
+     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static final long adamw_rows$offset() {
@@ -4184,7 +4184,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t)
+     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static MemorySegment adamw_rows(MemorySegment struct) {
@@ -4194,7 +4194,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, float, float, float, float, float, float, float, float, int32_t, int32_t)
+     * int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static void adamw_rows(MemorySegment struct, MemorySegment fieldValue) {
