@@ -2,11 +2,12 @@
 
   OUT/llava-<variant>.parquet   five conversations with pictures in a column, written in every way that pyarrow offers
   OUT/rows-<shape>.parquet      other shapes of the same and of wrong rows
+  OUT/deep*.parquet, deep.jsonl  rows of deep nesting with many nulls, and the same as JSON
   OUT/randperm.txt              n, seed, then torch.randperm(n) (its first 20 numbers and a sum)
 
     python make_data_golden.py java/engine/src/test/resources/lapidary/data
 """
-import random, sys
+import json, random, sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,3 +139,30 @@ with open(out / "randperm.txt", "w") as f:
         p = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         check = int((p * torch.arange(1, n + 1)).sum())
         print(n, seed, check, *p[:20].tolist(), file=f)
+
+
+# --- deep rows: any nesting, many nulls, several pages and batches; read back as Arrow sees them -----------------------
+def deep(random, n):
+    def maybe(make, p=0.25):
+        return None if random.random() < p else make()
+
+    def many(make, most=3):
+        return maybe(lambda: [make() for _ in range(random.randrange(most + 1))])
+
+    def word():
+        return maybe(lambda: random.choice(["", "a", "é 你好", "x" * 40]))
+
+    return [{"messages": many(lambda: maybe(lambda: {
+        "numbers": many(lambda: many(lambda: maybe(lambda: random.randrange(-9, 1 << 40)))),
+        "inner": maybe(lambda: {"word": word(), "flags": many(lambda: maybe(lambda: {"on": maybe(lambda: random.random() < 0.5)}))}),
+        "float": maybe(lambda: random.random())})), "image": word()} for _ in range(n)]
+
+
+DEEP = pa.schema([("messages", pa.list_(pa.struct([
+    ("numbers", pa.list_(pa.list_(pa.int64()))),
+    ("inner", pa.struct([("word", pa.string()), ("flags", pa.list_(pa.struct([("on", pa.bool_())])))])),
+    ("float", pa.float64())]))), ("image", pa.string())])
+rows = deep(random.Random(7), 300)
+for name, options in {"deep": {}, "deep-pages": {"data_page_size": 100, "use_dictionary": False, "data_page_version": "2.0"}}.items():
+    pq.write_table(pa.Table.from_pylist(rows, schema=DEEP), out / f"{name}.parquet", **options)
+(out / "deep.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))

@@ -2,7 +2,6 @@ package lapidary.data;
 
 import dev.hardwood.reader.ColumnReader;
 import dev.hardwood.reader.LayerKind;
-import dev.hardwood.reader.RowReader;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
@@ -79,7 +78,7 @@ final class ParquetDataset implements Dataset {
 
     private void decode(ParquetFile.Group group) {
         try (ParquetFile.Reader reader = file.read();
-                RowReader rows = reader.words(group, true);
+                ParquetRows rows = reader.words(group, true);
                 Bytes bytes = new Bytes(reader, group)) {
             for (int i = 0; i < group.rows(); i++) {
                 int number = group.firstRow() + i;
@@ -274,7 +273,7 @@ final class ParquetDataset implements Dataset {
     }
 
     private void check(ParquetFile.Reader reader, ParquetFile.Group group) {
-        try (RowReader rows = reader.words(group, false)) {
+        try (ParquetRows rows = reader.words(group, false)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
                 Map<String, Object> words = file.next(rows, row);
                 if (!file.columns().pictures().isEmpty()) {

@@ -9,10 +9,6 @@ import dev.hardwood.metadata.RowGroup;
 import dev.hardwood.reader.ColumnReader;
 import dev.hardwood.reader.ParquetFileReader;
 import dev.hardwood.reader.RowGroupPredicate;
-import dev.hardwood.reader.RowReader;
-import dev.hardwood.row.PqList;
-import dev.hardwood.row.PqStruct;
-import dev.hardwood.row.StructAccessor;
 import dev.hardwood.schema.ColumnProjection;
 import dev.hardwood.schema.ColumnSchema;
 import java.io.IOException;
@@ -23,7 +19,6 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -42,6 +37,9 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
     /** Those whose libraries are in the jar. */
     private static final Set<CompressionCodec> CODECS = EnumSet.of(
             CompressionCodec.UNCOMPRESSED, CompressionCodec.SNAPPY, CompressionCodec.GZIP, CompressionCodec.ZSTD);
+
+    /** Rows to decode at once. */
+    private static final int ROWS = 64;
 
     /** The Parquet reader tells of its inner life at start; a reference keeps the setting alive. */
     private static final Logger QUIET = Logger.getLogger("dev.hardwood");
@@ -101,7 +99,7 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         }
 
         /** Reads the words of {@code group}, after a look at the pages of their columns and of the pictures to read too. */
-        RowReader words(Group group, boolean pictures) throws IOException {
+        ParquetRows words(Group group, boolean pictures) throws IOException {
             try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
                 for (ColumnChunk chunk :
                         parquet.getFileMetaData().rowGroups().get(group.index()).columns()) {
@@ -112,10 +110,13 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
                     }
                 }
             }
-            return parquet.buildRowReader()
-                    .projection(ColumnProjection.columns(columns.text().toArray(String[]::new)))
-                    .filter(only(group))
-                    .build();
+            return new ParquetRows(
+                    parquet.buildColumnReaders(
+                                    ColumnProjection.columns(columns.text().toArray(String[]::new)))
+                            .filter(only(group))
+                            .batchSize(ROWS)
+                            .build(),
+                    parquet.getFileSchema());
         }
 
         /** Reads the bytes of the pictures of {@code group}, so many rows at a time; {@link #words} has looked at them. */
@@ -210,7 +211,7 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
             }
             if (isPictureBytes(column, top)) {
                 pictures.add(column);
-            } else if (isOurs(top)) {
+            } else if (isOurs(top) && ParquetRows.isReadable(column)) {
                 text.add(path);
             }
         }
@@ -274,40 +275,16 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
     }
 
     /** The next row of {@code rows} as maps and lists, which must be {@code row}. */
-    Map<String, Object> next(RowReader rows, int row) {
+    Map<String, Object> next(ParquetRows rows, int row) {
         if (!rows.hasNext()) {
             throw new FormatException(path + " ends after row " + (row - 1) + ", expected " + this.rows
                     + " rows; the file is damaged, fetch it again");
         }
-        rows.next();
-        return plain(rows);
+        return rows.next();
     }
 
     String rowsOf(Group group) {
         return path + " rows " + group.firstRow() + " to " + (group.firstRow() + group.rows() - 1);
-    }
-
-    private static Map<String, Object> plain(StructAccessor struct) {
-        Map<String, Object> out = new LinkedHashMap<>();
-        for (int i = 0; i < struct.getFieldCount(); i++) {
-            String name = struct.getFieldName(i);
-            out.put(name, struct.isNull(name) ? null : plain(struct.getValue(name)));
-        }
-        return out;
-    }
-
-    private static Object plain(Object value) {
-        if (value instanceof PqStruct struct) {
-            return plain((StructAccessor) struct);
-        }
-        if (value instanceof PqList list) {
-            List<Object> out = new ArrayList<>(list.size());
-            for (int i = 0; i < list.size(); i++) {
-                out.add(list.isNull(i) ? null : plain(list.get(i)));
-            }
-            return out;
-        }
-        return value;
     }
 
     /** What the reader's failure means for the user: it tells mistakes in a file by exceptions of many kinds. */
