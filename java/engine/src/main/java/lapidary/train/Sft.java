@@ -89,6 +89,7 @@ public final class Sft {
         LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
         MicroBatches loader = MicroBatches.of(model.config(), config.modelNameOrPath(), dataset, config.profile());
         Progress progress = new Progress(plan, config.loggingSteps());
+        System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
         output.begin();
         listener.onStart(new TrainingPlan(
                 dataset.size(),
