@@ -683,14 +683,11 @@ int32_t check(kt_ctx* ctx, const char* op, const Batch& batch) {
 template <typename F>
 bool with_tiles(int32_t dtype, const F& f) {
 #if defined(__x86_64__)
-    static const bool amx = attention::Bf16Tiles<true>::available();
-    // Intel's dot products of BF16 are slower than its products of F32 (98 to 240 GFLOP/s); AMD's are twice as fast.
-    static const bool dot_products = attention::Bf16Tiles<false>::available() && !__builtin_cpu_is("intel");
-    if (dtype == KT_BF16 && amx) {
+    if (dtype == KT_BF16 && processor().amx_bf16) {
         f(attention::Bf16Tiles<true>());
         return true;
     }
-    if (dtype == KT_BF16 && dot_products) {
+    if (dtype == KT_BF16 && processor().bf16_dot_products) {
         f(attention::Bf16Tiles<false>());
         return true;
     }

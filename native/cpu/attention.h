@@ -79,9 +79,6 @@ struct Bf16Tiles {
     static constexpr int64_t kPair = 2;
     static constexpr int64_t kDepth = Amx ? 32 : 2;
 
-    // Whether this processor has the instructions, and the system lets this process use them.
-    static bool available();
-
     static void begin();
     static void end();
     static void rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,

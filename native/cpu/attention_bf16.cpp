@@ -8,8 +8,6 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define KT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define KT_AMX __attribute__((target("amx-tile,amx-bf16")))
@@ -245,21 +243,6 @@ KT_AVX512 void gradient_rows(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int
 }  // namespace
 
 // ---- the class ---------------------------------------------------------------------------------------------------
-
-template <>
-bool Bf16Tiles<false>::available() {
-    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-
-// Linux gives a process the tiles' registers when it asks.
-template <>
-bool Bf16Tiles<true>::available() {
-    constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-    constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
-    return Bf16Tiles<false>::available() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-           syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
 
 template <>
 void Bf16Tiles<false>::begin() {}

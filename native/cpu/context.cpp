@@ -4,21 +4,37 @@
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "table.h"
 
 namespace kt {
 namespace {
 
-const char* instruction_set() {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl")) return "avx512bf16";
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        return "avx512";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
-#endif
-    return "scalar";
+
+// Linux gives a process the tiles' registers when it asks.
+bool request_tiles() {
+    constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+    constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
+
+Processor find_processor() {
+    const bool avx512 = __builtin_cpu_supports("x86-64-v4");
+    const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    // Intel's dot products of BF16 are slower than its products of F32 (98 to 240 GFLOP/s); AMD's are twice as fast.
+    return {avx512 ? "avx512" : __builtin_cpu_supports("x86-64-v3") ? "avx2" : "scalar",
+            bf16 && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && request_tiles(),
+            bf16 && !__builtin_cpu_is("intel")};
+}
+
+#else
+
+Processor find_processor() { return {"scalar", false, false}; }
+
+#endif
 
 // From this size on memory comes from the kernel page by page and goes back at once.
 constexpr int64_t kMapFrom = 1 << 20;
@@ -27,7 +43,9 @@ int32_t context_create(kt_ctx** out, int32_t threads) {
     kt_ctx* ctx = new (std::nothrow) kt_ctx{};
     if (!ctx) return KT_OUT_OF_MEMORY;
     ctx->threads = threads > 0 ? threads : omp_get_num_procs();
-    std::snprintf(ctx->description, sizeof ctx->description, "%s, %d threads", instruction_set(), ctx->threads);
+    const Processor& has = processor();
+    std::snprintf(ctx->description, sizeof ctx->description, "%s%s, %d threads", has.vectors,
+                  has.amx_bf16 ? " with amx-bf16" : has.bf16_dot_products ? " with avx512bf16" : "", ctx->threads);
     *out = ctx;
     return KT_OK;
 }
@@ -75,6 +93,11 @@ int32_t memory_zero(kt_ctx* ctx, void* memory, int64_t bytes) {
 }
 
 }  // namespace
+
+const Processor& processor() {
+    static const Processor found = find_processor();
+    return found;
+}
 
 void* scratch(kt_ctx* ctx, int64_t bytes) {
     if (bytes > ctx->scratch_bytes) {

@@ -26,6 +26,15 @@ struct kt_ctx {
 
 namespace kt {
 
+// What this processor has, and the system lets this process use, of the instructions that kernels choose between.
+struct Processor {
+    const char* vectors;     // of loops: avx512 and avx2 by KT_CLONES, else scalar
+    bool amx_bf16;           // products of BF16 tiles
+    bool bf16_dot_products;  // AVX512_BF16, where it is faster than F32
+};
+
+const Processor& processor();
+
 template <typename... Args>
 int32_t fail(kt_ctx* ctx, int32_t status, const char* format, Args... args) {
     std::snprintf(ctx->error, sizeof ctx->error, format, args...);

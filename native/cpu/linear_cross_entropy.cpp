@@ -377,19 +377,10 @@ int32_t block(kt_ctx* ctx, float* loss, float* entropy, int32_t* correct, bf16* 
     return KT_OK;
 }
 
-bool available() {
-    static const bool amx = Tiles::available();
-    return amx;
-}
-
-#else
-
-bool available() { return false; }
-
 #endif
 
 int32_t linear_cross_entropy_supported(kt_ctx*, int32_t* supported, int64_t cols, int32_t dtype) {
-    *supported = dtype == KT_BF16 && cols > 0 && cols % 32 == 0 && available() ? 1 : 0;
+    *supported = dtype == KT_BF16 && cols > 0 && cols % 32 == 0 && processor().amx_bf16 ? 1 : 0;
     return KT_OK;
 }
 
