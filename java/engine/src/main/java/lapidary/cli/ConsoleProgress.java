@@ -19,6 +19,12 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
+    public void onNotice(String line) {
+        out.println(line);
+        out.flush();
+    }
+
+    @Override
     public void onStart(TrainingPlan plan) {
         started = System.nanoTime();
         out.printf(

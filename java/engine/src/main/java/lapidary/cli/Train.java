@@ -2,7 +2,6 @@ package lapidary.cli;
 
 import java.io.PrintWriter;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
@@ -11,6 +10,7 @@ import java.util.concurrent.Callable;
 import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.train.OptionConflictException;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 import picocli.CommandLine.ArgGroup;
@@ -144,10 +144,10 @@ final class Train implements Callable<Integer> {
 
     private static final class Lora {
         @Option(names = "--lora_r", paramLabel = "N", description = "Rank (default: 16).")
-        private int r = 16;
+        private Integer r;
 
         @Option(names = "--lora_alpha", paramLabel = "X", description = "Scale, divided by the rank (default: 32).")
-        private double alpha = 32;
+        private Double alpha;
 
         @Option(names = "--lora_dropout", paramLabel = "P", description = "Dropout before adapters (default: 0.05).")
         private double dropout = 0.05;
@@ -160,7 +160,7 @@ final class Train implements Callable<Integer> {
                 description =
                         "Linear layers that get adapters: ends of their names, or all-linear: every one but the output"
                                 + " head, vision tower included (default: all-linear).")
-        private List<String> targets = new ArrayList<>(List.of("all-linear"));
+        private List<String> targets;
 
         @Option(
                 names = "--lora_modules_to_save",
@@ -168,12 +168,14 @@ final class Train implements Callable<Integer> {
                 arity = "1..*",
                 split = ",",
                 description = "Modules trained whole beside the adapters: lm_head, embed_tokens (default: none).")
-        private List<String> saved = new ArrayList<>();
+        private List<String> saved;
 
         @Option(
                 names = "--init_adapter",
                 paramLabel = "DIR",
-                description = "PEFT adapter to start from; rank, alpha, targets and saved modules are its own.")
+                description =
+                        "PEFT adapter to start from. Rank, alpha, targets and saved modules are its own; options that say"
+                                + " otherwise are refused.")
         private Path init;
     }
 
@@ -215,6 +217,8 @@ final class Train implements Callable<Integer> {
         SftConfig config = config();
         try (Device device = Devices.open(running.device, spec.commandLine())) {
             new Sft(config, device, new ConsoleProgress(out)).run();
+        } catch (OptionConflictException e) {
+            throw usage(e.getMessage());
         }
         out.println("The adapter is in " + config.outputDir());
         out.flush();

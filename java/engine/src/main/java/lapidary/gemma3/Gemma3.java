@@ -35,6 +35,7 @@ public final class Gemma3 implements AutoCloseable {
     private final Gemma3Decoder decoder;
     private final Tensor lmHead; // [vocab, hidden]
     private final List<Parameter> parameters;
+    private final List<String> linears;
 
     private Gemma3(Gemma3Config config, DType dtype, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
         this.config = config;
@@ -55,6 +56,7 @@ public final class Gemma3 implements AutoCloseable {
         slots.requireTargetsMatched();
         weights.refuseUnused();
         parameters = slots.parameters();
+        linears = slots.linears();
     }
 
     /**
@@ -102,6 +104,11 @@ public final class Gemma3 implements AutoCloseable {
     /** What is trained, in the order of the model. */
     public List<Parameter> parameters() {
         return parameters;
+    }
+
+    /** Names in memory of the linear layers that may get adapters: all but the output head. */
+    public List<String> linears() {
+        return linears;
     }
 
     public Dropout dropout() {

@@ -138,6 +138,10 @@ public final class PeftAdapter implements AutoCloseable {
         return new PeftAdapter(directory, spec, file, tensors);
     }
 
+    public Path directory() {
+        return directory;
+    }
+
     /** What a model must be loaded with to take this adapter: its rank, alpha and modules by their full names. */
     public LoraSpec spec() {
         return spec;
@@ -146,10 +150,12 @@ public final class PeftAdapter implements AutoCloseable {
     /**
      * Copies the adapter's values into a model's parameters.
      *
+     * @return names of the parameters that hold less than the file: BF16 of its F32
      * @throws FormatException where a tensor is missing, has no place in the model, or has another shape; nothing is
      *     left out in silence
      */
-    public void copyTo(List<Parameter> parameters, Frame scratchAround) {
+    public List<String> copyTo(List<Parameter> parameters, Frame scratchAround) {
+        List<String> rounded = new ArrayList<>();
         Set<String> unused = new TreeSet<>(tensors.keySet());
         for (Parameter parameter : parameters) {
             TensorEntry entry = tensors.get(parameter.name());
@@ -162,6 +168,9 @@ public final class PeftAdapter implements AutoCloseable {
                 throw new FormatException(directory.resolve(MODEL_FILE) + ": tensor " + entry.name() + " is "
                         + Arrays.toString(entry.shape()) + ", this model expects " + value.shape());
             }
+            if (dtype(entry) == DType.F32 && value.dtype() == DType.BF16) {
+                rounded.add(parameter.name());
+            }
             try (Frame scratch = scratchAround.child("adapter")) {
                 scratch.kernels().convert(value, scratch.borrow(entry.data(), dtype(entry), value.shape()), 1);
             }
@@ -171,6 +180,7 @@ public final class PeftAdapter implements AutoCloseable {
                     directory + ": " + unused.size() + " tensors have no place in this model, the first is "
                             + unused.iterator().next());
         }
+        return rounded;
     }
 
     private static DType dtype(TensorEntry entry) {
@@ -190,9 +200,11 @@ public final class PeftAdapter implements AutoCloseable {
     /**
      * Writes an adapter; each file appears whole under its name or not at all.
      *
+     * @param linears names of the model's linear layers that may have adapters
      * @param baseModel what adapter_config.json says the adapter belongs to
      */
-    public static void write(Path directory, List<Parameter> parameters, LoraSpec spec, String baseModel) {
+    public static void write(
+            Path directory, List<Parameter> parameters, List<String> linears, LoraSpec spec, String baseModel) {
         List<SafetensorsWriter.Item> tensors = new ArrayList<>();
         for (Parameter parameter : parameters) {
             Tensor value = parameter.value();
@@ -200,11 +212,13 @@ public final class PeftAdapter implements AutoCloseable {
                     parameter.name(), value.dtype().name(), value.shape().toArray(), value.toHost()));
         }
         SafetensorsWriter.write(directory.resolve(MODEL_FILE), Map.of("format", "pt"), tensors);
-        AtomicFile.writeString(directory.resolve(CONFIG_FILE), JsonWriter.sorted(config(parameters, spec, baseModel)));
+        AtomicFile.writeString(
+                directory.resolve(CONFIG_FILE), JsonWriter.sorted(config(parameters, linears, spec, baseModel)));
     }
 
     /** Every key that PEFT 0.21 writes for LoRA; null and empty where a feature is not used. */
-    private static Map<String, Object> config(List<Parameter> parameters, LoraSpec spec, String baseModel) {
+    private static Map<String, Object> config(
+            List<Parameter> parameters, List<String> linears, LoraSpec spec, String baseModel) {
         Map<String, Object> config = new TreeMap<>();
         for (String absent : List.of(
                 "alora_invocation_tokens",
@@ -247,7 +261,7 @@ public final class PeftAdapter implements AutoCloseable {
         config.put("peft_version", "0.21.0"); // whose format this is
         config.put("qalora_group_size", 16);
         config.put("r", spec.r());
-        config.put("target_modules", targetNames(parameters, spec));
+        config.put("target_modules", targetNames(parameters, linears, spec));
         config.put("task_type", "CAUSAL_LM");
         return config;
     }
@@ -260,10 +274,10 @@ public final class PeftAdapter implements AutoCloseable {
     }
 
     /**
-     * Names as PEFT compresses them: the last part of each module's name. Where names were asked for, those; they select
-     * the same modules.
+     * Names as PEFT compresses them: the last part of each module's name, where those select the modules that have
+     * adapters and no other. Where names were asked for, those; they select the same modules.
      */
-    private static List<String> targetNames(List<Parameter> parameters, LoraSpec spec) {
+    private static List<String> targetNames(List<Parameter> parameters, List<String> linears, LoraSpec spec) {
         boolean full = spec.targetModules().stream().anyMatch(name -> name.contains("."));
         if (!spec.targetModules().contains(LoraSpec.ALL_LINEAR) && !full) {
             return spec.targetModules();
@@ -276,7 +290,9 @@ public final class PeftAdapter implements AutoCloseable {
                         .substring(PREFIX.length(), parameter.name().length() - A.length()));
             }
         }
-        return spec.targetModules().contains(LoraSpec.ALL_LINEAR) ? lastParts(modules) : modules;
+        List<String> endings = lastParts(modules);
+        LoraSpec compressed = new LoraSpec(spec.r(), spec.alpha(), spec.dropout(), endings, List.of());
+        return linears.stream().filter(compressed::targets).toList().size() == modules.size() ? endings : modules;
     }
 
     private static List<String> lastParts(List<String> modules) {

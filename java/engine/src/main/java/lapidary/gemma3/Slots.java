@@ -92,6 +92,11 @@ final class Slots {
         return new LayerNorm(weights.get(module + ".weight", size), weights.get(module + ".bias", size), eps);
     }
 
+    /** Names of all linear layers, adapter or not. */
+    List<String> linears() {
+        return List.copyOf(linears);
+    }
+
     List<Parameter> parameters() {
         return List.copyOf(parameters);
     }
@@ -109,8 +114,8 @@ final class Slots {
                         .map(module -> module.substring(module.lastIndexOf('.') + 1))
                         .distinct()
                         .toList();
-                throw new IllegalArgumentException("--lora_target_modules " + target
-                        + " matches no linear layer of this model, which has " + known);
+                throw new IllegalArgumentException("target module " + target + " of --lora_target_modules, or of the"
+                        + " adapter to start from, matches no linear layer of this model, which has " + known);
             }
         }
         for (String module : lora.modulesToSave()) {

@@ -74,7 +74,11 @@ final class Output implements AutoCloseable {
 
     void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
         PeftAdapter.write(
-                directory, model.parameters(), spec, config.modelNameOrPath().toString());
+                directory,
+                model.parameters(),
+                model.linears(),
+                spec,
+                config.modelNameOrPath().toString());
         for (String name : PROCESSOR_FILES) {
             Path source = config.modelNameOrPath().resolve(name);
             if (Files.isRegularFile(source)) {

@@ -11,7 +11,6 @@ import lapidary.data.Profile;
 import lapidary.device.Device;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
-import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
 import lapidary.optim.Adamw;
@@ -48,32 +47,36 @@ public final class Sft {
      * @throws TrainingException where loss or gradients stop being finite
      */
     public void run() {
-        try (Output output = Output.open(config.outputDir());
-                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit());
-                PeftAdapter init = config.initAdapter() == null ? null : PeftAdapter.open(config.initAdapter())) {
-            LoraSpec lora = lora(init);
-            try (Gemma3 model = Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora, config.seed())) {
-                if (init != null) {
-                    init.copyTo(model.parameters(), model.frame());
-                }
-                output.save(model, lora, config, train(model, dataset, output));
-            }
+        try (PeftAdapter init = config.initAdapter() == null ? null : PeftAdapter.open(config.initAdapter())) {
+            run(LoraChoice.of(config, init));
         }
     }
 
-    /** What is trained: an initial adapter's own shape, with this run's dropout, or what the options say. */
-    private LoraSpec lora(PeftAdapter init) {
-        LoraSpec asked = new LoraSpec(
-                config.loraR(),
-                config.loraAlpha(),
-                config.loraDropout(),
-                config.loraTargetModules(),
-                config.loraModulesToSave());
-        if (init == null) {
-            return asked;
+    private void run(LoraChoice lora) {
+        try (Output output = Output.open(config.outputDir());
+                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit());
+                Gemma3 model =
+                        Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora.spec(), config.seed())) {
+            if (lora.init() != null) {
+                lora.requireTargets(model.linears());
+                start(model, lora);
+            }
+            output.save(model, lora.spec(), config, train(model, dataset, output));
         }
-        LoraSpec own = init.spec();
-        return new LoraSpec(own.r(), own.alpha(), config.loraDropout(), own.targetModules(), own.modulesToSave());
+    }
+
+    /** Copies the initial adapter into the model, and says what that decided. */
+    private void start(Gemma3 model, LoraChoice lora) {
+        PeftAdapter init = lora.init();
+        List<String> rounded = init.copyTo(model.parameters(), model.frame());
+        if (!lora.taken().isEmpty()) {
+            listener.onNotice(lora.taken());
+        }
+        if (!rounded.isEmpty()) {
+            listener.onNotice(
+                    "The adapter in " + init.directory() + " holds float32 values that are trained as bfloat16"
+                            + " and were rounded: " + String.join(", ", rounded) + " (--dtype float32 keeps them)");
+        }
     }
 
     private Progress.Summary train(Gemma3 model, Dataset dataset, Output output) {

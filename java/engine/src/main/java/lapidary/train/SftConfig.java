@@ -14,9 +14,13 @@ import lapidary.device.DType;
  * @param maxSteps optimiser steps in all, or a negative number to go by epochs
  * @param warmupSteps steps, or below 1 a share of all steps
  * @param maxGradNorm gradients are scaled down to this norm; 0 for never
- * @param loraTargetModules name endings of linear layers, or the one word {@code all-linear}
- * @param loraModulesToSave {@code lm_head}, {@code embed_tokens}: trained whole, as copies of their own
- * @param initAdapter folder of a PEFT adapter to start from, or null; rank, alpha, targets and saved modules are its own
+ * @param loraR rank, or null where it is not given: the initial adapter's, else 16
+ * @param loraAlpha adapters are scaled by alpha / r; or null where it is not given: the initial adapter's, else 32
+ * @param loraTargetModules name endings of linear layers, or the one word {@code all-linear}; or null where they are not
+ *     given: the initial adapter's, else all-linear
+ * @param loraModulesToSave {@code lm_head}, {@code embed_tokens}: trained whole, as copies of their own; or null where
+ *     they are not given: the initial adapter's, else none
+ * @param initAdapter folder of a PEFT adapter to start from, or null
  * @param dtype of weights and activations
  * @param profile which of the reference's behaviours are kept
  */
@@ -34,8 +38,8 @@ public record SftConfig(
         double warmupSteps,
         double weightDecay,
         double maxGradNorm,
-        int loraR,
-        double loraAlpha,
+        Integer loraR,
+        Double loraAlpha,
         double loraDropout,
         List<String> loraTargetModules,
         List<String> loraModulesToSave,
@@ -55,19 +59,19 @@ public record SftConfig(
         require(warmupSteps >= 0 && warmupSteps < 1e9, "warmup_steps", warmupSteps, "a number from 0");
         require(weightDecay >= 0 && weightDecay < 1e6, "weight_decay", weightDecay, "a number from 0");
         require(maxGradNorm >= 0, "max_grad_norm", maxGradNorm, "a number from 0 (0 for no clipping)");
-        require(loraR > 0 && loraR <= 4096, "lora_r", loraR, "1 to 4096");
-        require(loraAlpha > 0, "lora_alpha", loraAlpha, "more than 0");
+        require(loraR == null || (loraR > 0 && loraR <= 4096), "lora_r", loraR, "1 to 4096");
+        require(loraAlpha == null || loraAlpha > 0, "lora_alpha", loraAlpha, "more than 0");
         require(loraDropout >= 0 && loraDropout < 1, "lora_dropout", loraDropout, "0 <= p < 1");
         require(
-                !loraTargetModules.isEmpty(),
+                loraTargetModules == null || !loraTargetModules.isEmpty(),
                 "lora_target_modules",
                 loraTargetModules,
                 "all-linear or a list of names");
         require(loggingSteps > 0, "logging_steps", loggingSteps, "at least 1");
         require(dtype == DType.F32 || dtype == DType.BF16, "dtype", dtype, "float32 or bfloat16");
         Objects.requireNonNull(profile, "profile");
-        loraTargetModules = List.copyOf(loraTargetModules);
-        loraModulesToSave = List.copyOf(loraModulesToSave);
+        loraTargetModules = loraTargetModules == null ? null : List.copyOf(loraTargetModules);
+        loraModulesToSave = loraModulesToSave == null ? null : List.copyOf(loraModulesToSave);
     }
 
     private static void require(boolean holds, String option, Object value, String expected) {
@@ -96,11 +100,11 @@ public record SftConfig(
         private double warmupSteps;
         private double weightDecay;
         private double maxGradNorm = 1;
-        private int loraR = 16;
-        private double loraAlpha = 32;
+        private Integer loraR;
+        private Double loraAlpha;
         private double loraDropout = 0.05;
-        private List<String> loraTargetModules = List.of("all-linear");
-        private List<String> loraModulesToSave = List.of();
+        private List<String> loraTargetModules;
+        private List<String> loraModulesToSave;
         private Path initAdapter;
         private DType dtype = DType.BF16;
         private long seed = 42;
@@ -163,12 +167,12 @@ public record SftConfig(
             return this;
         }
 
-        public Builder loraR(int rank) {
+        public Builder loraR(Integer rank) {
             loraR = rank;
             return this;
         }
 
-        public Builder loraAlpha(double alpha) {
+        public Builder loraAlpha(Double alpha) {
             loraAlpha = alpha;
             return this;
         }

@@ -4,6 +4,9 @@ package lapidary.train;
 public interface TrainingListener {
     TrainingListener SILENT = new TrainingListener() {};
 
+    /** Something about this run that its user may not expect; one line for people. */
+    default void onNotice(String line) {}
+
     /** Model and data are ready. */
     default void onStart(TrainingPlan plan) {}
 

@@ -128,4 +128,25 @@ final class EngineTest {
         assertOneLine("config.json");
         assertEquals("{\"step\": 1}\n", Files.readString(metrics));
     }
+
+    @Test
+    void anOptionThatContradictsTheInitialAdapterIsRefused(@TempDir Path folder) {
+        Path golden = Path.of("src/test/resources/golden/text");
+        assertEquals(
+                2,
+                engine(
+                        "train",
+                        "--model_name_or_path",
+                        golden.toString(),
+                        "--dataset_name",
+                        folder.resolve("no.jsonl").toString(),
+                        "--init_adapter",
+                        golden.resolve("init").toString(),
+                        "--lora_alpha",
+                        "32",
+                        "--output_dir",
+                        folder.resolve("out").toString()));
+        assertOneLine("--lora_alpha is 32", "has 8");
+        assertFalse(Files.exists(folder.resolve("out")));
+    }
 }

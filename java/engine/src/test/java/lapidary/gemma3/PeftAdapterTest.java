@@ -1,0 +1,101 @@
+package lapidary.gemma3;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.format.Json;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+@ParameterizedClass(autoCloseArguments = false)
+@MethodSource("lapidary.Devices#all")
+record PeftAdapterTest(Device device) {
+    private static Path golden(String model) {
+        return Path.of("src/test/resources/golden").resolve(model);
+    }
+
+    private Gemma3 load(String model, DType dtype, LoraSpec spec) {
+        return Gemma3.load(golden(model), device, dtype, spec, 1);
+    }
+
+    private static Set<String> strings(JsonNode array) {
+        Set<String> strings = new TreeSet<>();
+        array.forEach(s -> strings.add(s.textValue()));
+        return strings;
+    }
+
+    private static Set<String> written(Path folder, String key) {
+        return strings(Json.read(folder.resolve(PeftAdapter.CONFIG_FILE)).node().path(key));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"text", "multimodal"})
+    void anAdapterGoesThroughAModelAndBackUnchanged(String name, @TempDir Path folder) {
+        Path original = golden(name).resolve("init");
+        try (PeftAdapter init = PeftAdapter.open(original);
+                Gemma3 model = load(name, DType.F32, init.spec())) {
+            assertEquals(List.of(), init.copyTo(model.parameters(), model.frame()));
+            PeftAdapter.write(folder, model.parameters(), model.linears(), init.spec(), "base");
+            try (PeftAdapter again = PeftAdapter.open(folder);
+                    Gemma3 second = load(name, DType.F32, again.spec())) {
+                again.copyTo(second.parameters(), second.frame());
+                for (int i = 0; i < model.parameters().size(); i++) {
+                    Parameter expected = model.parameters().get(i);
+                    Parameter actual = second.parameters().get(i);
+                    assertEquals(expected.name(), actual.name());
+                    assertArrayEquals(
+                            expected.value().toFloats(), actual.value().toFloats(), expected.name());
+                }
+            }
+        }
+        // The set that PEFT wrote, not the modules' full names.
+        for (String key : List.of("target_modules", "modules_to_save")) {
+            assertEquals(written(original, key), written(folder, key), key);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"text,0", "multimodal,0", "multimodal,1"})
+    void endingsThatWouldSelectMoreAreNotWritten(String name, int layer, @TempDir Path folder) {
+        List<String> targets = new ArrayList<>();
+        try (Gemma3 model = load(name, DType.F32, null)) {
+            for (String module : model.linears()) {
+                if (module.endsWith("layers." + layer + ".self_attn.q_proj")) {
+                    targets.add(module);
+                }
+            }
+        }
+        LoraSpec spec = new LoraSpec(2, 4, 0, targets, List.of());
+        try (Gemma3 model = load(name, DType.F32, spec)) {
+            PeftAdapter.write(folder, model.parameters(), model.linears(), spec, "base");
+        }
+        assertEquals(new TreeSet<>(targets), written(folder, "target_modules"));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"text", "multimodal"})
+    void valuesThatBf16TablesCannotHoldAreNamed(String name) {
+        try (PeftAdapter init = PeftAdapter.open(golden(name).resolve("init"));
+                Gemma3 model = load(name, DType.BF16, init.spec())) {
+            List<String> rounded = init.copyTo(model.parameters(), model.frame());
+            String embed = name.equals("text") ? "model.embed_tokens" : "model.language_model.embed_tokens";
+            assertEquals(
+                    new TreeSet<>(Set.of("base_model.model.lm_head.weight", "base_model.model." + embed + ".weight")),
+                    new TreeSet<>(rounded));
+        }
+    }
+}
