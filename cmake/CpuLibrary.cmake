@@ -16,6 +16,10 @@ target_compile_options(lapidary_cpu PRIVATE -O3 -Wall -Wextra -Werror -fno-math-
 # The reference rounds products before it adds them; where it joins the two, adamw.cpp says so itself.
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cpu/rope.cpp ${CMAKE_CURRENT_SOURCE_DIR}/cpu/adamw.cpp
                             PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+# Restored scales are rounded after the product and again after the sum.
+file(GLOB nf4_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpu/nf4*.cpp
+     ${CMAKE_CURRENT_SOURCE_DIR}/test/nf4*.cpp)
+set_source_files_properties(${nf4_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 target_link_libraries(lapidary_cpu PRIVATE OpenMP::OpenMP_CXX)
 target_link_options(lapidary_cpu PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL)
 
@@ -25,8 +29,10 @@ endif()
 
 set_target_properties(lapidary_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LAPIDARY_OUTPUT})
 
-# By hand: cmake --build <folder> --target math_test && <folder>/math_test
-add_executable(math_test EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/math_test.cpp)
-target_include_directories(math_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
-target_compile_options(math_test PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
-target_link_libraries(math_test PRIVATE OpenMP::OpenMP_CXX)
+# By hand: cmake --build <folder> --target math_test && <folder>/math_test; nf4_test likewise.
+foreach(test math_test nf4_test)
+  add_executable(${test} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/${test}.cpp)
+  target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
+  target_compile_options(${test} PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
+  target_link_libraries(${test} PRIVATE OpenMP::OpenMP_CXX)
+endforeach()

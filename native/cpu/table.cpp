@@ -19,6 +19,7 @@ kt_table make_table() {
     kt::add_rope(table);
     kt::add_gelu(table);
     kt::add_attention(table);
+    kt::add_nf4(table);
     return table;
 }
 

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 3
+#define KT_ABI 4
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -27,6 +27,8 @@
 #define KT_BF16 1
 #define KT_I32 2
 #define KT_I16 3
+#define KT_U8 4
+#define KT_F16 5
 
 typedef struct kt_ctx kt_ctx;
 
@@ -159,6 +161,35 @@ typedef struct kt_table {
     int32_t (*linear_cross_entropy)(kt_ctx*, float* loss, float* entropy, int32_t* correct, void* dhidden, float* dhead,
                                     const void* hidden, const void* head, const int32_t* targets, int64_t rows,
                                     int64_t vocab, int64_t cols, float grad_scale, int32_t dtype);
+
+    /* ---- NF4 ------------------------------------------------------------------------------------------------- */
+
+    /* An NF4 matrix [out, in] is the six arguments packed, absmax, absmax_codes, nested_absmax, nested_map, nested_offset,
+       always together and in this order. Its n = out * in values are flattened row by row and cut into blocks of 64, which
+       run across the ends of rows; the last block may be short. packed, U8 [ceil(n/2)]: value 2i in the high half of byte
+       i, value 2i + 1 in the low half. The scale of block b is absmax[b], F32 [ceil(n/64)], or where absmax is NULL
+       nested_map[absmax_codes[b]] * nested_absmax[b / 256] + nested_offset: U8 [ceil(n/64)], F32 [ceil(ceil(n/64)/256)]
+       and F32 [256]; product and sum are each rounded to F32. A value is the code's number times the scale, in F32, rounded
+       to the dtype that it is read as. See "QLoRA", arXiv:2305.14314. */
+
+    /* packed and absmax of x [n] of x_dtype F32, BF16 or F16, each value rounded to weight_dtype (F32 or BF16) first. A long
+       matrix may come in pieces: every piece but the last is a multiple of 64 values. A value that is not finite is
+       KT_BAD_ARGUMENT, with its index. Maxima of whole blocks are used as 1 / max(absmax, 1e-38), that of a short block is
+       at least 1e-38 and divides, as in bitsandbytes. */
+    int32_t (*nf4_quantize)(kt_ctx*, uint8_t* packed, float* absmax, const void* x, int64_t n, int32_t weight_dtype,
+                            int32_t x_dtype);
+    /* Double quantisation of absmax F32 [n]: nested_offset[0] is its mean, and the differences to it are coded in blocks of
+       256 by the nearest entry of nested_map, which rises. A mean that is not finite is KT_BAD_ARGUMENT. */
+    int32_t (*nf4_quantize_absmax)(kt_ctx*, uint8_t* absmax_codes, float* nested_absmax, float* nested_offset,
+                                   const float* absmax, const float* nested_map, int64_t n);
+    /* y[i] = value first + i of the matrix, for i < count, as T. */
+    int32_t (*nf4_dequantize)(kt_ctx*, void* y, const uint8_t* packed, const float* absmax, const uint8_t* absmax_codes,
+                              const float* nested_absmax, const float* nested_map, float nested_offset, int64_t first,
+                              int64_t count, int32_t dtype);
+    /* scales[i] = the scale of block first + i, for i < count. */
+    int32_t (*nf4_scales)(kt_ctx*, float* scales, const float* absmax, const uint8_t* absmax_codes,
+                          const float* nested_absmax, const float* nested_map, float nested_offset, int64_t first,
+                          int64_t count);
 
     /* ---- optimiser ------------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,10 @@ public enum DType {
     F32(0, 4),
     BF16(1, 2),
     I32(2, 4),
-    I16(3, 2);
+    I16(3, 2),
+    U8(4, 1),
+    /** IEEE half precision: read from checkpoints, never computed with. */
+    F16(5, 2);
 
     private final int code;
     private final int bytes;

@@ -693,6 +693,94 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         hidden.dtype().code()));
     }
 
+    // ---- NF4 -----------------------------------------------------------------------------------------------------
+
+    /**
+     * Packed codes and block maxima of x (F32, BF16 or F16), rounded to the weight's dtype first: a whole matrix, or a piece
+     * of one that starts at a whole block.
+     *
+     * @throws IllegalArgumentException where a value is not finite
+     */
+    public void nf4Quantize(Operand packed, Operand absmax, Operand x, DType weightDtype) {
+        whole("nf4_quantize packed", packed, DType.U8, Nf4Operand.packedBytes(x.elements()));
+        whole("nf4_quantize absmax", absmax, DType.F32, Nf4Operand.blocks(x.elements()));
+        check(
+                "nf4_quantize",
+                kt_table.nf4_quantize.invoke(
+                        kt_table.nf4_quantize(kt),
+                        ctx,
+                        packed.segment(),
+                        absmax.segment(),
+                        x.segment(),
+                        x.elements(),
+                        weightDtype.code(),
+                        x.dtype().code()));
+    }
+
+    /** Codes (U8), second-level scales (F32) and offset (F32 [1]) of block maxima. */
+    public void nf4QuantizeAbsmax(
+            Operand absmaxCodes, Operand nestedAbsmax, Operand nestedOffset, Operand absmax, Operand nestedMap) {
+        type("nf4_quantize_absmax absmax", absmax, DType.F32);
+        whole("nf4_quantize_absmax codes", absmaxCodes, DType.U8, absmax.elements());
+        whole(
+                "nf4_quantize_absmax nested absmax",
+                nestedAbsmax,
+                DType.F32,
+                Math.ceilDiv(absmax.elements(), Nf4Operand.NESTED_BLOCK));
+        whole("nf4_quantize_absmax offset", nestedOffset, DType.F32, 1);
+        whole("nf4_quantize_absmax map", nestedMap, DType.F32, Nf4Operand.NESTED_BLOCK);
+        check(
+                "nf4_quantize_absmax",
+                kt_table.nf4_quantize_absmax.invoke(
+                        kt_table.nf4_quantize_absmax(kt),
+                        ctx,
+                        absmaxCodes.segment(),
+                        nestedAbsmax.segment(),
+                        nestedOffset.segment(),
+                        absmax.segment(),
+                        nestedMap.segment(),
+                        absmax.elements()));
+    }
+
+    /** Values of w from {@code first} on, counted row by row, as many as y holds, in y's dtype. */
+    public void nf4Dequantize(Operand y, Nf4Operand w, long first) {
+        within("nf4_dequantize", first, y.elements(), w.out() * w.in());
+        check(
+                "nf4_dequantize",
+                kt_table.nf4_dequantize.invoke(
+                        kt_table.nf4_dequantize(kt),
+                        ctx,
+                        y.segment(),
+                        w.packed().segment(),
+                        w.absmax().segment(),
+                        w.absmaxCodes().segment(),
+                        w.nestedAbsmax().segment(),
+                        w.nestedMap().segment(),
+                        w.nestedOffset(),
+                        first,
+                        y.elements(),
+                        y.dtype().code()));
+    }
+
+    /** Scales (F32) of w's blocks from {@code first} on, as many as the operand holds. */
+    public void nf4Scales(Operand scales, Nf4Operand w, long first) {
+        type("nf4_scales", scales, DType.F32);
+        within("nf4_scales", first, scales.elements(), Nf4Operand.blocks(w.out() * w.in()));
+        check(
+                "nf4_scales",
+                kt_table.nf4_scales.invoke(
+                        kt_table.nf4_scales(kt),
+                        ctx,
+                        scales.segment(),
+                        w.absmax().segment(),
+                        w.absmaxCodes().segment(),
+                        w.nestedAbsmax().segment(),
+                        w.nestedMap().segment(),
+                        w.nestedOffset(),
+                        first,
+                        scales.elements()));
+    }
+
     // ---- optimiser -----------------------------------------------------------------------------------------------
 
     /** out[0] = sum of squares of x, F32. */
@@ -853,6 +941,19 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         if (!x.isNone() && (x.dtype() != dtype || x.elements() != length)) {
             throw new IllegalArgumentException(
                     "[" + what + "] is " + x.describe() + ", expected " + dtype + " [" + length + "]");
+        }
+    }
+
+    /** A vector of that dtype and length, not left out. */
+    private static void whole(String what, Operand x, DType dtype, long length) {
+        type(what, x, dtype);
+        length(what, x, length);
+    }
+
+    private static void within(String what, long first, long count, long size) {
+        if (first < 0 || count > size - first) {
+            throw new IllegalArgumentException(
+                    "[" + what + "] " + count + " from " + first + " on, expected a part of " + size);
         }
     }
 

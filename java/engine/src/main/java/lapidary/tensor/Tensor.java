@@ -109,7 +109,7 @@ public final class Tensor implements Operand {
         return toFloats()[0];
     }
 
-    /** All elements on the host; BF16 widened. */
+    /** All elements on the host; BF16 and F16 widened. */
     public float[] toFloats() {
         MemorySegment host = toHost();
         float[] values = new float[Math.toIntExact(elements())];
@@ -117,7 +117,8 @@ public final class Tensor implements Operand {
             values[i] = switch (dtype) {
                 case F32 -> host.getAtIndex(ValueLayout.JAVA_FLOAT_UNALIGNED, i);
                 case BF16 -> Float.intBitsToFloat(host.getAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, i) << 16);
-                case I32, I16 -> throw new IllegalArgumentException(
+                case F16 -> Float.float16ToFloat(host.getAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, i));
+                case I32, I16, U8 -> throw new IllegalArgumentException(
                         "[toFloats] " + describe() + " holds whole numbers");
             };
         }

@@ -52,6 +52,10 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, const int32_t *, int64_t, int64_t, float, float, int32_t, int32_t);
  *     int32_t (*linear_cross_entropy_supported)(kt_ctx *, int32_t *, int64_t, int32_t);
  *     int32_t (*linear_cross_entropy)(kt_ctx *, float *, float *, int32_t *, void *, float *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t);
+ *     int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t);
+ *     int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t);
+ *     int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t);
+ *     int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t);
  *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
  *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
  *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
@@ -102,6 +106,10 @@ public class kt_table {
         KernelTable.C_POINTER.withName("cross_entropy"),
         KernelTable.C_POINTER.withName("linear_cross_entropy_supported"),
         KernelTable.C_POINTER.withName("linear_cross_entropy"),
+        KernelTable.C_POINTER.withName("nf4_quantize"),
+        KernelTable.C_POINTER.withName("nf4_quantize_absmax"),
+        KernelTable.C_POINTER.withName("nf4_dequantize"),
+        KernelTable.C_POINTER.withName("nf4_scales"),
         KernelTable.C_POINTER.withName("sum_squares"),
         KernelTable.C_POINTER.withName("adamw"),
         KernelTable.C_POINTER.withName("adamw_rows")
@@ -3866,6 +3874,428 @@ public class kt_table {
      */
     public static void linear_cross_entropy(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(linear_cross_entropy$LAYOUT, linear_cross_entropy$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static class nf4_quantize {
+
+        nf4_quantize() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, int _x5, int _x6);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_INT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_quantize.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_quantize.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, int _x5, int _x6) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_quantize$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_quantize"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static final AddressLayout nf4_quantize$layout() {
+        return nf4_quantize$LAYOUT;
+    }
+
+    private static final long nf4_quantize$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_quantize"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static final long nf4_quantize$offset() {
+        return nf4_quantize$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static MemorySegment nf4_quantize(MemorySegment struct) {
+        return struct.get(nf4_quantize$LAYOUT, nf4_quantize$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize)(kt_ctx *, uint8_t *, float *, const void *, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static void nf4_quantize(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_quantize$LAYOUT, nf4_quantize$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t)
+     * }
+     */
+    public static class nf4_quantize_absmax {
+
+        nf4_quantize_absmax() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_quantize_absmax.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_quantize_absmax.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_quantize_absmax$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_quantize_absmax"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t)
+     * }
+     */
+    public static final AddressLayout nf4_quantize_absmax$layout() {
+        return nf4_quantize_absmax$LAYOUT;
+    }
+
+    private static final long nf4_quantize_absmax$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_quantize_absmax"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t)
+     * }
+     */
+    public static final long nf4_quantize_absmax$offset() {
+        return nf4_quantize_absmax$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t)
+     * }
+     */
+    public static MemorySegment nf4_quantize_absmax(MemorySegment struct) {
+        return struct.get(nf4_quantize_absmax$LAYOUT, nf4_quantize_absmax$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t)
+     * }
+     */
+    public static void nf4_quantize_absmax(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_quantize_absmax$LAYOUT, nf4_quantize_absmax$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static class nf4_dequantize {
+
+        nf4_dequantize() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, float _x7, long _x8, long _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_dequantize.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_dequantize.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, float _x7, long _x8, long _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_dequantize$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_dequantize"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout nf4_dequantize$layout() {
+        return nf4_dequantize$LAYOUT;
+    }
+
+    private static final long nf4_dequantize$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_dequantize"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static final long nf4_dequantize$offset() {
+        return nf4_dequantize$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static MemorySegment nf4_dequantize(MemorySegment struct) {
+        return struct.get(nf4_dequantize$LAYOUT, nf4_dequantize$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static void nf4_dequantize(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_dequantize$LAYOUT, nf4_dequantize$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t)
+     * }
+     */
+    public static class nf4_scales {
+
+        nf4_scales() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, float _x6, long _x7, long _x8);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_scales.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_scales.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, float _x6, long _x7, long _x8) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_scales$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_scales"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t)
+     * }
+     */
+    public static final AddressLayout nf4_scales$layout() {
+        return nf4_scales$LAYOUT;
+    }
+
+    private static final long nf4_scales$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_scales"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t)
+     * }
+     */
+    public static final long nf4_scales$offset() {
+        return nf4_scales$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t)
+     * }
+     */
+    public static MemorySegment nf4_scales(MemorySegment struct) {
+        return struct.get(nf4_scales$LAYOUT, nf4_scales$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t)
+     * }
+     */
+    public static void nf4_scales(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_scales$LAYOUT, nf4_scales$OFFSET, fieldValue);
     }
 
     /**
