@@ -8,13 +8,19 @@ import java.util.BitSet;
  * reaches.
  */
 final class Merges {
+    private static final int ID_BITS = 22; // of Vocabulary.MAX_ID
+    private static final int RANK_BITS = 20;
+
     /** The rank of a pair that is never joined; larger than every rank. */
     static final int NEVER = Integer.MAX_VALUE;
+
+    /** More merges than this are refused: a rank shares a word with two ids. Gemma 3 has 514,906. */
+    static final int MOST = (1 << RANK_BITS) - 1;
 
     private static final long EMPTY = -1;
 
     private final Vocabulary vocabulary;
-    private long[] pairs; // two each: left << 32 | right, or EMPTY; then the rank
+    private long[] pairs; // (left << ID_BITS | right) << RANK_BITS | rank, or EMPTY
     private int pairCount;
     private int[] joined; // by rank
     private int count;
@@ -27,7 +33,7 @@ final class Merges {
     Merges(Vocabulary vocabulary, int expected) {
         this.vocabulary = vocabulary;
         int room = Integer.highestOneBit(Math.max(expected, 512)) << 1;
-        pairs = empty(4 * room);
+        pairs = empty(2 * room);
         joined = new int[room];
         seams = empty(room / 4);
     }
@@ -46,7 +52,7 @@ final class Merges {
             joined = Arrays.copyOf(joined, 2 * count);
         }
         joined[count] = piece;
-        put(pair(left, right), count);
+        put(merge(left, right), count);
         addSeam(seamSide(vocabulary.lastCodePoint(left)), seamSide(vocabulary.firstCodePoint(right)));
         count++;
         return true;
@@ -54,15 +60,15 @@ final class Merges {
 
     /** The place of the merge of two pieces in the list, or {@link #NEVER}. */
     int rank(int left, int right) {
-        long pair = pair(left, right);
-        int mask = pairs.length - 2;
-        for (int at = spread(pair) & mask; ; at = (at + 2) & mask) {
+        long merge = merge(left, right);
+        int mask = pairs.length - 1;
+        for (int at = spread(merge) & mask; ; at = (at + 1) & mask) {
             long there = pairs[at];
-            if (there == pair) {
-                return (int) pairs[at + 1];
-            }
             if (there == EMPTY) {
                 return NEVER;
+            }
+            if (there >>> RANK_BITS == merge) {
+                return (int) there & (1 << RANK_BITS) - 1;
             }
         }
     }
@@ -106,9 +112,9 @@ final class Merges {
         for (int piece : pieces) {
             set.set(piece);
         }
-        for (int at = 0; at < pairs.length; at += 2) {
-            long pair = pairs[at];
-            if (pair != EMPTY && (set.get((int) (pair >>> 32)) || set.get((int) pair))) {
+        for (long pair : pairs) {
+            long merge = pair >>> RANK_BITS;
+            if (pair != EMPTY && (set.get((int) (merge >>> ID_BITS)) || set.get((int) merge & Vocabulary.MAX_ID))) {
                 return false;
             }
         }
@@ -146,29 +152,32 @@ final class Merges {
     }
 
     /** A pair that is listed twice has the later rank, as in Hugging Face's loader. */
-    private void put(long pair, int rank) {
-        if (4 * (pairCount + 1) > pairs.length) {
+    private void put(long merge, int rank) {
+        if (2 * (pairCount + 1) > pairs.length) {
             long[] old = pairs;
             pairs = empty(2 * old.length);
             pairCount = 0;
-            for (int i = 0; i < old.length; i += 2) {
-                if (old[i] != EMPTY) {
-                    insert(old[i], (int) old[i + 1]);
+            for (long pair : old) {
+                if (pair != EMPTY) {
+                    insert(pair);
                 }
             }
         }
-        insert(pair, rank);
+        insert(merge << RANK_BITS | rank);
     }
 
-    private void insert(long pair, int rank) {
-        int mask = pairs.length - 2;
-        int at = spread(pair) & mask;
-        while (pairs[at] != EMPTY && pairs[at] != pair) {
-            at = (at + 2) & mask;
+    private void insert(long pair) {
+        int mask = pairs.length - 1;
+        int at = spread(pair >>> RANK_BITS) & mask;
+        while (pairs[at] != EMPTY && pairs[at] >>> RANK_BITS != pair >>> RANK_BITS) {
+            at = (at + 1) & mask;
         }
         pairCount += pairs[at] == EMPTY ? 1 : 0;
         pairs[at] = pair;
-        pairs[at + 1] = rank;
+    }
+
+    private static long merge(int left, int right) {
+        return (long) left << ID_BITS | right;
     }
 
     private static long pair(int left, int right) {

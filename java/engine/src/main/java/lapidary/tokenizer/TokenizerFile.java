@@ -215,6 +215,9 @@ final class TokenizerFile {
             } else {
                 throw badMerge("is no pair of pieces");
             }
+            if (merges.count() == Merges.MOST) {
+                throw badMerge("is one more than the " + Merges.MOST + " that are supported");
+            }
             if (!merges.add(left, right)) {
                 throw badMerge("makes " + quote(vocabulary.piece(left) + vocabulary.piece(right))
                         + ", which is not in the vocabulary");
