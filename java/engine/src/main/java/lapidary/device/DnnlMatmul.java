@@ -54,9 +54,9 @@ final class DnnlMatmul {
             MemorySegment attributes = attributes(arena);
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
             int status = Dnnl.dnnl_matmul_primitive_desc_create(out, engine, descA, descB, descBias, descC, attributes);
-            check("no " + spec, status);
+            check("no ", spec, status);
             MemorySegment description = out.get(ValueLayout.ADDRESS, 0);
-            check("create " + spec, Dnnl.dnnl_primitive_create(out, description));
+            check("create ", spec, Dnnl.dnnl_primitive_create(out, description));
             primitive = out.get(ValueLayout.ADDRESS, 0);
             MemorySegment descScratch =
                     Dnnl.dnnl_primitive_desc_query_md(description, Dnnl.dnnl_query_scratchpad_md(), 0);
@@ -131,8 +131,8 @@ final class DnnlMatmul {
         if (spec.hasBias()) {
             count = argument(args, count, Dnnl.DNNL_ARG_BIAS(), bias, biasData);
         }
-        check("run " + spec, Dnnl.dnnl_primitive_execute(primitive, stream, count, args));
-        check("run " + spec, Dnnl.dnnl_stream_wait(stream));
+        check("run ", spec, Dnnl.dnnl_primitive_execute(primitive, stream, count, args));
+        check("run ", spec, Dnnl.dnnl_stream_wait(stream));
     }
 
     /** Frees the primitive and its memory objects. */
@@ -211,6 +211,13 @@ final class DnnlMatmul {
             if (description.address() != 0) {
                 check("free", Dnnl.dnnl_memory_desc_destroy(description));
             }
+        }
+    }
+
+    /** As the other, for calls that would not build their message each time. */
+    private static void check(String what, Spec spec, int status) {
+        if (status != Dnnl.dnnl_success()) {
+            check(what + spec, status);
         }
     }
 

@@ -6,7 +6,6 @@ import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
-import lapidary.data.Prefetch;
 import lapidary.data.Profile;
 import lapidary.device.Device;
 import lapidary.gemma3.Gemma3;
@@ -23,11 +22,6 @@ import lapidary.tensor.Tensor;
  * the guide's collator; where the two profiles differ, {@link Profile} says how.
  */
 public final class Sft {
-    /** Decoding runs beside the device's thread. */
-    private static final int HOST_THREADS = Math.max(1, Runtime.getRuntime().availableProcessors() / 2);
-
-    private static final int MICRO_BATCHES_AHEAD = 3;
-
     private final SftConfig config;
     private final Device device;
     private final TrainingListener listener;
@@ -54,14 +48,22 @@ public final class Sft {
 
     private void run(LoraChoice lora) {
         try (Output output = Output.open(config.outputDir());
-                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit());
-                Gemma3 model =
-                        Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora.spec(), config.seed())) {
-            if (lora.init() != null) {
-                lora.requireTargets(model.linears());
-                start(model, lora);
+                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit())) {
+            BatchPlan plan = BatchPlan.of(
+                    dataset.size(),
+                    config.perDeviceTrainBatchSize(),
+                    config.gradientAccumulationSteps(),
+                    config.numTrainEpochs(),
+                    config.maxSteps());
+            try (Batches batches = new Batches(config, dataset, plan.rows(config.seed()));
+                    Gemma3 model =
+                            Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora.spec(), config.seed())) {
+                if (lora.init() != null) {
+                    lora.requireTargets(model.linears());
+                    start(model, lora);
+                }
+                output.save(model, lora.spec(), config, train(model, plan, batches, output));
             }
-            output.save(model, lora.spec(), config, train(model, dataset, output));
         }
     }
 
@@ -79,53 +81,44 @@ public final class Sft {
         }
     }
 
-    private Progress.Summary train(Gemma3 model, Dataset dataset, Output output) {
-        BatchPlan plan = BatchPlan.of(
-                dataset.size(),
-                config.perDeviceTrainBatchSize(),
-                config.gradientAccumulationSteps(),
-                config.numTrainEpochs(),
-                config.maxSteps());
+    private Progress.Summary train(Gemma3 model, BatchPlan plan, Batches batches, Output output) {
         List<Parameter> parameters = model.parameters();
         List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
         Adamw optimizer = new Adamw(model.frame(), parameters, config.weightDecay(), config.profile() == Profile.TRL);
         LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
-        MicroBatches loader = MicroBatches.of(model.config(), config.modelNameOrPath(), dataset, config.profile());
         Progress progress = new Progress(plan, config.loggingSteps());
+        batches.awaitReady();
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
         output.begin();
         listener.onStart(new TrainingPlan(
-                dataset.size(),
+                plan.rows(),
                 plan.maxSteps(),
                 trained.stream().mapToLong(Tensor::elements).sum(),
                 trained.size(),
                 device.describe()));
 
-        try (Prefetch<int[], MicroBatch> batches =
-                new Prefetch<>(plan.rows(config.seed()), loader::load, HOST_THREADS, MICRO_BATCHES_AHEAD)) {
-            long microBatch = 0;
-            for (int step = 0; step < plan.maxSteps(); step++) {
-                progress.startStep();
-                List<MicroBatch> group = new ArrayList<>();
-                for (int i = plan.microBatchesIn(step); i > 0; i--) {
-                    group.add(batches.next());
-                }
-                // The loss is a mean over the trained tokens of the whole group, not a mean of means.
-                int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
-                double learningRate = schedule.at(step);
-                try (Frame stepFrame = model.frame().child("step " + (step + 1));
-                        Gradients grads = new Gradients(stepFrame, trained)) {
-                    for (MicroBatch batch : group) {
-                        model.dropout().moveTo(microBatch++);
-                        progress.add(batch, forwardBackward(model, batch, normaliser, trained, stepFrame, grads));
-                    }
-                    double gradNorm = optimizer.clip(grads, (float) config.maxGradNorm());
-                    requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
-                    optimizer.step(grads, learningRate);
-                    progress.endStep(gradNorm, learningRate);
-                }
-                report(progress, step + 1, plan.maxSteps(), output);
+        long microBatch = 0;
+        for (int step = 0; step < plan.maxSteps(); step++) {
+            progress.startStep();
+            List<MicroBatch> group = new ArrayList<>();
+            for (int i = plan.microBatchesIn(step); i > 0; i--) {
+                group.add(batches.next());
             }
+            // The loss is a mean over the trained tokens of the whole group, not a mean of means.
+            int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
+            double learningRate = schedule.at(step);
+            try (Frame stepFrame = model.frame().child("step " + (step + 1));
+                    Gradients grads = new Gradients(stepFrame, trained)) {
+                for (MicroBatch batch : group) {
+                    model.dropout().moveTo(microBatch++);
+                    progress.add(batch, forwardBackward(model, batch, normaliser, trained, stepFrame, grads));
+                }
+                double gradNorm = optimizer.clip(grads, (float) config.maxGradNorm());
+                requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
+                optimizer.step(grads, learningRate);
+                progress.endStep(gradNorm, learningRate);
+            }
+            report(progress, step + 1, plan.maxSteps(), output);
         }
         return progress.finish(config);
     }
