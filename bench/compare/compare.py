@@ -7,6 +7,7 @@ speed prints tokens/s, step time, peak resident memory and the time from the com
 parity prints how far losses, first-step gradients and trained adapters are apart, and fails where a limit is passed:
 float32: first loss 1e-5, each gradient 1e-4 (norm of the difference over norm), ten losses 1e-4, loss of the saved
 adapter read by PEFT 1e-5; bfloat16: losses 1e-2.
+The engine is started as users start it, by ./engine; JAVA_HOME may name its JDK.
 Needs the environment of bench/reference/requirements.txt, and target/engine.jar. DIR keeps models and data.
 """
 import argparse, json, os, platform, shutil, statistics, subprocess, sys, time
@@ -90,7 +91,7 @@ def engine(a, model, data, steps, batch, accum, dtype, lr, dropout, tables, chec
     shutil.rmtree(out, ignore_errors=True)
     metrics = out / "metrics.jsonl"
     run = launch(a, [
-        a.java, "-jar", a.jar, "train", "--model_name_or_path", model, "--dataset_name", data,
+        TOP / "engine", "train", "--model_name_or_path", model, "--dataset_name", data,
         "--dataset_train_split", "train", "--output_dir", out, "--max_steps", steps,
         "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accum,
         "--gradient_checkpointing", str(checkpointing).lower(), "--learning_rate", lr, "--lr_scheduler_type", "linear",
@@ -284,8 +285,6 @@ def main():
     sub = ap.add_subparsers(required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--work", type=Path, required=True)
-    common.add_argument("--jar", type=Path, default=TOP / "target" / "engine.jar")
-    common.add_argument("--java", default="java", help="of a JDK >= 22")
     common.add_argument("--python", default=sys.executable)
     common.add_argument("--threads", type=int, default=2)
     common.add_argument("--json", type=Path)
