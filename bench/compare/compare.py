@@ -1,12 +1,12 @@
 """Runs TRL and the engine in turn on the same model, data, seed and cores, and compares them.
 
   compare.py speed  --work DIR [--settings small 270m-lora 270m-tables] [--repeats 3] [--steps 12] [--json OUT.json]
-  compare.py parity --work DIR [--sizes tiny small] [--seeds 101 102] [--dtypes float32 bfloat16] [--json OUT.json]
+  compare.py parity --work DIR [--sizes tiny small] [--seeds 101 102] [--dtypes float32 bfloat16] [--plant] [--json OUT.json]
 
 speed prints tokens/s, step time, peak resident memory and the time from the command to the first logged step.
 parity prints how far losses, first-step gradients and trained adapters are apart, and fails where a limit is passed:
 float32: first loss 1e-5, each gradient 1e-4 (norm of the difference over norm), ten losses 1e-4, loss of the saved
-adapter read by PEFT 1e-5; bfloat16: losses 1e-2.
+adapter read by PEFT 1e-5; bfloat16: losses 1e-2. With --plant it has a difference to find, and is to fail.
 The engine is started as users start it, by ./engine; JAVA_HOME may name its JDK.
 Needs the environment of bench/reference/requirements.txt, and target/engine.jar. DIR keeps models and data.
 """
@@ -95,8 +95,10 @@ def engine(a, model, data, steps, batch, accum, dtype, lr, dropout, tables, chec
         "--dataset_train_split", "train", "--output_dir", out, "--max_steps", steps,
         "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accum,
         "--gradient_checkpointing", str(checkpointing).lower(), "--learning_rate", lr, "--lr_scheduler_type", "linear",
-        "--warmup_steps", 0, "--weight_decay", 0, "--lora_r", 16, "--lora_alpha", 16, "--lora_dropout", dropout,
-        "--lora_target_modules", "all-linear", *(["--lora_modules_to_save", *TABLES] if tables else []),
+        "--warmup_steps", 0, "--weight_decay", 0, "--lora_dropout", dropout,
+        *([] if "--init_adapter" in extra else [    # which says these itself
+            "--lora_r", 16, "--lora_alpha", 16, "--lora_target_modules", "all-linear",
+            *(["--lora_modules_to_save", *TABLES] if tables else [])]),
         "--dtype", dtype, "--seed", seed, "--logging_steps", 1, "--compat", "trl", "--device", "cpu", *extra], metrics)
     rows, seen = [json.loads(line) for line in checked(run) and metrics.read_text().splitlines()], 0
     for r in rows:
@@ -192,9 +194,10 @@ def one_parity(a, size, seed, dtype, judge):
         shutil.rmtree(d, ignore_errors=True)
     trl(a, steps=1, lr=1e-3, extra=["--save-init", init], **common)
     hot_start(init, seed)                    # B = 0 would leave every gradient of A zero
+    engine_init = plant(init, a.work / "planted") if a.plant else init
     full = dtype == "float32"
     t = trl(a, steps=10, lr=a.lr, extra=["--init-adapter", init, "--save", theirs, "--save-grads", grads], **common)
-    e = engine(a, steps=10, lr=a.lr, extra=["--init_adapter", init], **common)
+    e = engine(a, steps=10, lr=a.lr, extra=["--init_adapter", engine_init], **common)
     got = {}
     close = lambda x, y: abs(x - y) / max(abs(y), 1e-30)
     tr, er = t["rows"], e["rows"]
@@ -214,7 +217,7 @@ def one_parity(a, size, seed, dtype, judge):
                                      close(again["rows"][0]["loss"], peft["rows"][0]["loss"]), 1e-5)
         got["logits"] = judge("logits of the two trained adapters under PEFT, difference over norm",
                               logits(model, theirs, ours), None)
-        got["gradients"] = gradients(a, common, init, grads, judge)
+        got["gradients"] = gradients(a, common, engine_init, grads, judge)
     return got
 
 
@@ -227,6 +230,16 @@ def hot_start(init, seed):
         if "lora_B" in n:
             tensors[n] = torch.randn(tensors[n].shape, generator=g) * 0.02
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def plant(init, planted):
+    """The same adapter with lora_alpha 1 % larger: a difference that the limits must notice."""
+    shutil.rmtree(planted, ignore_errors=True)
+    shutil.copytree(init, planted)
+    config = json.loads((planted / "adapter_config.json").read_text())
+    config["lora_alpha"] *= 1.01
+    (planted / "adapter_config.json").write_text(json.dumps(config))
+    return planted
 
 
 def adapters(init, theirs, ours):
@@ -303,6 +316,8 @@ def main():
     p.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--plain", action="store_true", help="only 112x112 RGB PNG, to tell decoding from the rest")
+    p.add_argument("--plant", action="store_true",
+                   help="give the engine a lora_alpha that is 1 %% larger, to see the comparison fail")
     a = ap.parse_args()
     a.work = a.work.resolve()
     a.work.mkdir(parents=True, exist_ok=True)
