@@ -4,6 +4,7 @@ import java.io.PrintWriter;
 import java.util.List;
 import lapidary.device.DeviceException;
 import lapidary.format.FormatException;
+import lapidary.hub.HubException;
 import lapidary.train.TrainingException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -58,6 +59,7 @@ public final class Engine implements Runnable {
         PrintWriter err = commandLine.getErr();
         boolean expected = error instanceof FormatException
                 || error instanceof TrainingException
+                || error instanceof HubException
                 || error instanceof DeviceException
                 || error instanceof IllegalArgumentException;
         if (error instanceof OutOfMemoryError) {

@@ -97,7 +97,23 @@ public final class Datasets {
     }
 
     private static List<Path> inFolder(Path folder, String split) {
-        List<Path> all = list(folder);
+        return ofSplit(folder, list(folder), split);
+    }
+
+    /** Whether a file of that name, anywhere in a folder, is one of a data set. */
+    public static boolean isDataFile(Path relative) {
+        return ENDINGS.contains(ending(relative))
+                && !hidden(relative)
+                && relative.getNameCount() <= MAX_DEPTH
+                && !relative.getFileName().toString().equals("dataset_infos.json");
+    }
+
+    /**
+     * Which of a folder's data files, sorted, are those of a split, by the rules of {@link #open}. They need not exist.
+     *
+     * @throws FormatException there are none, or not all
+     */
+    public static List<Path> ofSplit(Path folder, List<Path> all, String split) {
         if (all.isEmpty()) {
             throw new FormatException(folder + " has no data file (" + new TreeSet<>(ENDINGS) + ")");
         }
@@ -136,8 +152,7 @@ public final class Datasets {
         try (Stream<Path> files = Files.walk(start, MAX_DEPTH, FileVisitOption.FOLLOW_LINKS)) {
             return files.filter(f -> ENDINGS.contains(ending(f)) && Files.isRegularFile(f))
                     .map(f -> folder.toString().isEmpty() ? start.relativize(f) : f)
-                    .filter(f -> !hidden(folder.relativize(f)))
-                    .filter(f -> !f.getFileName().toString().equals("dataset_infos.json"))
+                    .filter(f -> isDataFile(folder.relativize(f)))
                     .sorted(Comparator.comparing(Path::toString))
                     .toList();
         } catch (IOException | java.io.UncheckedIOException e) {

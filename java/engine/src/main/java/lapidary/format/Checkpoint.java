@@ -131,12 +131,19 @@ public final class Checkpoint implements AutoCloseable {
         return path;
     }
 
-    /** {@code repo/snapshots/<revision>/...} may link to {@code repo/blobs/...}: how huggingface_hub stores models. */
+    /**
+     * {@code repo/snapshots/<revision>/...} may link to {@code repo/blobs/...}, and a blob there to one that repositories share
+     * in {@code blobs} beside them: how huggingface_hub stores models.
+     */
     private static boolean inHubCache(Path home, Path real) throws IOException {
         for (Path at = home; at != null; at = at.getParent()) {
             Path name = at.getFileName();
             if (name != null && name.toString().equals("snapshots") && Files.isDirectory(at.resolveSibling("blobs"))) {
-                return real.startsWith(at.resolveSibling("blobs").toRealPath());
+                Path repo = at.getParent();
+                Path shared = repo.resolveSibling("blobs");
+                return real.startsWith(repo.resolve("blobs").toRealPath())
+                        || (Files.isRegularFile(shared.resolve(".huggingface-shared-blobs"))
+                                && real.startsWith(shared.toRealPath()));
             }
         }
         return false;

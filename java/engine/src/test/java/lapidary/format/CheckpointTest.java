@@ -113,6 +113,12 @@ class CheckpointTest {
                 assertEquals(Set.of("a", "b"), model.names());
             }
         }
+        Path shared = Files.createDirectories(dir.resolve("blobs/ab"));
+        Files.move(blobs.resolve("b1"), shared.resolve("xet"));
+        Files.createSymbolicLink(blobs.resolve("b1"), Path.of("../../blobs/ab/xet"));
+        assertMessage(assertThrows(FormatException.class, () -> Checkpoint.open(snapshot)), "link out");
+        Files.createFile(dir.resolve("blobs/.huggingface-shared-blobs"));
+        Checkpoint.open(snapshot).close();
         shard(dir.resolve("outside"), "a");
         Files.delete(snapshot.resolve("m-1.safetensors"));
         Files.createSymbolicLink(snapshot.resolve("m-1.safetensors"), Path.of("../../../outside"));
