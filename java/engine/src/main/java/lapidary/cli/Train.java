@@ -57,17 +57,21 @@ final class Train implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nRunning:%n", order = 4)
     private final Running running = new Running();
 
+    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 5)
+    private final HubOptions hub = new HubOptions();
+
     private static final class Inputs {
         @Option(
                 names = "--model_name_or_path",
-                paramLabel = "DIR",
-                description = "Folder of a Gemma 3 checkpoint as the Hugging Face Hub lays it out.")
+                paramLabel = "DIR|NAME",
+                description = "Gemma 3 checkpoint: a folder as the Hugging Face Hub lays it out, or a name on the Hub.")
         private Path model;
 
         @Option(
                 names = "--dataset_name",
-                paramLabel = "PATH",
-                description = "Parquet or JSON lines with messages: a file, a folder of shards, or a glob.")
+                paramLabel = "PATH|NAME",
+                description =
+                        "Parquet or JSON lines with messages: a file, a folder of shards, a glob, or a name on the Hub.")
         private String dataset;
 
         @Option(
@@ -214,7 +218,12 @@ final class Train implements Callable<Integer> {
                 return new Demo(device, inputs.output, running.seed, out).run();
             }
         }
-        SftConfig config = config();
+        require(inputs.model, "--model_name_or_path");
+        require(inputs.dataset, "--dataset_name");
+        config(inputs.model, inputs.dataset); // mistakes are told before anything is fetched
+        SftConfig config = config(
+                hub.model(inputs.model, spec.commandLine()),
+                hub.dataset(inputs.dataset, inputs.split, spec.commandLine()));
         try (Device device = Devices.open(running.device, spec.commandLine())) {
             new Sft(config, device, new ConsoleProgress(out)).run();
         } catch (OptionConflictException e) {
@@ -236,17 +245,13 @@ final class Train implements Callable<Integer> {
         }
     }
 
-    private SftConfig config() {
-        require(inputs.model, "--model_name_or_path");
-        require(inputs.dataset, "--dataset_name");
+    private SftConfig config(Path model, String dataset) {
         if (!recipe.schedule.equals("linear")) {
             throw usage("--lr_scheduler_type " + recipe.schedule + " is not supported: linear is");
         }
         try {
-            return SftConfig.builder(
-                            inputs.model,
-                            inputs.dataset,
-                            inputs.output == null ? Path.of("trainer_output") : inputs.output)
+            return SftConfig.builder(model, dataset, inputs.output == null ? Path.of("trainer_output") : inputs.output)
+                    .baseModelName(inputs.model.toString())
                     .datasetTrainSplit(inputs.split)
                     .numTrainEpochs(recipe.epochs)
                     .maxSteps(recipe.maxSteps)

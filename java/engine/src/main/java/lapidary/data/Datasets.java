@@ -82,7 +82,7 @@ public final class Datasets {
             return matching(name);
         }
         throw new FormatException("no such data set: " + name
-                + " is neither a file, a folder nor a pattern; download it first if it is a name on the Hub");
+                + " is neither a file, a folder nor a pattern; a name on the Hub has the form namespace/name");
     }
 
     private static List<Path> matching(String glob) {

@@ -73,12 +73,7 @@ final class Output implements AutoCloseable {
     }
 
     void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
-        PeftAdapter.write(
-                directory,
-                model.parameters(),
-                model.linears(),
-                spec,
-                config.modelNameOrPath().toString());
+        PeftAdapter.write(directory, model.parameters(), model.linears(), spec, config.baseModelName());
         for (String name : PROCESSOR_FILES) {
             Path source = config.modelNameOrPath().resolve(name);
             if (Files.isRegularFile(source)) {

@@ -10,6 +10,7 @@ import lapidary.device.DType;
  * What a supervised fine-tuning run is made of. Names and defaults are those of TRL's {@code SFTConfig} and
  * {@code ModelConfig}; options that have no default are given to {@link #builder}.
  *
+ * @param baseModelName what the adapter's configuration calls the base model: its name on the Hub, or its path
  * @param datasetName a Parquet or JSONL file, a folder of shards, or a glob
  * @param maxSteps optimiser steps in all, or a negative number to go by epochs
  * @param warmupSteps steps, or below 1 a share of all steps
@@ -26,6 +27,7 @@ import lapidary.device.DType;
  */
 public record SftConfig(
         Path modelNameOrPath,
+        String baseModelName,
         String datasetName,
         String datasetTrainSplit,
         Path outputDir,
@@ -90,6 +92,7 @@ public record SftConfig(
         private final Path modelNameOrPath;
         private final String datasetName;
         private final Path outputDir;
+        private String baseModelName;
         private String datasetTrainSplit = "train";
         private double numTrainEpochs = 3;
         private int maxSteps = -1;
@@ -115,6 +118,12 @@ public record SftConfig(
             this.modelNameOrPath = Objects.requireNonNull(modelNameOrPath, "model_name_or_path");
             this.datasetName = Objects.requireNonNull(datasetName, "dataset_name");
             this.outputDir = Objects.requireNonNull(outputDir, "output_dir");
+            this.baseModelName = modelNameOrPath.toString();
+        }
+
+        public Builder baseModelName(String name) {
+            baseModelName = name;
+            return this;
         }
 
         public Builder datasetTrainSplit(String split) {
@@ -221,6 +230,7 @@ public record SftConfig(
         public SftConfig build() {
             return new SftConfig(
                     modelNameOrPath,
+                    baseModelName,
                     datasetName,
                     datasetTrainSplit,
                     outputDir,

@@ -31,10 +31,10 @@ import lapidary.format.JsonWriter;
  * Large files come from and go to another host name of the same machine ({@code localhost} instead of {@code 127.0.0.1}), as
  * the Hub's do; the token must not get there.
  */
-final class FakeHub implements AutoCloseable {
+public final class FakeHub implements AutoCloseable {
     /** A request as it came. */
-    record Seen(String method, String path, Map<String, String> headers) {
-        String line() {
+    public record Seen(String method, String path, Map<String, String> headers) {
+        public String line() {
             return method + " " + path;
         }
     }
@@ -51,16 +51,16 @@ final class FakeHub implements AutoCloseable {
     private final Map<String, String> users = new ConcurrentHashMap<>(); // by token
     private final Map<String, byte[]> storage = new ConcurrentHashMap<>(); // large files by SHA-256
     private final Map<String, Map<Integer, byte[]>> parts = new ConcurrentHashMap<>();
-    final List<Seen> seen = new CopyOnWriteArrayList<>();
-    final List<Fault> faults = new CopyOnWriteArrayList<>();
+    public final List<Seen> seen = new CopyOnWriteArrayList<>();
+    public final List<Fault> faults = new CopyOnWriteArrayList<>();
     int pageSize = 1000;
     int partSize; // bytes of a part of a multipart upload; 0: uploads are in one piece
 
-    FakeHub() {
+    public FakeHub() {
         this(0);
     }
 
-    FakeHub(int port) {
+    public FakeHub(int port) {
         try {
             server = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), port), 64);
         } catch (IOException e) {
@@ -71,7 +71,7 @@ final class FakeHub implements AutoCloseable {
         server.start();
     }
 
-    URI endpoint() {
+    public URI endpoint() {
         return URI.create("http://127.0.0.1:" + server.getAddress().getPort());
     }
 
@@ -80,19 +80,19 @@ final class FakeHub implements AutoCloseable {
     }
 
     /** @param name {@code models/org/name} or {@code datasets/org/name} */
-    FakeRepo repo(String name) {
+    public FakeRepo repo(String name) {
         return repos.computeIfAbsent(name, key -> new FakeRepo());
     }
 
-    boolean has(String name) {
+    public boolean has(String name) {
         return repos.containsKey(name);
     }
 
-    void user(String token, String name) {
+    public void user(String token, String name) {
         users.put(token, name);
     }
 
-    long count(String regex) {
+    public long count(String regex) {
         return seen.stream()
                 .filter(s -> Pattern.compile(regex).matcher(s.line()).find())
                 .count();

@@ -9,22 +9,22 @@ import java.util.Map;
 import java.util.TreeMap;
 
 /** A repository of {@link FakeHub}: its commits, newest last, and what each consists of. */
-final class FakeRepo {
+public final class FakeRepo {
     /** One state. */
-    record State(String id, String title, Map<String, byte[]> files) {}
+    public record State(String id, String title, Map<String, byte[]> files) {}
 
     private final List<State> states = new ArrayList<>();
     private final Map<String, String> tags = new LinkedHashMap<>();
-    boolean isPrivate;
-    boolean isGated;
-    Map<String, Object> card = Map.of();
+    public boolean isPrivate;
+    public boolean isGated;
+    public Map<String, Object> card = Map.of();
 
     FakeRepo() {
         commit("initial commit", Map.of());
     }
 
     /** Adds files to those there are. */
-    synchronized String commit(String title, Map<String, byte[]> added) {
+    public synchronized String commit(String title, Map<String, byte[]> added) {
         Map<String, byte[]> files = new TreeMap<>();
         if (!states.isEmpty()) {
             files.putAll(head().files());
@@ -38,20 +38,20 @@ final class FakeRepo {
         return id;
     }
 
-    synchronized State head() {
+    public synchronized State head() {
         return states.get(states.size() - 1);
     }
 
-    synchronized List<State> states() {
+    public synchronized List<State> states() {
         return List.copyOf(states);
     }
 
-    synchronized void tag(String name, String commit) {
+    public synchronized void tag(String name, String commit) {
         tags.put(name, commit);
     }
 
     /** The state of a branch, tag or commit; {@code null} where there is none. */
-    synchronized State at(String revision) {
+    public synchronized State at(String revision) {
         if (revision.equals("main")) {
             return head();
         }

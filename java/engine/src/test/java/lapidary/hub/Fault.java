@@ -16,7 +16,7 @@ import java.util.regex.Pattern;
  * @param wholeFile asked for a range, the server sends all
  * @param acts the request takes effect before the fault shows
  */
-record Fault(
+public record Fault(
         Pattern request,
         AtomicInteger times,
         int status,
@@ -29,33 +29,33 @@ record Fault(
         boolean acts) {
 
     /** @param request regular expression over {@code "GET /path"} */
-    static Fault status(String request, int times, int status, Map<String, String> headers, String body) {
+    public static Fault status(String request, int times, int status, Map<String, String> headers, String body) {
         return new Fault(
                 Pattern.compile(request), new AtomicInteger(times), status, headers, body, -1, 0, false, false, false);
     }
 
-    static Fault cut(String request, int times, int after) {
+    public static Fault cut(String request, int times, int after) {
         return new Fault(
                 Pattern.compile(request), new AtomicInteger(times), 0, Map.of(), "", after, 0, false, false, false);
     }
 
-    static Fault slow(String request, int times, int pauseMs) {
+    public static Fault slow(String request, int times, int pauseMs) {
         return new Fault(
                 Pattern.compile(request), new AtomicInteger(times), 0, Map.of(), "", -1, pauseMs, false, false, false);
     }
 
-    static Fault damage(String request, int times) {
+    public static Fault damage(String request, int times) {
         return new Fault(
                 Pattern.compile(request), new AtomicInteger(times), 0, Map.of(), "", -1, 0, true, false, false);
     }
 
-    static Fault wholeFile(String request, int times) {
+    public static Fault wholeFile(String request, int times) {
         return new Fault(
                 Pattern.compile(request), new AtomicInteger(times), 0, Map.of(), "", -1, 0, false, true, false);
     }
 
     /** The request is carried out, but its answer is lost. */
-    static Fault lost(String request, int times) {
+    public static Fault lost(String request, int times) {
         return new Fault(Pattern.compile(request), new AtomicInteger(times), 0, Map.of(), "", 0, 0, false, false, true);
     }
 

@@ -1,0 +1,83 @@
+package lapidary.cli;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import lapidary.data.Datasets;
+import lapidary.hub.Hub;
+import lapidary.hub.HubException;
+import lapidary.hub.HubSettings;
+import lapidary.hub.RepoId;
+import picocli.CommandLine;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+
+/** The options of {@code engine train} that have to do with the Hub, and what they mean for names. */
+final class HubOptions {
+    @Option(
+            names = "--model_revision",
+            paramLabel = "REV",
+            description = "Branch, tag or commit of a model on the Hub (default: main).")
+    private String modelRevision = Hub.MAIN;
+
+    @Option(
+            names = "--dataset_config",
+            paramLabel = "NAME",
+            description = "Config of a data set on the Hub (default: the one that its README calls default).")
+    private String datasetConfig = "";
+
+    /** The folder of the model: {@code given} where there is such a folder, else what the Hub has under that name. */
+    Path model(Path given, CommandLine command) {
+        if (isLocal(given.toString())) {
+            if (!modelRevision.equals(Hub.MAIN)) {
+                throw new ParameterException(
+                        command,
+                        "--model_revision " + modelRevision + " goes with a model of the Hub, but " + given
+                                + " is a path");
+            }
+            return given;
+        }
+        try (Hub hub = hub(command)) {
+            return hub.model(RepoId.model(given.toString()), modelRevision);
+        } catch (HubException e) {
+            throw explained(given.toString(), e);
+        }
+    }
+
+    /** The data set as the reader takes it: {@code given} where that exists, else what the Hub has under that name. */
+    String dataset(String given, String split, CommandLine command) {
+        if (isLocal(given)) {
+            if (!datasetConfig.isEmpty()) {
+                throw new ParameterException(
+                        command,
+                        "--dataset_config " + datasetConfig + " goes with a data set of the Hub, but " + given
+                                + " is a path");
+            }
+            return given;
+        }
+        try (Hub hub = hub(command)) {
+            return hub.dataset(RepoId.dataset(given), datasetConfig, split, Hub.MAIN);
+        } catch (HubException e) {
+            throw explained(given, e);
+        }
+    }
+
+    /** Whether it is a path: it exists, or it does not look like {@code namespace/name}. */
+    static boolean isLocal(String given) {
+        return !given.contains("/")
+                || !RepoId.isValid(given)
+                || Datasets.isDataFile(Path.of(given))
+                || Files.exists(Path.of(given));
+    }
+
+    private static Hub hub(CommandLine command) {
+        try {
+            return new Hub(HubSettings.ofEnvironment(), new ConsoleTransfer(command.getOut()));
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(command, e.getMessage(), e);
+        }
+    }
+
+    private static HubException explained(String given, HubException e) {
+        return new HubException("there is no " + given + " on this machine, and on the Hub: " + e.getMessage(), e);
+    }
+}

@@ -1,0 +1,170 @@
+package lapidary.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import lapidary.format.Json;
+import lapidary.hub.FakeHub;
+import lapidary.hub.FakeRepo;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The command in a process of its own, because the Hub's settings come from the environment. */
+final class HubCommandTest {
+    private static final String TOKEN = "hf_secretSECRETsecret";
+
+    @TempDir
+    private Path folder;
+
+    private final FakeHub server = new FakeHub();
+    private final Map<String, String> environment = new LinkedHashMap<>();
+
+    /** What a run printed, and how it ended. */
+    private record Run(int code, String text) {}
+
+    @BeforeEach
+    void fill() throws IOException {
+        Map<String, byte[]> model = new LinkedHashMap<>();
+        Map<String, byte[]> data = new LinkedHashMap<>();
+        for (String name : new String(resource("index.txt"), StandardCharsets.UTF_8)
+                .lines()
+                .toList()) {
+            if (name.startsWith("base/")) {
+                model.put(name.substring("base/".length()), resource(name));
+            }
+        }
+        data.put("data/train-00000-of-00001.jsonl", row().getBytes(StandardCharsets.UTF_8));
+        server.repo("models/org/tiny").commit("model", model);
+        server.repo("datasets/org/data").commit("data", data);
+        environment.put("HF_ENDPOINT", server.endpoint().toString());
+        environment.put("HF_HOME", folder.resolve("hf").toString());
+    }
+
+    @AfterEach
+    void stop() {
+        server.close();
+    }
+
+    private static byte[] resource(String name) throws IOException {
+        try (InputStream in = HubCommandTest.class.getClassLoader().getResourceAsStream("lapidary/demo/" + name)) {
+            return in.readAllBytes();
+        }
+    }
+
+    private static String row() {
+        return "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n";
+    }
+
+    private Run engine(String... arguments) throws IOException, InterruptedException {
+        return engine("", arguments);
+    }
+
+    private Run engine(String input, String... arguments) throws IOException, InterruptedException {
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-cp",
+                System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")),
+                "--enable-native-access=ALL-UNNAMED",
+                "-Xmx512m",
+                "lapidary.cli.Engine"));
+        command.addAll(List.of(arguments));
+        Path output = Files.createTempFile(folder, "out", ".txt");
+        Path given = Files.writeString(Files.createTempFile(folder, "in", ".txt"), input);
+        ProcessBuilder builder = new ProcessBuilder(command)
+                .directory(folder.toFile())
+                .redirectErrorStream(true)
+                .redirectInput(given.toFile())
+                .redirectOutput(output.toFile());
+        builder.environment().keySet().removeIf(name -> name.startsWith("HF_") || name.startsWith("HUGGING"));
+        builder.environment().putAll(environment);
+        Process process = builder.start();
+        assertTrue(process.waitFor(120, TimeUnit.SECONDS));
+        String text = Files.readString(output);
+        assertFalse(text.contains("hf_secret"), text);
+        return new Run(process.exitValue(), text);
+    }
+
+    private String[] train(String... more) {
+        List<String> arguments = new ArrayList<>(List.of(
+                "train",
+                "--model_name_or_path",
+                "org/tiny",
+                "--dataset_name",
+                "org/data",
+                "--output_dir",
+                "out",
+                "--max_steps",
+                "2",
+                "--logging_steps",
+                "1",
+                "--dtype",
+                "float32",
+                "--device",
+                "cpu"));
+        arguments.addAll(List.of(more));
+        return arguments.toArray(String[]::new);
+    }
+
+    @Test
+    void trainsAModelByNameOnADataSetByName() throws Exception {
+        Run run = engine(train());
+        assertEquals(0, run.code(), run.text());
+        assertEquals(
+                "org/tiny", Json.read(folder.resolve("out/adapter_config.json")).string("base_model_name_or_path"));
+        assertTrue(Files.isRegularFile(folder.resolve("out/tokenizer.json")));
+        assertTrue(Files.isRegularFile(folder.resolve("hf/hub/models--org--tiny/refs/main")));
+        environment.put("HF_HUB_OFFLINE", "1");
+        server.seen.clear();
+        assertEquals(0, engine(train()).code());
+        assertEquals(0, server.seen.size());
+    }
+
+    @Test
+    void aFolderOfThatNameWins() throws Exception {
+        Files.createDirectories(folder.resolve("org/tiny"));
+        Run run = engine(train());
+        assertEquals(1, run.code(), run.text());
+        assertEquals(0, server.count("models"), server.seen.toString());
+        assertEquals(2, engine(train("--model_revision", "v1")).code());
+    }
+
+    @Test
+    void aNameThatIsNowhereIsOneLine() throws Exception {
+        FakeRepo repo = server.repo("models/org/tiny");
+        repo.isGated = true;
+        environment.put("HF_TOKEN", TOKEN);
+        server.user(TOKEN, "someone");
+        Run run = engine(train());
+        assertEquals(1, run.code(), run.text());
+        assertTrue(
+                run.text().contains("org/tiny is gated: accept its licence at " + server.endpoint() + "/org/tiny"),
+                run.text());
+        assertEquals(
+                1, run.text().lines().filter(line -> line.startsWith("engine:")).count(), run.text());
+        run = engine(train("--lora_r", "0"));
+        assertEquals(2, run.code(), run.text());
+        run = engine(train("--dataset_config", "x"));
+        assertEquals(1, run.code(), run.text());
+    }
+
+    @Test
+    void aBadEndpointIsAUsageError() throws Exception {
+        environment.put("HF_ENDPOINT", "nonsense");
+        Run run = engine(train());
+        assertEquals(2, run.code(), run.text());
+        assertTrue(run.text().contains("HF_ENDPOINT"), run.text());
+    }
+}
