@@ -37,14 +37,15 @@ public final class Gemma3 implements AutoCloseable {
     private final List<Parameter> parameters;
     private final List<String> linears;
 
-    private Gemma3(Gemma3Config config, DType dtype, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
+    private Gemma3(
+            Gemma3Config config, Precision precision, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
         this.config = config;
-        this.dtype = dtype;
+        this.dtype = precision.dtype();
         this.checkpoint = checkpoint;
         this.frame = frame;
         this.dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
-        Weights weights = new Weights(checkpoint, frame, dtype);
-        Slots slots = new Slots(frame, weights, lora, dropout, seed);
+        Weights weights = new Weights(checkpoint, frame, precision);
+        Slots slots = new Slots(frame, weights, lora, precision.bf16Adapters(), dropout, seed);
         String prefix = config.isTextOnly() ? "model." : "model.language_model.";
         visionTower = config.isTextOnly() ? null : new SiglipVisionTower(config.vision(), slots);
         projector = config.isTextOnly() ? null : new MultiModalProjector(config, slots);
@@ -54,7 +55,15 @@ public final class Gemma3 implements AutoCloseable {
         lmHead = slots.table(
                 "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());
         slots.requireTargetsMatched();
+        weights.requireSkipsMatched(slots.linears());
         weights.refuseUnused();
+        if (weights.foundQuantized() != config.isQuantized()) {
+            throw new FormatException("checkpoint " + checkpoint.folder() + ": "
+                    + (config.isQuantized()
+                            ? "config.json has a quantization_config, but no linear layer is quantised"
+                            : "linear layers are quantised, but config.json has no quantization_config")
+                    + "; fetch config.json and the weights again from one revision");
+        }
         parameters = slots.parameters();
         linears = slots.linears();
     }
@@ -68,11 +77,22 @@ public final class Gemma3 implements AutoCloseable {
      * @throws FormatException naming the file and what is wrong in it
      */
     public static Gemma3 load(Path directory, Device device, DType dtype, LoraSpec lora, long seed) {
+        return load(directory, device, Precision.of(dtype), lora, seed);
+    }
+
+    /**
+     * Loads a model folder, quantising its linear layers on the way where the precision says so.
+     *
+     * @param lora what to train, or null to train nothing
+     * @param seed of the adapters' initial values and of dropout
+     * @throws FormatException naming the file and what is wrong in it
+     */
+    public static Gemma3 load(Path directory, Device device, Precision precision, LoraSpec lora, long seed) {
         Gemma3Config config = readConfig(directory);
         Checkpoint checkpoint = Checkpoint.open(directory);
         Frame frame = Frame.root(device, "model");
         try {
-            return new Gemma3(config, dtype, checkpoint, frame, lora, seed);
+            return new Gemma3(config, precision, checkpoint, frame, lora, seed);
         } catch (RuntimeException e) {
             frame.close();
             checkpoint.close();

@@ -11,9 +11,15 @@ import java.util.Set;
  *
  * @param vision null for a text-only model
  * @param eosTokenIds ids that end an answer
+ * @param isQuantized whether linear layers are stored in NF4
  */
 public record Gemma3Config(
-        Text text, Vision vision, int imageTokenId, int mmTokensPerImage, List<Integer> eosTokenIds) {
+        Text text,
+        Vision vision,
+        int imageTokenId,
+        int mmTokensPerImage,
+        List<Integer> eosTokenIds,
+        boolean isQuantized) {
     /** Keys that say how a model was made, stored or is generated with; none changes what training computes. */
     private static final Set<String> IGNORED = Set.of(
             "architectures", // model_type decides
@@ -137,24 +143,58 @@ public record Gemma3Config(
      */
     public static Gemma3Config parse(String file, JsonNode json) {
         ConfigReader top = new ConfigReader(file, "", json);
-        top.requireAbsent(
-                "quantization_config",
-                "this build loads unquantised checkpoints; give it the bf16 checkpoint of the same model");
+        boolean quantized = top.has("quantization_config");
+        if (quantized) {
+            checkQuantization(top.object("quantization_config"));
+        }
         String type = top.text("model_type", "(none)");
         return switch (type) {
-            case "gemma3_text" -> textOnly(top);
-            case "gemma3" -> multimodal(top);
+            case "gemma3_text" -> textOnly(top, quantized);
+            case "gemma3" -> multimodal(top, quantized);
             default -> throw top.invalid(
                     "model_type is " + type + ", expected gemma3 or gemma3_text: this engine trains Gemma 3");
         };
     }
 
-    private static Gemma3Config textOnly(ConfigReader top) {
-        Text text = text(top, true);
-        return new Gemma3Config(text, null, -1, 0, top.ids("eos_token_id", List.of(1)));
+    /** What Transformers writes of bitsandbytes. Shapes and scales stand beside each tensor, and are read from there. */
+    private static void checkQuantization(ConfigReader c) {
+        if (!c.text("quant_method", "(none)").equals("bitsandbytes")) {
+            throw c.wrong(
+                    "quant_method",
+                    "bitsandbytes: this engine reads its NF4 and no other quantisation; give it the"
+                            + " unquantised checkpoint of the same model");
+        }
+        if (c.flag("load_in_8bit", false) || c.flag("_load_in_8bit", false)) {
+            throw c.invalid(
+                    "load_in_8bit is true: this engine reads NF4, not LLM.int8; give it the unquantised checkpoint"
+                            + " of the same model");
+        }
+        if (!c.flag("load_in_4bit", c.flag("_load_in_4bit", false))) {
+            throw c.invalid("load_in_4bit is not true, expected a checkpoint in NF4");
+        }
+        c.flag("_load_in_4bit", true);
+        if (!c.text("bnb_4bit_quant_type", "fp4").equals("nf4")) {
+            throw c.invalid("bnb_4bit_quant_type is " + c.text("bnb_4bit_quant_type", "fp4")
+                    + ", expected nf4: give the unquantised checkpoint of the same model, or one in NF4");
+        }
+        c.flag("bnb_4bit_use_double_quant", false);
+        c.text("bnb_4bit_compute_dtype", "float32"); // --dtype decides
+        c.text("bnb_4bit_quant_storage", "uint8"); // the tensors' own dtype
+        // The tensors show which layers were left out; the others are settings of LLM.int8.
+        c.ignore(Set.of(
+                "llm_int8_skip_modules",
+                "llm_int8_enable_fp32_cpu_offload",
+                "llm_int8_has_fp16_weight",
+                "llm_int8_threshold"));
+        c.refuseUnread();
     }
 
-    private static Gemma3Config multimodal(ConfigReader top) {
+    private static Gemma3Config textOnly(ConfigReader top, boolean quantized) {
+        Text text = text(top, true);
+        return new Gemma3Config(text, null, -1, 0, top.ids("eos_token_id", List.of(1)), quantized);
+    }
+
+    private static Gemma3Config multimodal(ConfigReader top, boolean quantized) {
         ConfigReader textConfig = top.object("text_config");
         textConfig.require("model_type", "gemma3_text");
         boolean tied = top.flag("tie_word_embeddings", true);
@@ -173,7 +213,7 @@ public record Gemma3Config(
         List<Integer> eos = top.ids("eos_token_id", textConfig.ids("eos_token_id", List.of(1)));
         top.ignore(IGNORED);
         top.refuseUnread();
-        return new Gemma3Config(text, vision, imageToken, tokens, eos);
+        return new Gemma3Config(text, vision, imageToken, tokens, eos, quantized);
     }
 
     private static Text text(ConfigReader c, boolean tiedByDefault) {

@@ -11,8 +11,12 @@ import lapidary.nn.LayerNorm;
 import lapidary.nn.Linear;
 import lapidary.nn.LoraLinear;
 import lapidary.nn.LoraSpec;
+import lapidary.nn.Nf4Linear;
 import lapidary.nn.Parameter;
 import lapidary.nn.RmsNorm;
+import lapidary.quant.DenseWeight;
+import lapidary.quant.LinearWeight;
+import lapidary.quant.Nf4Tensor;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
@@ -28,16 +32,18 @@ final class Slots {
     private final Frame frame;
     private final Weights weights;
     private final LoraSpec lora; // null where nothing is trained
+    private final boolean bf16Adapters; // beside quantised matrices
     private final Dropout dropout;
     private final RandomGenerator random;
     private final List<Parameter> parameters = new ArrayList<>();
     private final List<String> linears = new ArrayList<>();
     private int adapters;
 
-    Slots(Frame frame, Weights weights, LoraSpec lora, Dropout dropout, long seed) {
+    Slots(Frame frame, Weights weights, LoraSpec lora, boolean bf16Adapters, Dropout dropout, long seed) {
         this.frame = frame;
         this.weights = weights;
         this.lora = lora;
+        this.bf16Adapters = bf16Adapters;
         this.dropout = dropout;
         this.random = RandomGeneratorFactory.of("L64X128MixRandom").create(seed);
     }
@@ -53,10 +59,12 @@ final class Slots {
     /** A linear layer, with an adapter where one is asked for. */
     Layer linear(String module, long in, long out, boolean bias) {
         linears.add(module);
-        Tensor weight = weights.get(module + ".weight", out, in);
+        LinearWeight weight = weights.linear(module, out, in);
         Tensor offset = bias ? weights.get(module + ".bias", out) : Tensor.NONE;
         if (lora == null || !lora.targets(module)) {
-            return new Linear(weight, offset);
+            return weight instanceof DenseWeight dense
+                    ? new Linear(dense.tensor(), offset)
+                    : new Nf4Linear((Nf4Tensor) weight, offset);
         }
         // Kaiming-uniform with a = sqrt(5) is U(-1/sqrt(in), 1/sqrt(in)); B starts at zero, so the adapter adds
         // nothing.
@@ -65,8 +73,12 @@ final class Slots {
         for (int i = 0; i < uniform.length; i++) {
             uniform[i] = random.nextFloat(-bound, bound);
         }
-        Tensor a = frame.of(uniform, lora.r(), in);
-        Tensor b = frame.zeros(DType.F32, out, lora.r());
+        DType dtype = bf16Adapters && weight instanceof Nf4Tensor ? DType.BF16 : DType.F32;
+        Tensor a = frame.empty(dtype, lora.r(), in);
+        try (Frame scratch = frame.child("uniform")) {
+            frame.kernels().convert(a, scratch.of(uniform, lora.r(), in), 1);
+        }
+        Tensor b = frame.zeros(dtype, out, lora.r());
         parameters.add(new Parameter(PEFT + module + ".lora_A.weight", a));
         parameters.add(new Parameter(PEFT + module + ".lora_B.weight", b));
         return new LoraLinear(weight, offset, a, b, lora.scaling(), dropout, adapters++);

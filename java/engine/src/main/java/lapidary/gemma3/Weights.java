@@ -5,6 +5,7 @@ import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
@@ -12,13 +13,18 @@ import lapidary.device.DType;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
 import lapidary.format.TensorEntry;
+import lapidary.quant.BitsAndBytes;
+import lapidary.quant.DenseWeight;
+import lapidary.quant.LinearWeight;
+import lapidary.quant.Nf4Quantizer;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
 
 /**
  * A checkpoint's tensors by their names in memory, in one compute dtype. A tensor that is stored in that dtype is used
- * where the file is mapped, without a copy; another one is converted once.
+ * where the file is mapped, without a copy; another one is converted once. Matrices of linear layers may be stored in NF4,
+ * or become it here.
  */
 final class Weights {
     /** What checkpoints may hold and Gemma 3 never reads. */
@@ -27,18 +33,26 @@ final class Weights {
     private final Checkpoint checkpoint;
     private final Frame frame;
     private final DType dtype;
+    private final BitsAndBytes quantized;
+    private final Nf4Quantizer quantizer; // null where nothing is quantised here
+    private final List<String> skipped;
     private final Map<String, String> stored = new HashMap<>();
     private final Map<String, Tensor> loaded = new HashMap<>();
     private final Set<String> used = new HashSet<>();
+    private boolean foundQuantized;
 
     /**
      * @param frame owns the weights; the checkpoint must stay open for as long
      * @throws FormatException where two tensors of the checkpoint mean the same weight
      */
-    Weights(Checkpoint checkpoint, Frame frame, DType dtype) {
+    Weights(Checkpoint checkpoint, Frame frame, Precision precision) {
         this.checkpoint = checkpoint;
         this.frame = frame;
-        this.dtype = dtype;
+        this.dtype = precision.dtype();
+        this.quantized = new BitsAndBytes(checkpoint, frame);
+        Nf4Options nf4 = precision.nf4();
+        this.quantizer = nf4 == null ? null : new Nf4Quantizer(frame, dtype, nf4.doubleQuant());
+        this.skipped = nf4 == null ? List.of() : nf4.skipModules();
         for (String name : checkpoint.names()) {
             String before = stored.put(WeightNames.inMemory(name), name);
             if (before != null) {
@@ -59,18 +73,75 @@ final class Weights {
         if (before != null) {
             return before;
         }
+        TensorEntry entry = entry(name);
+        if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
+            throw entry.error(
+                    "is quantised, expected a plain tensor: this engine reads linear layers of decoder and vision"
+                            + " tower in NF4, nothing else");
+        }
+        requireShape(entry, shape);
+        Tensor tensor = load(entry, Shape.of(shape));
+        loaded.put(name, tensor);
+        return tensor;
+    }
+
+    /**
+     * The matrix of a linear layer: in NF4 where the checkpoint stores it so or where it is to be quantised, else a tensor.
+     *
+     * @param module name of the layer in memory
+     * @throws FormatException where it is missing, has another shape, or is not what its format says
+     */
+    LinearWeight linear(String module, long out, long in) {
+        String name = module + ".weight";
+        TensorEntry entry = entry(name);
+        if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
+            foundQuantized = true;
+            used.add(name);
+            BitsAndBytes.companions(checkpoint, entry.name()).forEach(key -> used.add(WeightNames.inMemory(key)));
+            return quantized.read(entry.name(), out, in);
+        }
+        if (quantizer == null || isSkipped(module)) {
+            return new DenseWeight(get(name, out, in));
+        }
+        used.add(name);
+        requireShape(entry, out, in);
+        return quantizer.quantize(entry);
+    }
+
+    /** Whether a matrix was stored quantised. */
+    boolean foundQuantized() {
+        return foundQuantized;
+    }
+
+    /**
+     * @throws IllegalArgumentException where a module to skip matches no linear layer, listing those there are
+     */
+    void requireSkipsMatched(List<String> linears) {
+        for (String skip : skipped) {
+            if (!skip.equals("lm_head") && linears.stream().noneMatch(module -> Nf4Options.matches(skip, module))) {
+                throw new IllegalArgumentException("--llm_int8_skip_modules " + skip
+                        + " matches no linear layer of this model; their names are like " + linears.get(0));
+            }
+        }
+    }
+
+    private boolean isSkipped(String module) {
+        return skipped.stream().anyMatch(skip -> Nf4Options.matches(skip, module));
+    }
+
+    private TensorEntry entry(String name) {
         String key = stored.get(name);
         if (key == null) {
             throw new FormatException("checkpoint " + checkpoint.folder() + ": tensor " + name + " is missing");
         }
-        TensorEntry entry = checkpoint.entry(key);
+        return checkpoint.entry(key);
+    }
+
+    private static void requireShape(TensorEntry entry, long... shape) {
         if (!Arrays.equals(entry.shape(), shape) && !flattens(entry.shape(), shape)) {
-            throw new FormatException(entry.file() + ": tensor " + key + " is " + Arrays.toString(entry.shape())
-                    + ", expected " + Arrays.toString(shape) + " from config.json");
+            throw new FormatException(entry.file() + ": tensor " + entry.name() + " is "
+                    + Arrays.toString(entry.shape()) + ", expected " + Arrays.toString(shape) + " from config.json");
         }
-        Tensor tensor = load(entry, Shape.of(shape));
-        loaded.put(name, tensor);
-        return tensor;
     }
 
     /** @throws FormatException naming tensors that no part of the model asked for */

@@ -3,6 +3,8 @@ package lapidary.op;
 import java.util.List;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Op;
+import lapidary.quant.DenseWeight;
+import lapidary.quant.LinearWeight;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
@@ -45,7 +47,7 @@ public final class LoraLinear implements Op {
     }
 
     private final Tensor x; // [..., in]   BF16 or F32
-    private final Tensor weight; // [out, in]   dtype of x, frozen
+    private final LinearWeight weight; // [out, in]   frozen; a tensor is of x's dtype
     private final Tensor bias; // [out]       dtype of x, frozen, or NONE
     private final Adapter adapter;
     private Tensor a; // [rank, in]   dtype of x, by forward
@@ -53,18 +55,29 @@ public final class LoraLinear implements Op {
     private Tensor down; // [rows, rank] dropout(x) Aᵀ, by forward
 
     /**
+     * An adapter beside a tensor [out, in].
+     *
      * @param bias [out] or {@link Tensor#NONE}
      * @throws IllegalArgumentException where shapes or dtypes do not fit
      */
     public LoraLinear(Tensor x, Tensor weight, Tensor bias, Adapter adapter) {
+        this(x, new DenseWeight(weight), bias, adapter);
+    }
+
+    /**
+     * @param bias [out] or {@link Tensor#NONE}
+     * @throws IllegalArgumentException where shapes or dtypes do not fit
+     */
+    public LoraLinear(Tensor x, LinearWeight weight, Tensor bias, Adapter adapter) {
         Check.floating("lora_linear x", x);
-        Check.matrix("lora_linear weight", weight);
-        Check.dtype("lora_linear weight", weight, x);
-        Check.last("lora_linear x", x, weight.last());
-        Check.last("lora A", adapter.a(), weight.last());
-        Check.shape("lora B", adapter.b(), weight.rows(), adapter.a().rows());
+        if (weight instanceof DenseWeight dense) {
+            Check.dtype("lora_linear weight", dense.tensor(), x);
+        }
+        Check.last("lora_linear x", x, weight.in());
+        Check.last("lora A", adapter.a(), weight.in());
+        Check.shape("lora B", adapter.b(), weight.out(), adapter.a().rows());
         if (!bias.isNone()) {
-            Check.shape("lora_linear bias", bias, weight.rows());
+            Check.shape("lora_linear bias", bias, weight.out());
             Check.dtype("lora_linear bias", bias, x);
         }
         this.x = x;
@@ -83,18 +96,19 @@ public final class LoraLinear implements Op {
         a = inDtypeOfX(adapter.a(), 1, frame);
         scaledB = inDtypeOfX(adapter.b(), adapter.scaling(), frame);
         down = frame.empty(x.dtype(), x.rows(), a.rows());
-        Tensor y = frame.empty(x.dtype(), x.shape().withLast(weight.rows()));
+        Tensor y = frame.empty(x.dtype(), x.shape().withLast(weight.out()));
         try (Frame scratch = frame.child("dropout")) {
             frame.gemm().linear(down, dropped(scratch), a, Tensor.NONE);
         }
-        frame.gemm().linear(y, x, weight, bias);
+        weight.multiply(y, x, bias, frame);
         frame.gemm().multiply(y, down, false, scaledB, true, Tensor.NONE, 1, true);
         return y;
     }
 
     @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
-        if (grads.wants(weight) || grads.wants(bias)) {
+        boolean wantsWeight = weight instanceof DenseWeight dense && grads.wants(dense.tensor());
+        if (wantsWeight || grads.wants(bias)) {
             throw new IllegalStateException("[lora_linear] weight " + weight.describe()
                     + " or its bias is to be trained," + " expected frozen ones beside an adapter");
         }
@@ -119,7 +133,7 @@ public final class LoraLinear implements Op {
             if (adapter.dropout() > 0) {
                 frame.kernels().dropout(dx, dx, adapter.dropout(), adapter.seed(), adapter.stream());
             }
-            frame.gemm().multiply(dx, dy, false, weight, false, Tensor.NONE, 1, true);
+            weight.multiplyBackward(dx, dy, true, frame);
             grads.add(x, dx);
         }
     }

@@ -1,0 +1,21 @@
+package lapidary.gemma3;
+
+import java.util.List;
+
+/**
+ * How the matrices of linear layers are quantised to NF4 while they are loaded. The output head, which is no linear layer
+ * here, and everything else stay as they are.
+ *
+ * @param doubleQuant whether the scales are quantised too
+ * @param skipModules linear layers to leave out: whole names, the beginning of names up to a dot, or ends of names
+ */
+public record Nf4Options(boolean doubleQuant, List<String> skipModules) {
+    public Nf4Options {
+        skipModules = List.copyOf(skipModules);
+    }
+
+    /** Whether a name in a skip list means that module, as in Transformers (which also reads it as an expression). */
+    static boolean matches(String skip, String module) {
+        return module.equals(skip) || module.startsWith(skip + ".") || module.endsWith(skip);
+    }
+}
