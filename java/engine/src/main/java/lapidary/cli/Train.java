@@ -127,14 +127,28 @@ final class Train implements Callable<Integer> {
         @Option(
                 names = "--lr_scheduler_type",
                 paramLabel = "TYPE",
-                description = "linear: warm up, then down to 0 (default: linear).")
+                description = "linear, cosine, cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr,"
+                        + " polynomial, constant, constant_with_warmup, inverse_sqrt or warmup_stable_decay (default:"
+                        + " linear).")
         private String schedule = "linear";
+
+        @Option(
+                names = "--lr_scheduler_kwargs",
+                paramLabel = "JSON",
+                description = "The schedule's arguments, such as {\"min_lr_rate\": 0.1}.")
+        private String scheduleArguments = "{}";
 
         @Option(
                 names = "--warmup_steps",
                 paramLabel = "N",
                 description = "Steps of rising learning rate; below 1 a share of all steps (default: 0).")
         private double warmup;
+
+        @Option(
+                names = "--warmup_ratio",
+                paramLabel = "X",
+                description = "The same as a share of all steps (default: 0).")
+        private double warmupRatio;
 
         @Option(names = "--weight_decay", paramLabel = "X", description = "AdamW's weight decay (default: 0).")
         private double weightDecay;
@@ -246,8 +260,12 @@ final class Train implements Callable<Integer> {
     }
 
     private SftConfig config(Path model, String dataset) {
-        if (!recipe.schedule.equals("linear")) {
-            throw usage("--lr_scheduler_type " + recipe.schedule + " is not supported: linear is");
+        if (recipe.warmup != 0 && recipe.warmupRatio != 0) {
+            throw usage("--warmup_steps is " + recipe.warmup + " and --warmup_ratio " + recipe.warmupRatio
+                    + "; give one of them");
+        }
+        if (!(recipe.warmupRatio >= 0 && recipe.warmupRatio <= 1)) {
+            throw usage("--warmup_ratio is " + recipe.warmupRatio + ", expected 0 to 1");
         }
         try {
             return SftConfig.builder(model, dataset, inputs.output == null ? Path.of("trainer_output") : inputs.output)
@@ -259,7 +277,9 @@ final class Train implements Callable<Integer> {
                     .gradientAccumulationSteps(recipe.accumulation)
                     .gradientCheckpointing(recipe.checkpointing && !recipe.noCheckpointing)
                     .learningRate(recipe.learningRate)
-                    .warmupSteps(recipe.warmup)
+                    .lrSchedulerType(recipe.schedule)
+                    .lrSchedulerKwargs(JsonObject.parse("--lr_scheduler_kwargs", recipe.scheduleArguments))
+                    .warmupSteps(recipe.warmup + recipe.warmupRatio)
                     .weightDecay(recipe.weightDecay)
                     .maxGradNorm(recipe.maxGradNorm)
                     .loraR(lora.r)

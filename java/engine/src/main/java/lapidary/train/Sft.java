@@ -13,7 +13,7 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
 import lapidary.optim.Adamw;
-import lapidary.optim.LinearSchedule;
+import lapidary.optim.Schedule;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
@@ -85,7 +85,12 @@ public final class Sft {
         List<Parameter> parameters = model.parameters();
         List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
         Adamw optimizer = new Adamw(model.frame(), parameters, config.weightDecay(), config.profile() == Profile.TRL);
-        LinearSchedule schedule = new LinearSchedule(config.learningRate(), config.warmupSteps(), plan.maxSteps());
+        Schedule schedule = Schedule.of(
+                config.lrSchedulerType(),
+                config.learningRate(),
+                config.warmupSteps(),
+                plan.maxSteps(),
+                config.lrSchedulerKwargs());
         Progress progress = new Progress(plan, config.loggingSteps());
         batches.awaitReady();
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place

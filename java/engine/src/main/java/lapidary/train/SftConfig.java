@@ -2,9 +2,11 @@ package lapidary.train;
 
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import lapidary.data.Profile;
 import lapidary.device.DType;
+import lapidary.optim.Schedule;
 
 /**
  * What a supervised fine-tuning run is made of. Names and defaults are those of TRL's {@code SFTConfig} and
@@ -13,6 +15,8 @@ import lapidary.device.DType;
  * @param baseModelName what the adapter's configuration calls the base model: its name on the Hub, or its path
  * @param datasetName a Parquet or JSONL file, a folder of shards, or a glob
  * @param maxSteps optimiser steps in all, or a negative number to go by epochs
+ * @param lrSchedulerType name of one of transformers' schedules, see {@link Schedule}
+ * @param lrSchedulerKwargs the schedule's keyword arguments, numbers and strings
  * @param warmupSteps steps, or below 1 a share of all steps
  * @param maxGradNorm gradients are scaled down to this norm; 0 for never
  * @param loraR rank, or null where it is not given: the initial adapter's, else 16
@@ -37,6 +41,8 @@ public record SftConfig(
         int gradientAccumulationSteps,
         boolean gradientCheckpointing,
         double learningRate,
+        String lrSchedulerType,
+        Map<String, Object> lrSchedulerKwargs,
         double warmupSteps,
         double weightDecay,
         double maxGradNorm,
@@ -59,6 +65,8 @@ public record SftConfig(
         require(gradientAccumulationSteps > 0, "gradient_accumulation_steps", gradientAccumulationSteps, "at least 1");
         require(learningRate >= 0 && learningRate < 1e6, "learning_rate", learningRate, "a number from 0");
         require(warmupSteps >= 0 && warmupSteps < 1e9, "warmup_steps", warmupSteps, "a number from 0");
+        lrSchedulerKwargs = Map.copyOf(lrSchedulerKwargs);
+        Schedule.of(lrSchedulerType, learningRate, warmupSteps, 1, lrSchedulerKwargs);
         require(weightDecay >= 0 && weightDecay < 1e6, "weight_decay", weightDecay, "a number from 0");
         require(maxGradNorm >= 0, "max_grad_norm", maxGradNorm, "a number from 0 (0 for no clipping)");
         require(loraR == null || (loraR > 0 && loraR <= 4096), "lora_r", loraR, "1 to 4096");
@@ -100,6 +108,8 @@ public record SftConfig(
         private int gradientAccumulationSteps = 1;
         private boolean gradientCheckpointing = true;
         private double learningRate = 2e-5;
+        private String lrSchedulerType = "linear";
+        private Map<String, Object> lrSchedulerKwargs = Map.of();
         private double warmupSteps;
         private double weightDecay;
         private double maxGradNorm = 1;
@@ -158,6 +168,16 @@ public record SftConfig(
 
         public Builder learningRate(double rate) {
             learningRate = rate;
+            return this;
+        }
+
+        public Builder lrSchedulerType(String type) {
+            lrSchedulerType = type;
+            return this;
+        }
+
+        public Builder lrSchedulerKwargs(Map<String, Object> arguments) {
+            lrSchedulerKwargs = arguments;
             return this;
         }
 
@@ -240,6 +260,8 @@ public record SftConfig(
                     gradientAccumulationSteps,
                     gradientCheckpointing,
                     learningRate,
+                    lrSchedulerType,
+                    lrSchedulerKwargs,
                     warmupSteps,
                     weightDecay,
                     maxGradNorm,

@@ -9,6 +9,8 @@ import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import picocli.CommandLine;
@@ -148,5 +150,31 @@ final class EngineTest {
                         folder.resolve("out").toString()));
         assertOneLine("--lora_alpha is 32", "has 8");
         assertFalse(Files.exists(folder.resolve("out")));
+    }
+
+    @Test
+    void badSchedulesNameTheOption() {
+        String[] run = {"train", "--model_name_or_path", "x", "--dataset_name", "y"};
+        String[][] cases = {
+            {"--lr_scheduler_type is cosin, expected one of", "--lr_scheduler_type", "cosin"},
+            {"--lr_scheduler_kwargs", "--lr_scheduler_type", "cosine", "--lr_scheduler_kwargs", "{num_cycles: 1"},
+            {
+                "--lr_scheduler_kwargs has cycles",
+                "--lr_scheduler_type",
+                "cosine",
+                "--lr_scheduler_kwargs",
+                "{\"cycles\": 1}"
+            },
+            {"not a JSON object", "--lr_scheduler_kwargs", "[1]"},
+            {"give one of them", "--warmup_steps", "3", "--warmup_ratio", "0.1"},
+            {"--warmup_ratio is 3.0", "--warmup_ratio", "3"}
+        };
+        for (String[] c : cases) {
+            err.getBuffer().setLength(0);
+            List<String> arguments = new ArrayList<>(List.of(run));
+            arguments.addAll(List.of(c).subList(1, c.length));
+            assertEquals(2, engine(arguments.toArray(String[]::new)), c[0]);
+            assertOneLine(c[0]);
+        }
     }
 }
