@@ -57,7 +57,7 @@ public final class AtomicFile {
                 content.writeTo(out);
                 out.force(true);
             }
-            Files.move(part, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+            replace(part, file);
             forceFolder(file.getParent());
         } catch (IOException e) {
             throw failure(target, part, e);
@@ -110,6 +110,59 @@ public final class AtomicFile {
             deleteQuietly(part);
             throw e;
         }
+    }
+
+    /**
+     * Writes several files into a folder whose other files stay: {@code content} fills a hidden folder inside it, then the
+     * files are renamed into place.
+     *
+     * @param seal the file without which the others count for nothing. A former one of another content is removed before
+     *     the first rename, and its own rename is the last: a kill in between leaves a folder that says of itself that
+     *     it is not complete, never files of two writes that seem to belong together
+     */
+    public static void writeTogether(Path target, String seal, Filling content) {
+        Path folder = target.toAbsolutePath().normalize();
+        Path sealed = folder.resolve(seal);
+        Path part = beside(sealed, "parts");
+        try {
+            Files.createDirectories(folder);
+            deleteTree(part);
+            Files.createDirectory(part);
+            content.writeTo(part);
+            forceTree(part);
+            List<Path> files;
+            try (Stream<Path> list = Files.list(part)) {
+                files = list.filter(file -> !file.endsWith(seal)).toList();
+            }
+            for (Path file : files) {
+                refuseDirectory(folder.resolve(file.getFileName()));
+            }
+            refuseDirectory(sealed);
+            if (!Files.exists(part.resolve(seal))) {
+                throw new NoSuchFileException(seal, null, "it was not among the files to write");
+            }
+            if (Files.exists(sealed) && Files.mismatch(sealed, part.resolve(seal)) >= 0) {
+                Files.delete(sealed);
+            }
+            for (Path file : files) {
+                replace(file, folder.resolve(file.getFileName()));
+            }
+            forceFolder(folder);
+            replace(part.resolve(seal), sealed);
+            forceFolder(folder);
+            deleteTree(part);
+        } catch (IOException e) {
+            throw failure(target, part, e);
+        } catch (UncheckedIOException e) {
+            throw failure(target, part, e.getCause());
+        } catch (RuntimeException | Error e) {
+            deleteQuietly(part);
+            throw e;
+        }
+    }
+
+    private static void replace(Path from, Path to) throws IOException {
+        Files.move(from, to, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
     }
 
     /** Writes all of {@code bytes}, of any length and kind of memory, at the channel's position. */

@@ -3,10 +3,15 @@ package lapidary.train;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.DirectoryNotEmptyException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -18,10 +23,15 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.LoraSpec;
 
 /**
- * The output folder: metrics.jsonl grows a line per logged step; everything else is written whole at the end, under its
- * final name or not at all.
+ * The output folder: metrics.jsonl grows a line per logged step; everything else is written at the end, together, and each
+ * file appears under its final name whole or not at all. Nothing stands there before there is something to write, and
+ * what an earlier run wrote stays until then.
  */
 final class Output implements AutoCloseable {
+    private static final String METRICS = "metrics.jsonl";
+    private static final String STATE = "trainer_state.json";
+    private static final String LOCK = ".lock";
+
     /** What a processor is loaded from; copied from the model's folder where it is there. */
     private static final List<String> PROCESSOR_FILES = List.of(
             "tokenizer.json",
@@ -35,53 +45,107 @@ final class Output implements AutoCloseable {
             "processor_config.json");
 
     private final Path directory;
-    private final FileChannel metrics;
+    private final boolean made; // by this run
+    private final FileChannel lock; // held as long as this run writes
+    private FileChannel metrics; // null before the first line
 
-    private Output(Path directory, FileChannel metrics) {
+    private Output(Path directory, boolean made, FileChannel lock) {
         this.directory = directory;
-        this.metrics = metrics;
+        this.made = made;
+        this.lock = lock;
     }
 
-    /** @throws FormatException where the folder cannot be written to */
+    /**
+     * Makes the folder, and makes sure that its files can be written when there is something to write.
+     *
+     * @throws FormatException where they cannot, or another run writes there
+     */
     static Output open(Path directory) {
+        for (Path at = directory.toAbsolutePath(); at != null; at = at.getParent()) {
+            if (Files.exists(at) && !Files.isDirectory(at)) {
+                throw unusable(directory, at + " is a file, not a folder; move it away");
+            }
+        }
+        List<String> names = new ArrayList<>(PROCESSOR_FILES);
+        names.addAll(List.of(METRICS, STATE, PeftAdapter.MODEL_FILE, PeftAdapter.CONFIG_FILE));
+        for (String name : names) {
+            if (Files.isDirectory(directory.resolve(name))) {
+                throw unusable(directory, "a folder stands in the place of its file " + name + "; move it away");
+            }
+        }
+        boolean made = !Files.exists(directory);
         try {
             Files.createDirectories(directory);
-            FileChannel metrics = FileChannel.open(
-                    directory.resolve("metrics.jsonl"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-            return new Output(directory, metrics);
+            FileChannel lock =
+                    FileChannel.open(directory.resolve(LOCK), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+            Output output = new Output(directory, made, lock);
+            try {
+                output.claim();
+                return output;
+            } catch (IOException | RuntimeException | Error e) {
+                lock.close();
+                throw e;
+            }
         } catch (IOException e) {
-            throw new FormatException("--output_dir " + directory + " cannot be written to: " + e, e);
+            String reason =
+                    e instanceof FileSystemException f && f.getReason() != null ? f.getReason() : e.getMessage();
+            throw unusable(directory, e instanceof AccessDeniedException ? "permission denied" : reason);
         }
     }
 
-    /** Drops an earlier run's metrics: only once model and data are known to be good. */
-    void begin() {
+    private void claim() throws IOException {
+        boolean free;
         try {
-            metrics.truncate(0);
-        } catch (IOException e) {
-            throw new FormatException(directory.resolve("metrics.jsonl") + ": " + e, e);
+            free = lock.tryLock() != null;
+        } catch (OverlappingFileLockException e) { // held by this process
+            free = false;
+        }
+        if (!free) {
+            throw unusable(directory, "another run is writing to it; wait for its end");
         }
     }
 
-    /** One line, in one write, so that a reader never sees half of it. */
+    private static FormatException unusable(Path directory, String why) {
+        return new FormatException(
+                "--output_dir " + directory + " cannot be written to: " + why + ", or choose another --output_dir");
+    }
+
+    /** One line, in one write, so that a reader never sees half of it; the first drops an earlier run's lines. */
     void append(StepMetrics step) {
         try {
-            metrics.write(ByteBuffer.wrap((JsonWriter.line(step.line()) + "\n").getBytes(StandardCharsets.UTF_8)));
+            metrics().write(ByteBuffer.wrap((JsonWriter.line(step.line()) + "\n").getBytes(StandardCharsets.UTF_8)));
         } catch (IOException e) {
-            throw new FormatException(directory.resolve("metrics.jsonl") + ": " + e, e);
+            throw new FormatException(directory.resolve(METRICS) + ": " + e, e);
         }
+    }
+
+    private FileChannel metrics() throws IOException {
+        if (metrics == null) {
+            metrics = FileChannel.open(
+                    directory.resolve(METRICS),
+                    StandardOpenOption.CREATE,
+                    StandardOpenOption.TRUNCATE_EXISTING,
+                    StandardOpenOption.WRITE);
+        }
+        return metrics;
     }
 
     void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
-        PeftAdapter.write(directory, model.parameters(), model.linears(), spec, config.baseModelName());
-        for (String name : PROCESSOR_FILES) {
-            Path source = config.modelNameOrPath().resolve(name);
-            if (Files.isRegularFile(source)) {
-                copy(source, directory.resolve(name));
+        AtomicFile.writeTogether(directory, PeftAdapter.CONFIG_FILE, folder -> {
+            PeftAdapter.write(folder, model.parameters(), model.linears(), spec, config.baseModelName());
+            for (String name : PROCESSOR_FILES) {
+                Path source = config.modelNameOrPath().resolve(name);
+                if (Files.isRegularFile(source)) {
+                    copy(source, folder.resolve(name));
+                }
             }
+            AtomicFile.writeString(folder.resolve(STATE), JsonWriter.indented(state(config, summary)) + "\n");
+        });
+        try {
+            metrics(); // where no step was logged, no line of an earlier run may stay either
+        } catch (IOException e) {
+            throw new FormatException(directory.resolve(METRICS) + ": " + e, e);
         }
-        AtomicFile.writeString(
-                directory.resolve("trainer_state.json"), JsonWriter.indented(state(config, summary)) + "\n");
     }
 
     private static void copy(Path source, Path target) {
@@ -124,9 +188,25 @@ final class Output implements AutoCloseable {
     @Override
     public void close() {
         try {
-            metrics.close();
+            if (metrics != null) {
+                metrics.close();
+            }
+            Files.deleteIfExists(directory.resolve(LOCK)); // before it is let go: then nobody else's is deleted
+            lock.close();
+            if (made) {
+                removeIfEmpty();
+            }
         } catch (IOException e) {
-            throw new FormatException(directory.resolve("metrics.jsonl") + ": " + e, e);
+            throw new FormatException("cannot close what was written to " + directory + ": " + e, e);
+        }
+    }
+
+    /** A run that wrote nothing leaves no folder. */
+    private void removeIfEmpty() throws IOException {
+        try {
+            Files.deleteIfExists(directory);
+        } catch (DirectoryNotEmptyException e) {
+            // it wrote something
         }
     }
 }

@@ -94,7 +94,6 @@ public final class Sft {
         Progress progress = new Progress(plan, config.loggingSteps());
         batches.awaitReady();
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
-        output.begin();
         listener.onStart(new TrainingPlan(
                 plan.rows(),
                 plan.maxSteps(),

@@ -138,6 +138,57 @@ class AtomicFileTest {
         assertEquals(List.of("c"), list(dir));
     }
 
+    @Test
+    void writesFilesOfAFolderTogether() throws IOException {
+        Files.writeString(dir.resolve("other"), "stays");
+        AtomicFile.writeTogether(dir, "seal", f -> {
+            AtomicFile.writeString(f.resolve("seal"), "1");
+            Files.writeString(f.resolve("a"), "1");
+        });
+        assertEquals(List.of("a", "other", "seal"), list(dir));
+        Files.createDirectories(dir.resolve(".seal.parts/x")); // what a kill left
+        AtomicFile.writeTogether(dir, "seal", f -> {
+            assertEquals(List.of(), list(f));
+            Files.writeString(f.resolve("b"), "2");
+            Files.writeString(f.resolve("seal"), "2");
+        });
+        assertEquals(List.of("a", "b", "other", "seal"), list(dir));
+        assertEquals("2", Files.readString(dir.resolve("seal")));
+    }
+
+    @Test
+    void filesThatCannotAllBeWrittenLeaveTheOldOnes() throws IOException {
+        AtomicFile.writeTogether(dir, "seal", f -> {
+            Files.writeString(f.resolve("seal"), "1");
+            Files.writeString(f.resolve("a"), "1");
+        });
+        assertMessage(
+                assertThrows(
+                        FormatException.class,
+                        () -> AtomicFile.writeTogether(dir, "seal", f -> {
+                            Files.writeString(f.resolve("a"), "2");
+                            throw new IOException("No space left on device");
+                        })),
+                dir.toString(),
+                "No space left");
+        assertThrows( // without its seal
+                FormatException.class,
+                () -> AtomicFile.writeTogether(dir, "seal", f -> Files.writeString(f.resolve("a"), "2")));
+        Files.createDirectories(dir.resolve("b"));
+        assertMessage(
+                assertThrows(
+                        FormatException.class,
+                        () -> AtomicFile.writeTogether(dir, "seal", f -> {
+                            for (String name : List.of("a", "b", "seal")) {
+                                Files.writeString(f.resolve(name), "2");
+                            }
+                        })),
+                "folder of that name is in the way");
+        assertEquals(List.of("a", "b", "seal"), list(dir));
+        assertEquals("1", Files.readString(dir.resolve("a")));
+        assertEquals("1", Files.readString(dir.resolve("seal")));
+    }
+
     /** Whoever reads while files are replaced finds a whole one under the name at every moment. */
     @Test
     void readersSeeWholeFilesOnly() throws Exception {
