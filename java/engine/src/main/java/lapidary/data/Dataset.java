@@ -1,5 +1,7 @@
 package lapidary.data;
 
+import java.util.function.Consumer;
+
 /**
  * Conversations by number, in any order. Pictures stay encoded, and where they can be large, outside of the heap, until
  * {@link lapidary.image.ImageSource#bytes} asks for them; that works until the data set is closed. Safe for use by
@@ -17,12 +19,12 @@ public interface Dataset extends AutoCloseable {
     Conversation get(int row);
 
     /**
-     * Reads every row without the bytes of its pictures, so that a mistake is told before the training and not in the middle
-     * of it.
+     * Reads every row, first to last, so that a mistake is told before the training and not in the middle of it. The
+     * pictures of the conversations that {@code visitor} gets are counted but have no bytes.
      *
      * @throws lapidary.format.FormatException about the first row that is not a conversation
      */
-    void check();
+    void forEach(Consumer<Conversation> visitor);
 
     /** One line for the log: what it is, and how many rows. */
     String description();

@@ -14,6 +14,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -237,8 +238,8 @@ public final class Datasets {
         }
 
         @Override
-        public void check() {
-            parts.forEach(Dataset::check);
+        public void forEach(Consumer<Conversation> visitor) {
+            parts.forEach(part -> part.forEach(visitor));
         }
 
         @Override

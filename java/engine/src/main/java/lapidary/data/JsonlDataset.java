@@ -12,6 +12,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
 
@@ -111,9 +112,9 @@ final class JsonlDataset implements Dataset {
     }
 
     @Override
-    public void check() {
+    public void forEach(Consumer<Conversation> visitor) {
         for (int row = 0; row < size(); row++) {
-            get(row);
+            visitor.accept(get(row));
         }
     }
 

@@ -15,6 +15,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.function.Consumer;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Message;
@@ -255,31 +256,31 @@ final class ParquetDataset implements Dataset {
     }
 
     @Override
-    public void check() {
+    public void forEach(Consumer<Conversation> visitor) {
         ParquetFile.Columns columns = file.columns();
         if (!columns.pictures().isEmpty() && !columns.described()) { // nothing else tells how many pictures a row has
             for (int row = 0; row < size(); row++) {
-                get(row);
+                visitor.accept(get(row));
             }
             return;
         }
         try (ParquetFile.Reader reader = file.read()) {
             for (ParquetFile.Group group : file.groups()) {
-                check(reader, group);
+                forEach(reader, group, visitor);
             }
         } catch (IOException e) {
             throw ParquetFile.damaged(file.path().toString(), e);
         }
     }
 
-    private void check(ParquetFile.Reader reader, ParquetFile.Group group) {
+    private void forEach(ParquetFile.Reader reader, ParquetFile.Group group, Consumer<Conversation> visitor) {
         try (ParquetRows rows = reader.words(group, false)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
                 Map<String, Object> words = file.next(rows, row);
                 if (!file.columns().pictures().isEmpty()) {
                     words.compute(file.columns().top(), (top, described) -> unread(described));
                 }
-                RowParser.parse(file.id(row), folder, words);
+                visitor.accept(RowParser.parse(file.id(row), folder, words));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
             throw ParquetFile.damaged(file.rowsOf(group), e);

@@ -8,8 +8,8 @@ import lapidary.data.Prefetch;
 import lapidary.gemma3.Gemma3;
 
 /**
- * The micro-batches of a run, read and decoded ahead of the device. Work begins at once, with the tokenizer, so that it
- * goes on beside the loading of the weights.
+ * The micro-batches of a run, read and decoded ahead of the device. Work begins at once, with the tokenizer and a look at
+ * every row, so that it goes on beside the loading of the weights.
  */
 final class Batches implements AutoCloseable {
     /** Decoding runs beside the device's thread. */
@@ -22,19 +22,23 @@ final class Batches implements AutoCloseable {
 
     /** @param rows of the data set, by micro-batch */
     Batches(SftConfig config, Dataset dataset, Iterator<int[]> rows) {
-        loader = new FutureTask<>(() -> MicroBatches.of(
-                Gemma3.readConfig(config.modelNameOrPath()), config.modelNameOrPath(), dataset, config.profile()));
+        loader = new FutureTask<>(() -> {
+            MicroBatches made = MicroBatches.of(
+                    Gemma3.readConfig(config.modelNameOrPath()), config.modelNameOrPath(), dataset, config.profile());
+            made.check();
+            return made;
+        });
         prefetch = new Prefetch<>(
                 rows,
                 batch -> {
-                    loader.run(); // the first thread to come reads the tokenizer; the others wait for it
+                    loader.run(); // the first thread to come reads tokenizer and rows; the others wait for it
                     return loader().load(batch);
                 },
                 HOST_THREADS,
                 AHEAD);
     }
 
-    /** Waits until the files of tokenizer and processor are read; throws what was wrong with them. */
+    /** Waits until tokenizer, processor and every row of the data set are read; throws what was wrong with them. */
     void awaitReady() {
         loader();
     }

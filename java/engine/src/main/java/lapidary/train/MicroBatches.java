@@ -53,6 +53,14 @@ final class MicroBatches {
         }
     }
 
+    /**
+     * Reads every row as far as its token ids, pictures counted but not decoded, so that a mistake in the last one is told
+     * before the first step.
+     */
+    void check() {
+        dataset.forEach(collator::collate);
+    }
+
     MicroBatch load(int[] rows) {
         List<PackedBatch.Row> packed = new ArrayList<>();
         List<String> names = new ArrayList<>();

@@ -56,7 +56,7 @@ class JsonlDatasetTest {
                                     Message.of("user", " é 你好 😀 \ud800 "),
                                     new Message("assistant", List.of(new Content.Text("a"), new Content.Text("b"))))),
                     data.get(0));
-            data.check();
+            data.forEach(each -> {});
             assertTrue(data.description().contains("1 rows"), data.description());
         }
     }
@@ -76,7 +76,7 @@ class JsonlDatasetTest {
         Path file = write(text);
         try (Dataset data = open(file)) {
             assertEquals(2, data.size());
-            data.check();
+            data.forEach(each -> {});
             String lines = text.replace("\r", "");
             int second = lines.substring(0, lines.lastIndexOf("{\"messages")).split("\n", -1).length;
             assertEquals(file + ":" + second, data.get(1).id());
@@ -212,7 +212,7 @@ class JsonlDatasetTest {
         Gemma3Processor processor = Gemma3Processor.load(TextGolden.MODEL);
         try (Dataset data = open(write("{\"messages\":[{\"role\":\"user\",\"content\":" + user
                 + "},{\"role\":\"assistant\",\"content\":" + assistant + "}],\"images\":[" + images + "]}"))) {
-            data.check();
+            data.forEach(each -> {});
             for (Profile profile : Profile.values()) {
                 Sample sample = new Collator(processor, profile).collate(data.get(0));
                 StringBuilder pictures = new StringBuilder();
@@ -326,7 +326,8 @@ class JsonlDatasetTest {
             assertFalse(e.getMessage().contains("\n"), e.getMessage());
             assertEquals(
                     e.getMessage(),
-                    assertThrows(FormatException.class, data::check).getMessage());
+                    assertThrows(FormatException.class, () -> data.forEach(each -> {}))
+                            .getMessage());
         }
     }
 
@@ -342,7 +343,7 @@ class JsonlDatasetTest {
         }
         Files.write(file, CHAT.getBytes(StandardCharsets.UTF_16));
         try (Dataset data = open(file)) {
-            assertTrue(assertThrows(FormatException.class, data::check)
+            assertTrue(assertThrows(FormatException.class, () -> data.forEach(each -> {}))
                     .getMessage()
                     .contains("train.jsonl:1"));
         }
