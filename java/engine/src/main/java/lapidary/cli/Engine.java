@@ -44,13 +44,11 @@ public final class Engine implements Runnable {
 
     private static int onUsageError(ParameterException error, String[] args) {
         PrintWriter err = error.getCommandLine().getErr();
-        err.println("engine: " + oneLine(error.getMessage()));
-        if (error instanceof UnmatchedArgumentException unmatched) {
-            List<String> near = NearestName.of(unmatched.getUnmatched().getFirst(), error.getCommandLine());
-            if (!near.isEmpty()) {
-                err.println("engine: did you mean " + String.join(" or ", near) + "?");
-            }
-        }
+        List<String> near = error instanceof UnmatchedArgumentException unmatched
+                ? NearestName.of(unmatched.getUnmatched().getFirst(), error.getCommandLine())
+                : List.of();
+        String meant = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
+        err.println("engine: " + oneLine(error.getMessage()) + meant);
         err.flush();
         return 2;
     }
