@@ -54,10 +54,13 @@ final class Train implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nAdapters:%n", order = 3)
     private final Lora lora = new Lora();
 
-    @ArgGroup(validate = false, heading = "%nRunning:%n", order = 4)
+    @ArgGroup(validate = false, heading = "%nQuantisation:%n", order = 4)
+    private final QuantOptions quant = new QuantOptions();
+
+    @ArgGroup(validate = false, heading = "%nRunning:%n", order = 5)
     private final Running running = new Running();
 
-    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 5)
+    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 6)
     private final HubOptions hub = new HubOptions();
 
     private static final class Inputs {
@@ -203,7 +206,8 @@ final class Train implements Callable<Integer> {
                 paramLabel = "TYPE",
                 converter = DTypeConverter.class,
                 description =
-                        "Of weights and activations: bfloat16 or float32 (default: bfloat16). Adapters are float32.")
+                        "Of weights and activations: bfloat16 or float32 (default: bfloat16). Adapters are float32"
+                                + " (beside NF4 under --compat trl: bfloat16).")
         private DType dtype = DType.BF16;
 
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
@@ -218,8 +222,9 @@ final class Train implements Callable<Integer> {
         @Option(
                 names = "--compat",
                 paramLabel = "WHAT",
-                description = "default: what the guide means. trl: TRL 1.13 number by number (two <bos>, trained"
-                        + " <start_of_image>, bfloat16 tables and moments) (default: default).")
+                description =
+                        "default: what the guide means. trl: TRL 1.13 number by number (two <bos>, trained"
+                                + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters) (default: default).")
         private String compat = "default";
     }
 
@@ -260,6 +265,8 @@ final class Train implements Callable<Integer> {
     }
 
     private SftConfig config(Path model, String dataset) {
+        quant.refuseOthers(spec.commandLine(), running.dtype);
+        quant.refuseWithoutLoadIn4bit(spec.commandLine());
         if (recipe.warmup != 0 && recipe.warmupRatio != 0) {
             throw usage("--warmup_steps is " + recipe.warmup + " and --warmup_ratio " + recipe.warmupRatio
                     + "; give one of them");
@@ -288,6 +295,9 @@ final class Train implements Callable<Integer> {
                     .loraTargetModules(lora.targets)
                     .loraModulesToSave(lora.saved)
                     .initAdapter(lora.init)
+                    .loadIn4bit(quant.loadIn4bit())
+                    .useBnbNestedQuant(quant.nested())
+                    .llmInt8SkipModules(quant.skip())
                     .dtype(running.dtype)
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)

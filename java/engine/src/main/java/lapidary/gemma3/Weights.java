@@ -95,6 +95,10 @@ final class Weights {
         String name = module + ".weight";
         TensorEntry entry = entry(name);
         if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
+            if (isSkipped(module)) {
+                throw new IllegalArgumentException("--llm_int8_skip_modules names " + module
+                        + ", which this checkpoint stores in NF4; give the unquantised checkpoint");
+            }
             foundQuantized = true;
             used.add(name);
             BitsAndBytes.companions(checkpoint, entry.name()).forEach(key -> used.add(WeightNames.inMemory(key)));

@@ -56,8 +56,12 @@ public final class Sft {
                     config.numTrainEpochs(),
                     config.maxSteps());
             try (Batches batches = new Batches(config, dataset, plan.rows(config.seed()));
-                    Gemma3 model =
-                            Gemma3.load(config.modelNameOrPath(), device, config.dtype(), lora.spec(), config.seed())) {
+                    Gemma3 model = Gemma3.load(
+                            config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
+                if (model.config().isQuantized() && config.loadIn4bit()) {
+                    listener.onNotice("The checkpoint in " + config.modelNameOrPath()
+                            + " is stored in NF4 and used as it is: --load_in_4bit changes nothing");
+                }
                 if (lora.init() != null) {
                     lora.requireTargets(model.linears());
                     start(model, lora);
@@ -75,9 +79,12 @@ public final class Sft {
             listener.onNotice(lora.taken());
         }
         if (!rounded.isEmpty()) {
-            listener.onNotice(
-                    "The adapter in " + init.directory() + " holds float32 values that are trained as bfloat16"
-                            + " and were rounded: " + String.join(", ", rounded) + " (--dtype float32 keeps them)");
+            String names = rounded.size() <= 3
+                    ? String.join(", ", rounded)
+                    : rounded.get(0) + " and " + (rounded.size() - 1) + " more";
+            listener.onNotice("The adapter in " + init.directory()
+                    + " holds float32 values that are trained as bfloat16 and were rounded: " + names
+                    + (config.profile() == Profile.TRL ? "" : " (--dtype float32 keeps them)"));
         }
     }
 

@@ -6,6 +6,8 @@ import java.util.Map;
 import java.util.Objects;
 import lapidary.data.Profile;
 import lapidary.device.DType;
+import lapidary.gemma3.Nf4Options;
+import lapidary.gemma3.Precision;
 import lapidary.optim.Schedule;
 
 /**
@@ -26,6 +28,9 @@ import lapidary.optim.Schedule;
  * @param loraModulesToSave {@code lm_head}, {@code embed_tokens}: trained whole, as copies of their own; or null where
  *     they are not given: the initial adapter's, else none
  * @param initAdapter folder of a PEFT adapter to start from, or null
+ * @param loadIn4bit whether linear layers are held in NF4; a checkpoint that is stored in it stays what it is
+ * @param useBnbNestedQuant whether the scales of NF4 are quantised too
+ * @param llmInt8SkipModules linear layers that are not quantised, see {@link Nf4Options}
  * @param dtype of weights and activations
  * @param profile which of the reference's behaviours are kept
  */
@@ -52,6 +57,9 @@ public record SftConfig(
         List<String> loraTargetModules,
         List<String> loraModulesToSave,
         Path initAdapter,
+        boolean loadIn4bit,
+        boolean useBnbNestedQuant,
+        List<String> llmInt8SkipModules,
         DType dtype,
         long seed,
         int loggingSteps,
@@ -80,8 +88,17 @@ public record SftConfig(
         require(loggingSteps > 0, "logging_steps", loggingSteps, "at least 1");
         require(dtype == DType.F32 || dtype == DType.BF16, "dtype", dtype, "float32 or bfloat16");
         Objects.requireNonNull(profile, "profile");
+        llmInt8SkipModules = List.copyOf(llmInt8SkipModules);
         loraTargetModules = loraTargetModules == null ? null : List.copyOf(loraTargetModules);
         loraModulesToSave = loraModulesToSave == null ? null : List.copyOf(loraModulesToSave);
+    }
+
+    /** In what form the model's weights are held. */
+    Precision precision() {
+        return new Precision(
+                dtype,
+                loadIn4bit ? new Nf4Options(useBnbNestedQuant, llmInt8SkipModules) : null,
+                profile == Profile.TRL);
     }
 
     private static void require(boolean holds, String option, Object value, String expected) {
@@ -119,6 +136,9 @@ public record SftConfig(
         private List<String> loraTargetModules;
         private List<String> loraModulesToSave;
         private Path initAdapter;
+        private boolean loadIn4bit;
+        private boolean useBnbNestedQuant;
+        private List<String> llmInt8SkipModules = List.of();
         private DType dtype = DType.BF16;
         private long seed = 42;
         private int loggingSteps = 10;
@@ -226,6 +246,21 @@ public record SftConfig(
             return this;
         }
 
+        public Builder loadIn4bit(boolean on) {
+            loadIn4bit = on;
+            return this;
+        }
+
+        public Builder useBnbNestedQuant(boolean on) {
+            useBnbNestedQuant = on;
+            return this;
+        }
+
+        public Builder llmInt8SkipModules(List<String> names) {
+            llmInt8SkipModules = names;
+            return this;
+        }
+
         public Builder dtype(DType type) {
             dtype = type;
             return this;
@@ -271,6 +306,9 @@ public record SftConfig(
                     loraTargetModules,
                     loraModulesToSave,
                     initAdapter,
+                    loadIn4bit,
+                    useBnbNestedQuant,
+                    llmInt8SkipModules,
                     dtype,
                     seed,
                     loggingSteps,

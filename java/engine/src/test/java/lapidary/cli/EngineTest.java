@@ -9,10 +9,14 @@ import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import picocli.CommandLine;
 
 final class EngineTest {
@@ -75,6 +79,71 @@ final class EngineTest {
     void valuesOutOfRangeNameTheOption() {
         assertEquals(2, engine("train", "--model_name_or_path", "x", "--dataset_name", "y", "--lora_r", "0"));
         assertOneLine("--lora_r is 0");
+    }
+
+    private int trainWith(String... options) {
+        List<String> args = new ArrayList<>(List.of("train", "--model_name_or_path", "x", "--dataset_name", "y"));
+        args.addAll(List.of(options));
+        return engine(args.toArray(String[]::new));
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "--load_in_8bit, --load_in_8bit is not supported",
+        "--load_in_8bit --load_in_4bit, one precision",
+        "--load_in_4bit --bnb_4bit_quant_type fp4, fp4 is not supported",
+        "--bnb_4bit_quant_type fp4, fp4 is not supported",
+        "--load_in_4bit --bnb_4bit_quant_type int4, int4 is not supported",
+        "--load_in_4bit --bnb_4bit_compute_dtype float32, differs from --dtype bfloat16",
+        "--load_in_4bit --dtype float32 --bnb_4bit_compute_dtype bfloat16, differs from --dtype float32",
+        "--load_in_4bit --bnb_4bit_compute_dtype float16, float16 is not supported",
+        "--load_in_4bit --bnb_4bit_quant_storage int4, \"int4\" is not a storage dtype",
+        "--use_bnb_nested_quant, --use_bnb_nested_quant has no effect without --load_in_4bit",
+        "--use_bnb_nested_quant true --load_in_4bit false, no effect without",
+        "--llm_int8_skip_modules fc1, no effect without",
+        "--bnb_4bit_quant_storage bfloat16, no effect without",
+        "--bnb_4bit_compute_dtype bfloat16, no effect without",
+        "--load_in_4bit maybe, maybe",
+    })
+    void quantisationThatIsNotDoneIsRefusedByName(String options, String why) {
+        assertEquals(2, trainWith(options.split(" ")));
+        assertOneLine(why);
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "multimodal, fc3, '--llm_int8_skip_modules fc3 matches no linear layer'",
+        "multimodal_nf4, fc1, which this checkpoint stores in NF4",
+    })
+    void modulesThatCannotBeSkippedAreNamed(String model, String skip, String why, @TempDir Path folder)
+            throws IOException {
+        Path golden = Path.of("src/test/resources/golden").resolve(model);
+        Path copy = Files.createDirectory(folder.resolve("model"));
+        Path processor = Path.of("src/test/resources/lapidary/gemma3/tiny");
+        for (Path from : List.of(processor, golden)) {
+            try (Stream<Path> files = Files.list(from)) {
+                for (Path file : files.filter(Files::isRegularFile).toList()) {
+                    Files.copy(file, copy.resolve(file.getFileName()), StandardCopyOption.REPLACE_EXISTING);
+                }
+            }
+        }
+        Path data = Files.writeString(
+                folder.resolve("data.jsonl"),
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}");
+        assertEquals(
+                1,
+                engine(
+                        "train",
+                        "--model_name_or_path",
+                        copy.toString(),
+                        "--dataset_name",
+                        data.toString(),
+                        "--output_dir",
+                        folder.resolve("out").toString(),
+                        "--load_in_4bit",
+                        "--llm_int8_skip_modules",
+                        skip));
+        assertOneLine(why);
     }
 
     @Test

@@ -1,6 +1,7 @@
 package lapidary.gemma3;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -119,6 +120,42 @@ final class Gemma3ConfigTest {
     void autoMapIsIgnored() {
         assertTrue(parse("{\"model_type\":\"gemma3_text\",\"auto_map\":{\"AutoModel\":\"evil.py\"}}")
                 .isTextOnly());
+    }
+
+    private static String quantized(String quantization) {
+        return "{\"model_type\":\"gemma3_text\",\"quantization_config\":" + quantization + "}";
+    }
+
+    private static final String NF4 =
+            """
+            {"_load_in_4bit":true,"_load_in_8bit":false,"bnb_4bit_compute_dtype":"bfloat16",
+             "bnb_4bit_quant_storage":"uint8","bnb_4bit_quant_type":"nf4","bnb_4bit_use_double_quant":true,
+             "llm_int8_enable_fp32_cpu_offload":false,"llm_int8_has_fp16_weight":false,"llm_int8_skip_modules":null,
+             "llm_int8_threshold":6.0,"load_in_4bit":true,"load_in_8bit":false,"quant_method":"bitsandbytes"}""";
+
+    @Test
+    void whatTransformersWritesOfNf4IsRead() {
+        assertTrue(parse(quantized(NF4)).isQuantized());
+        assertFalse(parse("{\"model_type\":\"gemma3_text\"}").isQuantized());
+        assertFalse(parse(quantized("null")).isQuantized());
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "\"bitsandbytes\"|\"gptq\"|quant_method",
+                "\"quant_method\":\"bitsandbytes\"|\"quant_method\":null|quant_method",
+                "\"load_in_8bit\":false|\"load_in_8bit\":true|load_in_8bit",
+                "\"load_in_4bit\":true,\"load_in_8bit\"|\"load_in_4bit\":false,\"load_in_8bit\"|load_in_4bit",
+                "\"nf4\"|\"fp4\"|bnb_4bit_quant_type",
+                "\"nf4\"|4|bnb_4bit_quant_type",
+                "\"bnb_4bit_use_double_quant\":true|\"bnb_4bit_use_double_quant\":1|bnb_4bit_use_double_quant",
+                "\"llm_int8_threshold\":6.0|\"who_knows\":6.0|who_knows",
+            })
+    void otherQuantisationsAreRefusedByName(String from, String to, String key) {
+        String message = refused(quantized(NF4.replace(from, to))).getMessage();
+        assertTrue(message.contains("quantization_config." + key), message);
     }
 
     @ParameterizedTest
