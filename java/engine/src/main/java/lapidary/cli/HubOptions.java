@@ -25,6 +25,77 @@ final class HubOptions {
             description = "Config of a data set on the Hub (default: the one that its README calls default).")
     private String datasetConfig = "";
 
+    @Option(
+            names = "--push_to_hub",
+            paramLabel = "BOOL",
+            arity = "0..1",
+            fallbackValue = "true",
+            converter = BooleanConverter.class,
+            description = "Publish the adapter with a model card when training is over (default: false).")
+    private boolean push;
+
+    @Option(
+            names = "--hub_model_id",
+            paramLabel = "NAME",
+            description = "Repository to publish in (default: named after the output folder, in your own account).")
+    private String repository = "";
+
+    @Option(
+            names = "--hub_strategy",
+            paramLabel = "WHEN",
+            description = "every_save, or end: only when training is over (default: every_save).")
+    private String strategy = "every_save";
+
+    @Option(
+            names = "--hub_private_repo",
+            paramLabel = "BOOL",
+            arity = "0..1",
+            fallbackValue = "true",
+            converter = BooleanConverter.class,
+            description = "The repository is private; one that exists must be (default: false).")
+    private boolean privateRepository;
+
+    /** @throws ParameterException the options for publishing do not fit each other */
+    void check(CommandLine command) {
+        switch (strategy) {
+            case "every_save", "end" -> {}
+            case "checkpoint", "all_checkpoints" -> throw new ParameterException(
+                    command,
+                    "--hub_strategy " + strategy
+                            + " is not supported: no checkpoints are written yet; every_save and end are");
+            default -> throw new ParameterException(
+                    command, "--hub_strategy is " + strategy + ", expected every_save or end");
+        }
+        if (!push && (!repository.isEmpty() || privateRepository)) {
+            throw new ParameterException(
+                    command,
+                    (repository.isEmpty() ? "--hub_private_repo" : "--hub_model_id")
+                            + " goes with --push_to_hub, which is not given");
+        }
+        if (!repository.isEmpty() && !RepoId.isValid(repository)) {
+            throw new ParameterException(
+                    command, "--hub_model_id is " + repository + ", expected a name on the Hub: namespace/name");
+        }
+    }
+
+    boolean isPush() {
+        return push;
+    }
+
+    /** Makes the repository before training, so that what stands in the way is told before the work. */
+    HubPush begin(Path output, CommandLine command) {
+        Path name = output.toAbsolutePath().normalize().getFileName();
+        String id = !repository.isEmpty() ? repository : String.valueOf(name);
+        if (!RepoId.isValid(id)) {
+            throw new ParameterException(
+                    command,
+                    "the output folder's name " + id + " cannot be a repository's; choose one with --hub_model_id");
+        }
+        try (Hub hub = hub(command)) {
+            return new HubPush(hub.create(id, privateRepository));
+        }
+    }
+
     /** The folder of the model: {@code given} where there is such a folder, else what the Hub has under that name. */
     Path model(Path given, CommandLine command) {
         if (isLocal(given.toString())) {
@@ -69,7 +140,7 @@ final class HubOptions {
                 || Files.exists(Path.of(given));
     }
 
-    private static Hub hub(CommandLine command) {
+    static Hub hub(CommandLine command) {
         try {
             return new Hub(HubSettings.ofEnvironment(), new ConsoleTransfer(command.getOut()));
         } catch (IllegalArgumentException e) {

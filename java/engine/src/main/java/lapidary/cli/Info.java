@@ -27,7 +27,7 @@ final class Info implements Callable<Integer> {
             return new String[] {"Lapidary " + version()};
         }
 
-        private static String version() {
+        static String version() {
             String version = Engine.class.getPackage().getImplementationVersion();
             return version == null ? "(not run from the jar)" : version;
         }

@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import lapidary.data.Profile;
@@ -240,6 +241,9 @@ final class Train implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.dataset, "--dataset_name");
         config(inputs.model, inputs.dataset); // mistakes are told before anything is fetched
+        hub.check(spec.commandLine());
+        Optional<HubPush> push =
+                hub.isPush() ? Optional.of(hub.begin(outputDir(), spec.commandLine())) : Optional.empty();
         SftConfig config = config(
                 hub.model(inputs.model, spec.commandLine()),
                 hub.dataset(inputs.dataset, inputs.split, spec.commandLine()));
@@ -250,6 +254,7 @@ final class Train implements Callable<Integer> {
         }
         out.println("The adapter is in " + config.outputDir());
         out.flush();
+        push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
         return 0;
     }
 
@@ -264,6 +269,10 @@ final class Train implements Callable<Integer> {
         }
     }
 
+    private Path outputDir() {
+        return inputs.output == null ? Path.of("trainer_output") : inputs.output;
+    }
+
     private SftConfig config(Path model, String dataset) {
         quant.refuseOthers(spec.commandLine(), running.dtype);
         quant.refuseWithoutLoadIn4bit(spec.commandLine());
@@ -275,7 +284,7 @@ final class Train implements Callable<Integer> {
             throw usage("--warmup_ratio is " + recipe.warmupRatio + ", expected 0 to 1");
         }
         try {
-            return SftConfig.builder(model, dataset, inputs.output == null ? Path.of("trainer_output") : inputs.output)
+            return SftConfig.builder(model, dataset, outputDir())
                     .baseModelName(inputs.model.toString())
                     .datasetTrainSplit(inputs.split)
                     .numTrainEpochs(recipe.epochs)

@@ -38,6 +38,7 @@ final class Http implements AutoCloseable {
     private static final Set<Integer> REDIRECTS = Set.of(301, 302, 303, 307, 308);
     private static final int MAX_REDIRECTS = 10;
     private static final int LONGEST_ANSWER = 64 << 20; // bytes of JSON held in memory
+    private static final int SLOW = 5; // commits of many files take minutes
     private static final Duration TICK = Duration.ofMillis(100);
     private static final Pattern RATE_LIMIT = Pattern.compile(";\\s*r\\s*=\\s*(\\d+)\\s*;\\s*t\\s*=\\s*(\\d{1,6})");
 
@@ -75,28 +76,31 @@ final class Http implements AutoCloseable {
         void write(ByteBuffer bytes) throws IOException;
     }
 
-    /** A request. {@code home}: redirects away from the Hub's own server are answers, not followed. */
-    record Call(String method, URI uri, Map<String, String> headers, Body body, boolean home) {
+    /**
+     * A request. {@code home}: redirects away from the Hub's own server are answers, not followed. {@code slow}: the server
+     * may think for long.
+     */
+    record Call(String method, URI uri, Map<String, String> headers, Body body, boolean home, boolean slow) {
         static Call get(URI uri) {
-            return new Call("GET", uri, Map.of(), null, false);
+            return new Call("GET", uri, Map.of(), null, false, false);
         }
 
         static Call head(URI uri) {
-            return new Call("HEAD", uri, Map.of(), null, true);
+            return new Call("HEAD", uri, Map.of(), null, true, false);
         }
 
         static Call post(URI uri, String contentType, byte[] content) {
-            return new Call("POST", uri, Map.of("content-type", contentType), Body.of(content), false);
+            return new Call("POST", uri, Map.of("content-type", contentType), Body.of(content), false, true);
         }
 
         static Call put(URI uri, Body content) {
-            return new Call("PUT", uri, Map.of(), content, false);
+            return new Call("PUT", uri, Map.of(), content, false, true);
         }
 
         Call with(String header, String value) {
             Map<String, String> more = new LinkedHashMap<>(headers);
             more.put(header, value);
-            return new Call(method, uri, Map.copyOf(more), body, home);
+            return new Call(method, uri, Map.copyOf(more), body, home, slow);
         }
     }
 
@@ -198,7 +202,8 @@ final class Http implements AutoCloseable {
             boolean taken = sink != null && (info.statusCode() == 200 || info.statusCode() == 206);
             return new Receiver(taken ? sink : new Memory(), info, alive);
         });
-        HttpResponse<byte[]> response = await(future, uri, lastByte);
+        Duration stall = settings.patience().stall().multipliedBy(call.slow() ? SLOW : 1);
+        HttpResponse<byte[]> response = await(future, uri, lastByte, stall);
         return new Reply(response.statusCode(), uri, response.headers(), response.body());
     }
 
@@ -208,16 +213,16 @@ final class Http implements AutoCloseable {
                 + Runtime.version().feature();
     }
 
-    private <T> T await(CompletableFuture<T> future, URI uri, AtomicLong lastByte) throws IOException {
+    private static <T> T await(CompletableFuture<T> future, URI uri, AtomicLong lastByte, Duration stall)
+            throws IOException {
         while (true) {
             try {
                 return future.get(TICK.toMillis(), TimeUnit.MILLISECONDS);
             } catch (TimeoutException e) {
                 Duration silence = Duration.ofNanos(System.nanoTime() - lastByte.get());
-                if (silence.compareTo(settings.patience().stall()) > 0) {
+                if (silence.compareTo(stall) > 0) {
                     future.cancel(true);
-                    throw new IOException(
-                            "no byte for " + settings.patience().stall().toSeconds() + " s", e);
+                    throw new IOException("no byte for " + stall.toMillis() / 1000.0 + " s", e);
                 }
             } catch (InterruptedException e) {
                 future.cancel(true);

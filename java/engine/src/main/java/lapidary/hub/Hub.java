@@ -11,6 +11,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.SortedMap;
 import java.util.concurrent.CompletionService;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorCompletionService;
@@ -75,6 +76,70 @@ public final class Hub implements AutoCloseable {
         List<RepoFile> files = DatasetFiles.choose(commit, snapshot, config, split);
         fetch(commit, files);
         return DatasetFiles.name(snapshot, files, split);
+    }
+
+    /**
+     * Whose token this is.
+     *
+     * @throws HubException there is none, or the Hub refuses it
+     */
+    public Account account() {
+        requireToken();
+        URI uri = settings.uri("api/whoami-v2");
+        Http.Reply reply = http.send(Http.Call.get(uri));
+        if (!reply.isOk()) {
+            throw errors.other(reply, "the question whose token it is");
+        }
+        Json answer = HubErrors.json(uri, reply);
+        String name = "";
+        if (answer.has("auth") && answer.get("auth").has("accessToken")) {
+            name = answer.get("auth").get("accessToken").string("displayName", "");
+        }
+        return new Account(Text.oneLine(answer.string("name")), Text.oneLine(name));
+    }
+
+    /**
+     * A user of the Hub.
+     *
+     * @param name of the user
+     * @param tokenName what the user calls the token; may be empty
+     */
+    public record Account(String name, String tokenName) {}
+
+    /**
+     * Makes a model repository, or finds it where it exists.
+     *
+     * @param name {@code namespace/name}, or a name alone for the token's own user
+     * @throws HubException it cannot be made, or {@code mustBePrivate} and it exists as a public one
+     */
+    public RepoId create(String name, boolean mustBePrivate) {
+        requireToken();
+        RepoId repo = RepoId.model(name.contains("/") ? name : account().name() + "/" + name);
+        new Upload(http, settings, listener, repo).create(mustBePrivate);
+        return repo;
+    }
+
+    /**
+     * Adds files to a repository's main branch in one commit; those that are there already are not sent again.
+     *
+     * @param files by their paths in the repository
+     * @return address of the commit, or of the repository where there was nothing to add
+     * @throws HubException it cannot be done; the repository is then as it was
+     */
+    public String upload(RepoId repo, SortedMap<String, Path> files, String message) {
+        requireToken();
+        return new Upload(http, settings, listener, repo).commit(files, message);
+    }
+
+    private void requireToken() {
+        if (settings.offline()) {
+            throw new HubException("HF_HUB_OFFLINE forbids to talk to the Hub; unset it");
+        }
+        if (!settings.token().isPresent()) {
+            throw new HubException(
+                    "the Hub asks who you are: log in first (engine login), or set HF_TOKEN to a token with"
+                            + " write access from " + settings.endpoint() + "/settings/tokens");
+        }
     }
 
     /** Which commit {@code revision} stands for, and what it consists of. */

@@ -17,6 +17,7 @@ import java.util.concurrent.TimeUnit;
 import lapidary.format.Json;
 import lapidary.hub.FakeHub;
 import lapidary.hub.FakeRepo;
+import lapidary.hub.Fault;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -69,10 +70,10 @@ final class HubCommandTest {
     }
 
     private Run engine(String... arguments) throws IOException, InterruptedException {
-        return engine("", arguments);
+        return engineGiven("", arguments);
     }
 
-    private Run engine(String input, String... arguments) throws IOException, InterruptedException {
+    private Run engineGiven(String input, String... arguments) throws IOException, InterruptedException {
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-cp",
@@ -166,5 +167,74 @@ final class HubCommandTest {
         Run run = engine(train());
         assertEquals(2, run.code(), run.text());
         assertTrue(run.text().contains("HF_ENDPOINT"), run.text());
+    }
+
+    @Test
+    void whatWasTrainedIsPublishedWithACard() throws Exception {
+        environment.put("HF_TOKEN", TOKEN);
+        server.user(TOKEN, "someone");
+        Run run = engine(train("--push_to_hub", "--hub_private_repo", "true", "--max_steps=4"));
+        assertEquals(2, run.code(), run.text()); // max_steps twice: nothing is made on the Hub
+        assertEquals(0, server.count("POST"));
+        run = engine(train("--push_to_hub", "--hub_private_repo", "true"));
+        assertEquals(0, run.code(), run.text());
+        FakeRepo repo = server.repo("models/someone/out");
+        assertTrue(repo.isPrivate);
+        assertEquals("End of training", repo.head().title());
+        Map<String, byte[]> files = repo.head().files();
+        assertTrue(
+                files.keySet()
+                        .containsAll(List.of(
+                                "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md")),
+                files.keySet().toString());
+        String card = new String(files.get("README.md"), StandardCharsets.UTF_8);
+        assertTrue(card.startsWith("---\nbase_model: org/tiny\ndatasets:\n- org/data\n"), card);
+        assertTrue(card.contains("| `lora_r` | 16 |") && card.contains("| 2 | "), card);
+        for (byte[] file : files.values()) {
+            assertFalse(new String(file, StandardCharsets.ISO_8859_1).contains("hf_secret"));
+        }
+        server.faults.add(Fault.status("POST .*/commit", 9, 403, Map.of(), "{\"error\": \"no\"}"));
+        run = engineGiven(
+                "",
+                "upload",
+                "--commit_message",
+                "again",
+                "out",
+                folder.resolve("hf/hub").toString());
+        assertEquals(1, run.code(), run.text());
+        server.faults.clear();
+        assertEquals(
+                0,
+                engineGiven("", "upload", "out", folder.resolve("out").toString())
+                        .code());
+    }
+
+    @Test
+    void publishingThatCannotSucceedIsToldBeforeTraining() throws Exception {
+        Run run = engine(train("--push_to_hub"));
+        assertEquals(1, run.code(), run.text());
+        assertTrue(run.text().contains("engine login"), run.text());
+        assertFalse(run.text().contains("Training"), run.text());
+        run = engine(train("--push_to_hub", "--hub_strategy", "checkpoint"));
+        assertEquals(2, run.code(), run.text());
+        assertTrue(run.text().contains("--hub_strategy checkpoint is not supported"), run.text());
+        run = engine(train("--hub_model_id", "a/b"));
+        assertEquals(2, run.code(), run.text());
+    }
+
+    @Test
+    void loginReadsTheTokenFromItsInput() throws Exception {
+        server.user(TOKEN, "someone");
+        Run run = engineGiven(TOKEN + "\n", "login");
+        assertEquals(0, run.code(), run.text());
+        assertTrue(run.text().contains("Logged in as someone"), run.text());
+        assertEquals(TOKEN, Files.readString(folder.resolve("hf/token")));
+        server.repo("models/org/tiny").isPrivate = true;
+        server.user(TOKEN, "org");
+        assertEquals(0, engine(train()).code());
+        assertEquals(2, engineGiven("", "login").code());
+        assertEquals(2, engineGiven("two words", "login").code());
+        assertEquals(1, engineGiven("hf_secretWRONG", "login").code());
+        assertEquals(TOKEN, Files.readString(folder.resolve("hf/token")));
     }
 }

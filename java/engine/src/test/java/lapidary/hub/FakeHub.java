@@ -447,7 +447,7 @@ public final class FakeHub implements AutoCloseable {
             Map<String, Object> answer = new LinkedHashMap<>();
             String path = file.string("path");
             answer.put("path", path);
-            answer.put("uploadMode", FakeRepo.isLarge(path, file.integer("size")) ? "lfs" : "regular");
+            answer.put("uploadMode", FakeRepo.isLarge(path, Math.max(1, file.integer("size"))) ? "lfs" : "regular");
             answer.put("shouldIgnore", path.endsWith(".ignored"));
             byte[] there = state.files().get(path);
             if (there != null) {

@@ -64,7 +64,11 @@ public final class FakeRepo {
 
     /** As .gitattributes of the Hub and its size limit decide. */
     static boolean isLarge(String path, long size) {
-        return path.endsWith(".safetensors") || path.endsWith(".parquet") || path.endsWith(".bin") || size > 10 << 20;
+        return size > 0
+                && (path.endsWith(".safetensors")
+                        || path.endsWith(".parquet")
+                        || path.endsWith(".bin")
+                        || size > 10 << 20);
     }
 
     static String blobId(String path, byte[] content) {
