@@ -19,5 +19,6 @@ void add_rope(kt_table&);
 void add_gelu(kt_table&);
 void add_attention(kt_table&);
 void add_nf4(kt_table&);
+void add_nf4_linear(kt_table&);
 
 }  // namespace kt

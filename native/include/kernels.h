@@ -191,6 +191,18 @@ typedef struct kt_table {
                           const float* nested_absmax, const float* nested_map, float nested_offset, int64_t first,
                           int64_t count);
 
+    /* y = x W' + bias with an NF4 matrix W [out, in]; x [rows, in], y [rows, out], bias [out] or NULL. W's values are rounded
+       to T as by nf4_dequantize and are never all written out; sums are F32. */
+    int32_t (*nf4_linear_forward)(kt_ctx*, void* y, const void* x, const uint8_t* packed, const float* absmax,
+                                  const uint8_t* absmax_codes, const float* nested_absmax, const float* nested_map,
+                                  float nested_offset, const void* bias, int64_t rows, int64_t out, int64_t in,
+                                  int32_t dtype);
+    /* dx = dy W, added to what dx holds where accumulate is not 0; dy [rows, out], dx [rows, in]. */
+    int32_t (*nf4_linear_backward)(kt_ctx*, void* dx, const void* dy, const uint8_t* packed, const float* absmax,
+                                   const uint8_t* absmax_codes, const float* nested_absmax, const float* nested_map,
+                                   float nested_offset, int64_t rows, int64_t out, int64_t in, int32_t accumulate,
+                                   int32_t dtype);
+
     /* ---- optimiser ------------------------------------------------------------------------------------------- */
 
     /* out[0] = sum of x[i]^2, summed in F64. Not finite where any x is not. */

@@ -781,6 +781,68 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         scales.elements()));
     }
 
+    /**
+     * y = x Wᵀ + bias; y [rows, out], x [rows, in], bias [out] or left out, all of one dtype.
+     *
+     * @throws IllegalArgumentException where a shape or dtype does not fit
+     */
+    public void nf4LinearForward(Operand y, Operand x, Nf4Operand w, Operand bias) {
+        long rows = rowsOf("nf4_linear_forward x", x, w.in());
+        sameType("nf4_linear_forward", y, x);
+        length("nf4_linear_forward y", y, rows * w.out());
+        if (!bias.isNone()) {
+            sameType("nf4_linear_forward", bias, x);
+            length("nf4_linear_forward bias", bias, w.out());
+        }
+        check(
+                "nf4_linear_forward",
+                kt_table.nf4_linear_forward.invoke(
+                        kt_table.nf4_linear_forward(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        w.packed().segment(),
+                        w.absmax().segment(),
+                        w.absmaxCodes().segment(),
+                        w.nestedAbsmax().segment(),
+                        w.nestedMap().segment(),
+                        w.nestedOffset(),
+                        bias.segment(),
+                        rows,
+                        w.out(),
+                        w.in(),
+                        x.dtype().code()));
+    }
+
+    /**
+     * dx = dy W, added to what dx holds where {@code accumulate}; dx [rows, in], dy [rows, out], of one dtype.
+     *
+     * @throws IllegalArgumentException where a shape or dtype does not fit
+     */
+    public void nf4LinearBackward(Operand dx, Operand dy, Nf4Operand w, boolean accumulate) {
+        long rows = rowsOf("nf4_linear_backward dy", dy, w.out());
+        sameType("nf4_linear_backward", dx, dy);
+        length("nf4_linear_backward dx", dx, rows * w.in());
+        check(
+                "nf4_linear_backward",
+                kt_table.nf4_linear_backward.invoke(
+                        kt_table.nf4_linear_backward(kt),
+                        ctx,
+                        dx.segment(),
+                        dy.segment(),
+                        w.packed().segment(),
+                        w.absmax().segment(),
+                        w.absmaxCodes().segment(),
+                        w.nestedAbsmax().segment(),
+                        w.nestedMap().segment(),
+                        w.nestedOffset(),
+                        rows,
+                        w.out(),
+                        w.in(),
+                        accumulate ? 1 : 0,
+                        dy.dtype().code()));
+    }
+
     // ---- optimiser -----------------------------------------------------------------------------------------------
 
     /** out[0] = sum of squares of x, F32. */
@@ -934,6 +996,14 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             throw new IllegalArgumentException(
                     "[" + what + "] is " + x.describe() + ", expected " + elements + " elements");
         }
+    }
+
+    /** How many rows of that length x holds. */
+    private static long rowsOf(String what, Operand x, long length) {
+        if (x.last() != length) {
+            throw new IllegalArgumentException("[" + what + "] is " + x.describe() + ", expected rows of " + length);
+        }
+        return length == 0 ? 0 : x.elements() / length;
     }
 
     /** A vector of that dtype and length, or an operand that is left out. */

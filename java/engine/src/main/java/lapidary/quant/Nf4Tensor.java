@@ -127,24 +127,14 @@ public final class Nf4Tensor implements LinearWeight {
         frame.kernels().nf4Dequantize(y, operand, 0);
     }
 
-    // The whole matrix is restored, in the dtype of the product, for as long as the product takes.
-
     @Override
     public void multiply(Tensor y, Tensor x, Tensor bias, Frame frame) {
-        try (Frame scratch = frame.child("dequantize")) {
-            Tensor w = scratch.empty(x.dtype(), out(), in());
-            dequantize(w, scratch);
-            frame.gemm().linear(y, x, w, bias);
-        }
+        frame.kernels().nf4LinearForward(y, x, operand, bias);
     }
 
     @Override
     public void multiplyBackward(Tensor dx, Tensor dy, boolean accumulate, Frame frame) {
-        try (Frame scratch = frame.child("dequantize")) {
-            Tensor w = scratch.empty(dy.dtype(), out(), in());
-            dequantize(w, scratch);
-            frame.gemm().multiply(dx, dy, false, w, false, Tensor.NONE, 1, accumulate);
-        }
+        frame.kernels().nf4LinearBackward(dx, dy, operand, accumulate);
     }
 
     @Override

@@ -56,6 +56,8 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*nf4_quantize_absmax)(kt_ctx *, uint8_t *, float *, float *, const float *, const float *, int64_t);
  *     int32_t (*nf4_dequantize)(kt_ctx *, void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int32_t);
  *     int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t);
+ *     int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t);
+ *     int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t);
  *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
  *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
  *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
@@ -110,6 +112,8 @@ public class kt_table {
         KernelTable.C_POINTER.withName("nf4_quantize_absmax"),
         KernelTable.C_POINTER.withName("nf4_dequantize"),
         KernelTable.C_POINTER.withName("nf4_scales"),
+        KernelTable.C_POINTER.withName("nf4_linear_forward"),
+        KernelTable.C_POINTER.withName("nf4_linear_backward"),
         KernelTable.C_POINTER.withName("sum_squares"),
         KernelTable.C_POINTER.withName("adamw"),
         KernelTable.C_POINTER.withName("adamw_rows")
@@ -4296,6 +4300,228 @@ public class kt_table {
      */
     public static void nf4_scales(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(nf4_scales$LAYOUT, nf4_scales$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static class nf4_linear_forward {
+
+        nf4_linear_forward() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, float _x8, MemorySegment _x9, long _x10, long _x11, long _x12, int _x13);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_FLOAT,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_linear_forward.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_linear_forward.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, float _x8, MemorySegment _x9, long _x10, long _x11, long _x12, int _x13) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_linear_forward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_linear_forward"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout nf4_linear_forward$layout() {
+        return nf4_linear_forward$LAYOUT;
+    }
+
+    private static final long nf4_linear_forward$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_linear_forward"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static final long nf4_linear_forward$offset() {
+        return nf4_linear_forward$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static MemorySegment nf4_linear_forward(MemorySegment struct) {
+        return struct.get(nf4_linear_forward$LAYOUT, nf4_linear_forward$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static void nf4_linear_forward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_linear_forward$LAYOUT, nf4_linear_forward$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static class nf4_linear_backward {
+
+        nf4_linear_backward() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, float _x8, long _x9, long _x10, long _x11, int _x12, int _x13);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(nf4_linear_backward.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(nf4_linear_backward.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, float _x8, long _x9, long _x10, long _x11, int _x12, int _x13) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout nf4_linear_backward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("nf4_linear_backward"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static final AddressLayout nf4_linear_backward$layout() {
+        return nf4_linear_backward$LAYOUT;
+    }
+
+    private static final long nf4_linear_backward$OFFSET = $LAYOUT.byteOffset(groupElement("nf4_linear_backward"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static final long nf4_linear_backward$offset() {
+        return nf4_linear_backward$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static MemorySegment nf4_linear_backward(MemorySegment struct) {
+        return struct.get(nf4_linear_backward$LAYOUT, nf4_linear_backward$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t)
+     * }
+     */
+    public static void nf4_linear_backward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(nf4_linear_backward$LAYOUT, nf4_linear_backward$OFFSET, fieldValue);
     }
 
     /**

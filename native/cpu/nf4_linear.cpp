@@ -1,0 +1,668 @@
+// Products with an NF4 matrix. Its values are looked up straight into the layout of the product, a strip of 32 rows (forward)
+// or columns (backward) at a time; the activations are packed once for all strips. Sums are F32.
+#include "nf4.h"
+
+#include <cstring>
+
+#include "context.h"
+#include "math.h"
+#include "table.h"
+
+namespace kt {
+namespace {
+
+// Both operands of C = A B come in strips of 16 rows of A or 16 columns of B, each a sequence of tiles of 512 elements that
+// cover 32 steps of the sum: A [16 rows][32 steps], B [32 steps][16 columns] in F32 or [16 pairs of steps][16 columns][2] in
+// BF16, as AMX and AVX512_BF16 read them. C comes in blocks of 32 x 32.
+constexpr int64_t kStrip = 16;
+constexpr int64_t kSteps = 32;
+constexpr int64_t kTile = kStrip * kSteps;
+constexpr int64_t kBlock = 32;
+constexpr int64_t kBlockArea = kBlock * kBlock;
+
+// What stays in the caches: a strip of 32 weights by kDepth steps (20 KiB in BF16: the first level), kRows rows of activations
+// by kDepth, and C for kGroup strips (320 and 512 KiB: the second level).
+constexpr int64_t kDepth = 320;
+constexpr int64_t kRows = 512;
+constexpr int64_t kGroup = 8;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// An NF4 matrix of the product: [out, in], flattened by rows.
+struct Matrix {
+    Nf4 values;
+    int64_t out;
+    int64_t in;
+};
+
+// ---- plain: F32 loops on any processor ---------------------------------------------------------------------------
+
+// An A strip times a B strip.
+void strips_base(float* c, const float* a, const float* b, int64_t tiles, bool accumulate) {
+    for (int64_t r = 0; r < kStrip; r++) {
+        float sums[kStrip];
+        for (int64_t n = 0; n < kStrip; n++) sums[n] = accumulate ? c[r * kBlock + n] : 0;
+        for (int64_t i = 0; i < tiles * kSteps; i++) {
+            const float x = a[i / kSteps * kTile + r * kSteps + i % kSteps];
+            for (int64_t n = 0; n < kStrip; n++) sums[n] += x * b[i * kStrip + n];
+        }
+        for (int64_t n = 0; n < kStrip; n++) c[r * kBlock + n] = sums[n];
+    }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) void strips_avx2(float* c, const float* a, const float* b, int64_t tiles, bool accumulate) {
+    constexpr int R = 4;
+    for (int64_t row = 0; row < kStrip; row += R, a += R * kSteps, c += R * kBlock) {
+        __m256 sums[R][2];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            sums[r][0] = accumulate ? _mm256_loadu_ps(c + r * kBlock) : _mm256_setzero_ps();
+            sums[r][1] = accumulate ? _mm256_loadu_ps(c + r * kBlock + 8) : _mm256_setzero_ps();
+        }
+        for (int64_t t = 0; t < tiles; t++) {
+            for (int64_t k = 0; k < kSteps; k++) {
+                const __m256 low = _mm256_loadu_ps(b + t * kTile + k * kStrip);
+                const __m256 high = _mm256_loadu_ps(b + t * kTile + k * kStrip + 8);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++) {
+                    const __m256 x = _mm256_broadcast_ss(a + t * kTile + r * kSteps + k);
+                    sums[r][0] = _mm256_fmadd_ps(x, low, sums[r][0]);
+                    sums[r][1] = _mm256_fmadd_ps(x, high, sums[r][1]);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            _mm256_storeu_ps(c + r * kBlock, sums[r][0]);
+            _mm256_storeu_ps(c + r * kBlock + 8, sums[r][1]);
+        }
+    }
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) void strips_avx512(float* c, const float* a, const float* b,
+                                                                                 int64_t tiles, bool accumulate) {
+    __m512 sums[kStrip];
+#pragma GCC unroll 16
+    for (int r = 0; r < kStrip; r++) sums[r] = accumulate ? _mm512_loadu_ps(c + r * kBlock) : _mm512_setzero_ps();
+    for (int64_t t = 0; t < tiles; t++) {
+        for (int64_t k = 0; k < kSteps; k++) {
+            const __m512 columns = _mm512_loadu_ps(b + t * kTile + k * kStrip);
+#pragma GCC unroll 16
+            for (int r = 0; r < kStrip; r++) {
+                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(a[t * kTile + r * kSteps + k]), columns, sums[r]);
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kStrip; r++) _mm512_storeu_ps(c + r * kBlock, sums[r]);
+}
+#endif
+
+// T is the dtype of the activations; the arithmetic is F32 either way.
+template <typename T>
+struct Plain {
+    using Element = float;
+    using Activation = T;
+
+    static void begin() {}
+    static void end() {}
+
+    static void multiply(float* c, const float* a, int64_t a_strip, int64_t a_strips, const float* b, int64_t b_strip,
+                         int64_t b_strips, int64_t tiles, bool accumulate) {
+        static const auto strips = choose();
+        for (int64_t i = 0; i < a_strips; i++) {
+            for (int64_t j = 0; j < b_strips; j++) {
+                strips(c + i * kStrip * kBlock + j * kStrip, a + i * a_strip, b + j * b_strip, tiles, accumulate);
+            }
+        }
+    }
+
+    // 16 rows of x, of which `rows` are there, as a strip of A; steps beyond `cols` are zero.
+    static void pack_a(float* y, const T* x, int64_t ld, int64_t rows, int64_t cols) {
+        for (int64_t k = 0; k < ceil_div(cols, kSteps) * kSteps; k++) {
+            for (int64_t r = 0; r < kStrip; r++) {
+                y[k / kSteps * kTile + r * kSteps + k % kSteps] = r < rows && k < cols ? load(x[r * ld + k]) : 0;
+            }
+        }
+    }
+
+    // The same as a strip of B, whose columns they are.
+    static void pack_b(float* y, const T* x, int64_t ld, int64_t rows, int64_t cols) {
+        for (int64_t k = 0; k < ceil_div(cols, kSteps) * kSteps; k++) {
+            for (int64_t r = 0; r < kStrip; r++) y[k * kStrip + r] = r < rows && k < cols ? load(x[r * ld + k]) : 0;
+        }
+    }
+
+    // Values [from, from + count) of row n, rounded to T; count <= 32, the rest of y is zero.
+    static void row(float* y, const Matrix& w, int64_t n, int64_t from, int64_t count) {
+        const int64_t first = n * w.in + from;
+        int64_t i = 0;
+        while (i < count) {
+            const int64_t block = (first + i) / kNf4Block;
+            const int64_t until = std::min(count, (block + 1) * kNf4Block - first);
+            float table[16];
+            const float scale = nf4_scale(w.values, block);
+            for (int c = 0; c < 16; c++) table[c] = rounded<T>(kNf4[c] * scale);
+            for (; i < until; i++) {
+                const uint8_t pair = w.values.packed[(first + i) / 2];
+                y[i] = table[(first + i) % 2 ? pair & 15 : pair >> 4];
+            }
+        }
+        for (; i < kSteps; i++) y[i] = 0;
+    }
+
+    // Rows [row, row + 16) by steps of the sum [from, from + depth) as a strip of A. Rows beyond the last repeat it.
+    static void weights_a(float* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
+        for (int64_t r = 0; r < kStrip; r++) {
+            const int64_t n = std::min(first_row + r, w.out - 1);
+            for (int64_t k = 0; k < depth; k += kSteps) {
+                row(y + k / kSteps * kTile + r * kSteps, w, n, from + k, std::min(kSteps, depth - k));
+            }
+        }
+    }
+
+    // Columns [column, column + 32) by rows [from, from + depth), which are the steps of the sum, as two strips of B.
+    static void weights_b(float* y, int64_t strip, const Matrix& w, int64_t column, int64_t from, int64_t depth) {
+        float values[kSteps];
+        for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k++) {
+            if (k < depth) {
+                row(values, w, from + k, column, std::min(kBlock, w.in - column));
+            } else {
+                std::memset(values, 0, sizeof values);
+            }
+            std::memcpy(y + k * kStrip, values, kStrip * sizeof(float));
+            std::memcpy(y + strip + k * kStrip, values + kStrip, kStrip * sizeof(float));
+        }
+    }
+
+    // rows x cols of c, transposed where c is W x: y[row][col] = c[col][row] + bias[col].
+    static void store_transposed(T* y, int64_t ld, const float* c, const T* bias, int64_t rows, int64_t cols) {
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t n = 0; n < cols; n++) {
+                y[r * ld + n] = store<T>(bias ? c[n * kBlock + r] + load(bias[n]) : c[n * kBlock + r]);
+            }
+        }
+    }
+
+    static void store_rows(T* y, int64_t ld, const float* c, bool accumulate, int64_t rows, int64_t cols) {
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t n = 0; n < cols; n++) {
+                const float sum = c[r * kBlock + n];
+                y[r * ld + n] = store<T>(accumulate ? sum + load(y[r * ld + n]) : sum);
+            }
+        }
+    }
+
+  private:
+    static auto choose() -> void (*)(float*, const float*, const float*, int64_t, bool) {
+#if defined(__x86_64__)
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512dq")) {
+            return strips_avx512;
+        }
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return strips_avx2;
+#endif
+        return strips_base;
+    }
+};
+
+// ---- BF16: AMX and AVX512_BF16 -----------------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+#define KT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define KT_AMX __attribute__((target("amx-tile,amx-bf16"), noinline))
+
+// 16 x 16 values of 32 bits, transposed: by pairs, by quads, then by lanes.
+KT_AVX512_BF16 inline void transpose(__m512i* x) {
+    __m512i y[16];
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+        y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+        y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+        y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
+        x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
+        x[i + 4] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0x88);
+        x[i + 12] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0xdd);
+    }
+}
+
+KT_AVX512_BF16 inline __mmask32 first(int64_t count) {
+    return count >= 32 ? 0xffffffffu : static_cast<__mmask32>((uint64_t{1} << std::max<int64_t>(count, 0)) - 1);
+}
+
+KT_AVX512_BF16 inline __m512i load_row(const bf16* x, int64_t count) { return _mm512_maskz_loadu_epi16(first(count), x); }
+
+// Values [i, i + count) of the flattened matrix, zero beyond them; count <= 32.
+KT_AVX512_BF16 inline __m512i values_at(const Nf4& w, int64_t i, int64_t count) {
+    const int64_t block = i / kNf4Block;
+    const __m512i table = nf4_table_bf16(nf4_scale(w, block));
+    if (count == 32 && i % 32 == 0) return nf4_lookup_bf16(table, w.packed + i / 2);
+    // Elsewhere a block may end in between, the matrix may end, and an odd row begins in the middle of a byte.
+    alignas(16) uint8_t bytes[32] = {};
+    std::memcpy(bytes, w.packed + i / 2, static_cast<size_t>((i + count + 1) / 2 - i / 2));
+    if (i % 2) {
+        for (int j = 0; j < 16; j++) bytes[j] = static_cast<uint8_t>(bytes[j] << 4 | bytes[j + 1] >> 4);
+    }
+    __m512i values = nf4_lookup_bf16(table, bytes);
+    const int64_t left = (block + 1) * kNf4Block - i;
+    if (left < count) {
+        const __m512i next = nf4_table_bf16(nf4_scale(w, block + 1));
+        values = _mm512_mask_mov_epi16(nf4_lookup_bf16(next, bytes), first(left), values);
+    }
+    return _mm512_maskz_mov_epi16(first(count), values);
+}
+
+KT_AVX512_BF16 __attribute__((noinline)) void pack_rows(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
+    for (int64_t k = 0; k < cols; k += kSteps) {
+        for (int64_t r = 0; r < kStrip; r++) {
+            const __m512i row = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
+            _mm512_storeu_si512(y + k / kSteps * kTile + r * kSteps, row);
+        }
+    }
+}
+
+KT_AVX512_BF16 __attribute__((noinline)) void pack_columns(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
+    for (int64_t k = 0; k < cols; k += kSteps) {
+        __m512i pairs[16];
+        for (int64_t r = 0; r < kStrip; r++) {
+            pairs[r] = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
+        }
+        transpose(pairs);
+        for (int64_t i = 0; i < kStrip; i++) _mm512_storeu_si512(y + k / kSteps * kTile + i * 32, pairs[i]);
+    }
+}
+
+KT_AVX512_BF16 __attribute__((noinline)) void weight_rows(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
+    for (int64_t r = 0; r < kStrip; r++) {
+        const int64_t start = std::min(first_row + r, w.out - 1) * w.in + from;
+        bf16* to = y + r * kSteps;
+        int64_t k = 0;
+        if (start % kNf4Block == 0) {
+            for (; k + kNf4Block <= depth; k += kNf4Block) {
+                const __m512i table = nf4_table_bf16(nf4_scale(w.values, (start + k) / kNf4Block));
+                const uint8_t* packed = w.values.packed + (start + k) / 2;
+                _mm512_storeu_si512(to + k / kSteps * kTile, nf4_lookup_bf16(table, packed));
+                _mm512_storeu_si512(to + (k / kSteps + 1) * kTile, nf4_lookup_bf16(table, packed + 16));
+            }
+        }
+        for (; k < depth; k += kSteps) {
+            _mm512_storeu_si512(to + k / kSteps * kTile, values_at(w.values, start + k, std::min(kSteps, depth - k)));
+        }
+    }
+}
+
+KT_AVX512_BF16 __attribute__((noinline)) void weight_columns(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from,
+                                                      int64_t depth) {
+    // Word 2 i of a pair of steps is value i of the first row, word 2 i + 1 of the second.
+    alignas(64) uint16_t low[32];
+    alignas(64) uint16_t high[32];
+    for (int i = 0; i < 16; i++) {
+        low[2 * i] = static_cast<uint16_t>(i);
+        low[2 * i + 1] = static_cast<uint16_t>(32 + i);
+        high[2 * i] = static_cast<uint16_t>(16 + i);
+        high[2 * i + 1] = static_cast<uint16_t>(48 + i);
+    }
+    const __m512i low_half = _mm512_load_si512(low);
+    const __m512i high_half = _mm512_load_si512(high);
+    const int64_t cols = std::min(kBlock, w.in - column);
+    for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k += 2) {
+        __m512i rows[2];
+        for (int64_t i = 0; i < 2; i++) {
+            rows[i] = k + i < depth ? values_at(w.values, (from + k + i) * w.in + column, cols) : _mm512_setzero_si512();
+        }
+        _mm512_storeu_si512(y + k * kStrip, _mm512_permutex2var_epi16(rows[0], low_half, rows[1]));
+        _mm512_storeu_si512(y + strip + k * kStrip, _mm512_permutex2var_epi16(rows[0], high_half, rows[1]));
+    }
+}
+
+KT_AVX512_BF16 inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+
+KT_AVX512_BF16 inline __m512i narrow(__m512 low, __m512 high) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
+
+KT_AVX512_BF16 __attribute__((noinline)) void store_block_transposed(bf16* y, int64_t ld, const float* c, const bf16* bias,
+                                                             int64_t rows, int64_t cols) {
+    const __mmask32 there = first(cols);
+    __m512 bias_low = _mm512_setzero_ps();
+    __m512 bias_high = _mm512_setzero_ps();
+    if (bias) {
+        const __m512i all = load_row(bias, cols);
+        bias_low = widen(_mm512_castsi512_si256(all));
+        bias_high = widen(_mm512_extracti64x4_epi64(all, 1));
+    }
+    for (int64_t r = 0; r < rows; r += kStrip) {
+        __m512i low[16];
+        __m512i high[16];
+        for (int64_t n = 0; n < kStrip; n++) {
+            low[n] = _mm512_loadu_si512(c + n * kBlock + r);
+            high[n] = _mm512_loadu_si512(c + (n + kStrip) * kBlock + r);
+        }
+        transpose(low);
+        transpose(high);
+        for (int64_t i = 0; i < std::min(kStrip, rows - r); i++) {
+            const __m512i row = narrow(_mm512_add_ps(_mm512_castsi512_ps(low[i]), bias_low),
+                                       _mm512_add_ps(_mm512_castsi512_ps(high[i]), bias_high));
+            _mm512_mask_storeu_epi16(y + (r + i) * ld, there, row);
+        }
+    }
+}
+
+KT_AVX512_BF16 __attribute__((noinline)) void store_block(bf16* y, int64_t ld, const float* c, bool accumulate, int64_t rows,
+                                                  int64_t cols) {
+    const __mmask32 there = first(cols);
+    for (int64_t r = 0; r < rows; r++) {
+        __m512 low = _mm512_loadu_ps(c + r * kBlock);
+        __m512 high = _mm512_loadu_ps(c + r * kBlock + kStrip);
+        if (accumulate) {
+            const __m512i before = load_row(y + r * ld, cols);
+            low = _mm512_add_ps(low, widen(_mm512_castsi512_si256(before)));
+            high = _mm512_add_ps(high, widen(_mm512_extracti64x4_epi64(before, 1)));
+        }
+        _mm512_mask_storeu_epi16(y + r * ld, there, narrow(low, high));
+    }
+}
+
+// R rows of an A strip times P B strips in registers.
+template <int R, int P>
+KT_AVX512_BF16 inline void dot_block(float* c, const bf16* a, const bf16* b, int64_t b_strip, int64_t tiles, bool accumulate) {
+    __m512 sums[R][P];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) {
+            sums[r][p] = accumulate ? _mm512_loadu_ps(c + r * kBlock + p * kStrip) : _mm512_setzero_ps();
+        }
+    }
+    for (int64_t i = 0; i < tiles * kStrip; i++) { // pairs of steps
+        __m512bh columns[P];
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) {
+            columns[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * b_strip + i * 2 * kStrip));
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            int32_t pair;
+            std::memcpy(&pair, a + i / kStrip * kTile + r * kSteps + i % kStrip * 2, sizeof pair);
+            const __m512bh row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], row, columns[p]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) _mm512_storeu_ps(c + r * kBlock + p * kStrip, sums[r][p]);
+    }
+}
+
+KT_AVX512_BF16 void dot_strips(float* c, const bf16* a, int64_t a_strip, int64_t a_strips, const bf16* b, int64_t b_strip,
+                        int64_t b_strips, int64_t tiles, bool accumulate) {
+    for (int64_t r = 0; r < a_strips * kStrip; r += 8) {
+        const bf16* rows = a + r / kStrip * a_strip + r % kStrip * kSteps;
+        if (b_strips == 2) {
+            dot_block<8, 2>(c + r * kBlock, rows, b, b_strip, tiles, accumulate);
+        } else {
+            dot_block<8, 1>(c + r * kBlock, rows, b, b_strip, tiles, accumulate);
+        }
+    }
+}
+
+// Tiles 0 to 3 are the quarters of a block of C, 4 and 5 strips of A, 6 and 7 strips of B.
+struct alignas(64) TileConfig {
+    uint8_t palette = 1;
+    uint8_t start_row = 0;
+    uint8_t reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+const TileConfig kTileConfig;
+
+// The compiler does not know what memory tile instructions touch: nothing here writes an operand or reads a result, and none
+// of it is inlined where that is done.
+template <int R, int P>
+KT_AMX void tile_block(float* c, const bf16* a, int64_t a_strip, const bf16* b, int64_t b_strip, int64_t tiles,
+                       bool accumulate) {
+    constexpr int64_t c_bytes = kBlock * static_cast<int64_t>(sizeof(float));
+    float* below = c + kStrip * kBlock;
+    if (accumulate) {
+        _tile_loadd(0, c, c_bytes);
+        if (P > 1) _tile_loadd(1, c + kStrip, c_bytes);
+        if (R > 1) _tile_loadd(2, below, c_bytes);
+        if (R > 1 && P > 1) _tile_loadd(3, below + kStrip, c_bytes);
+    } else {
+        _tile_zero(0);
+        if (P > 1) _tile_zero(1);
+        if (R > 1) _tile_zero(2);
+        if (R > 1 && P > 1) _tile_zero(3);
+    }
+    for (int64_t t = 0; t < tiles; t++) {
+        _tile_loadd(4, a + t * kTile, 64);
+        _tile_loadd(6, b + t * kTile, 64);
+        if (P > 1) _tile_loadd(7, b + b_strip + t * kTile, 64);
+        if (R > 1) _tile_loadd(5, a + a_strip + t * kTile, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (P > 1) _tile_dpbf16ps(1, 4, 7);
+        if (R > 1) _tile_dpbf16ps(2, 5, 6);
+        if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, c_bytes);
+    if (P > 1) _tile_stored(1, c + kStrip, c_bytes);
+    if (R > 1) _tile_stored(2, below, c_bytes);
+    if (R > 1 && P > 1) _tile_stored(3, below + kStrip, c_bytes);
+}
+
+KT_AMX void load_tile_config() { _tile_loadconfig(&kTileConfig); }
+
+KT_AMX void release_tiles() { _tile_release(); }
+
+template <bool Amx>
+struct Bf16 {
+    using Element = bf16;
+    using Activation = bf16;
+
+    static void begin() {
+        if (Amx) load_tile_config();
+    }
+
+    static void end() {
+        if (Amx) release_tiles();
+    }
+
+    static void multiply(float* c, const bf16* a, int64_t a_strip, int64_t a_strips, const bf16* b, int64_t b_strip,
+                         int64_t b_strips, int64_t tiles, bool accumulate) {
+        if (!Amx) {
+            dot_strips(c, a, a_strip, a_strips, b, b_strip, b_strips, tiles, accumulate);
+        } else if (a_strips == 2 && b_strips == 2) {
+            tile_block<2, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
+        } else if (a_strips == 2) {
+            tile_block<2, 1>(c, a, a_strip, b, b_strip, tiles, accumulate);
+        } else {
+            tile_block<1, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
+        }
+    }
+
+    static void pack_a(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) { pack_rows(y, x, ld, rows, cols); }
+
+    static void pack_b(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) { pack_columns(y, x, ld, rows, cols); }
+
+    static void weights_a(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
+        weight_rows(y, w, first_row, from, depth);
+    }
+
+    static void weights_b(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from, int64_t depth) {
+        weight_columns(y, strip, w, column, from, depth);
+    }
+
+    static void store_transposed(bf16* y, int64_t ld, const float* c, const bf16* bias, int64_t rows, int64_t cols) {
+        store_block_transposed(y, ld, c, bias, rows, cols);
+    }
+
+    static void store_rows(bf16* y, int64_t ld, const float* c, bool accumulate, int64_t rows, int64_t cols) {
+        store_block(y, ld, c, accumulate, rows, cols);
+    }
+};
+#endif
+
+// ---- both products -----------------------------------------------------------------------------------------------
+
+// Forward is (W x')' with strips of W's rows: y [rows, out] of x [rows, in]. Backward is dy W with strips of W's columns:
+// y [rows, in] of x [rows, out]. Either way `depth` is the length of the sums and `width` that of y's rows.
+template <typename Tiles, bool Forward>
+int32_t multiply(kt_ctx* ctx, typename Tiles::Activation* y, const typename Tiles::Activation* x, const Matrix& w,
+                 const typename Tiles::Activation* bias, int64_t rows, bool accumulate) {
+    using E = typename Tiles::Element;
+    const int64_t depth = Forward ? w.in : w.out;
+    const int64_t width = Forward ? w.out : w.in;
+    const int64_t strips = ceil_div(width, kBlock);
+    const int64_t chunk = std::min(kRows, ceil_div(rows, kStrip) * kStrip);
+    const int64_t data_strip = ceil_div(depth, kSteps) * kTile;
+    const int64_t weight_strip = std::min(kDepth, ceil_div(depth, kSteps) * kSteps) * kStrip;
+    const int64_t data_size = chunk / kStrip * data_strip;
+    const int64_t blocks = ceil_div(chunk, kBlock);
+    const int64_t group = std::min(kGroup, ceil_div(strips, ctx->threads));
+    // One after the other, each a multiple of 64 bytes: packed x, then for each thread its blocks of C and its strip.
+    const int64_t own = group * blocks * kBlockArea * 4 + 2 * weight_strip * static_cast<int64_t>(sizeof(E));
+    const int64_t shared = data_size * static_cast<int64_t>(sizeof(E));
+    char* memory = static_cast<char*>(scratch(ctx, shared + own * ctx->threads));
+    if (!memory) {
+        return fail(ctx, KT_OUT_OF_MEMORY, "nf4_linear: the system has no %lld bytes",
+                    static_cast<long long>(shared + own * ctx->threads));
+    }
+    E* data = reinterpret_cast<E*>(memory);
+    for (int64_t row = 0; row < rows; row += chunk) {
+        const int64_t here = std::min(chunk, rows - row);
+        const int64_t data_strips = ceil_div(here, kStrip);
+        parallel_for(ctx, data_strips, std::max<int64_t>(1, kGrain / kStrip / std::max<int64_t>(depth, 1)),
+                     [&](int64_t begin, int64_t end) {
+                         for (int64_t s = begin; s < end; s++) {
+                             const auto* from = x + (row + s * kStrip) * depth;
+                             const int64_t there = std::min(kStrip, here - s * kStrip);
+                             if (Forward) {
+                                 Tiles::pack_b(data + s * data_strip, from, depth, there, depth);
+                             } else {
+                                 Tiles::pack_a(data + s * data_strip, from, depth, there, depth);
+                             }
+                         }
+                     });
+        parallel_for(ctx, strips, 1, [&](int64_t begin, int64_t end) {
+            char* mine = memory + shared + own * omp_get_thread_num();
+            float* c = reinterpret_cast<float*>(mine);
+            E* weights = reinterpret_cast<E*>(mine + group * blocks * kBlockArea * 4);
+            Tiles::begin();
+            for (int64_t from = begin; from < end; from += group) {
+                const int64_t until = std::min(end, from + group);
+                for (int64_t k = 0; k < depth; k += kDepth) {
+                    const int64_t steps = std::min(kDepth, depth - k);
+                    const int64_t tiles = ceil_div(steps, kSteps);
+                    for (int64_t s = from; s < until; s++) {
+                        if (Forward) {
+                            Tiles::weights_a(weights, w, s * kBlock, k, steps);
+                            Tiles::weights_a(weights + weight_strip, w, s * kBlock + kStrip, k, steps);
+                        } else {
+                            Tiles::weights_b(weights, weight_strip, w, s * kBlock, k, steps);
+                        }
+                        for (int64_t m = 0; m < data_strips; m += 2) {
+                            const int64_t pair = std::min<int64_t>(2, data_strips - m);
+                            const E* activations = data + m * data_strip + k * kStrip;
+                            float* block = c + ((s - from) * blocks + m / 2) * kBlockArea;
+                            if (Forward) {
+                                Tiles::multiply(block, weights, weight_strip, 2, activations, data_strip, pair, tiles, k > 0);
+                            } else {
+                                Tiles::multiply(block, activations, data_strip, pair, weights, weight_strip, 2, tiles, k > 0);
+                            }
+                        }
+                    }
+                }
+                for (int64_t m = 0; m < here; m += kBlock) {
+                    for (int64_t s = from; s < until; s++) {
+                        const float* block = c + ((s - from) * blocks + m / kBlock) * kBlockArea;
+                        const int64_t column = s * kBlock;
+                        const int64_t m_there = std::min(kBlock, here - m);
+                        const int64_t n_there = std::min(kBlock, width - column);
+                        auto* to = y + (row + m) * width + column;
+                        if (Forward) {
+                            Tiles::store_transposed(to, width, block, bias ? bias + column : nullptr, m_there, n_there);
+                        } else {
+                            Tiles::store_rows(to, width, block, accumulate, m_there, n_there);
+                        }
+                    }
+                }
+            }
+            Tiles::end();
+        });
+    }
+    return KT_OK;
+}
+
+// A sum of no terms.
+template <typename T>
+void no_depth(T* y, const T* bias, int64_t rows, int64_t width, bool accumulate) {
+    for (int64_t i = 0; i < rows * width && !accumulate; i++) y[i] = bias ? bias[i % width] : store<T>(0);
+}
+
+template <bool Forward>
+int32_t nf4_linear(kt_ctx* ctx, void* y, const void* x, const Matrix& w, const void* bias, int64_t rows, bool accumulate,
+                   int32_t dtype) {
+    const int64_t depth = Forward ? w.in : w.out;
+    const int64_t width = Forward ? w.out : w.in;
+    int32_t status = KT_OK;
+    const bool known = with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        T* out = static_cast<T*>(y);
+        const T* in = static_cast<const T*>(x);
+        const T* b = static_cast<const T*>(bias);
+        if (rows == 0 || width == 0) return;
+        if (depth == 0) return no_depth(out, b, rows, width, accumulate);
+#if defined(__x86_64__)
+        if constexpr (sizeof(T) == sizeof(bf16)) {
+            if (processor().amx_bf16) {
+                status = multiply<Bf16<true>, Forward>(ctx, out, in, w, b, rows, accumulate);
+                return;
+            }
+            if (processor().bf16_dot_products) {
+                status = multiply<Bf16<false>, Forward>(ctx, out, in, w, b, rows, accumulate);
+                return;
+            }
+        }
+#endif
+        status = multiply<Plain<T>, Forward>(ctx, out, in, w, b, rows, accumulate);
+    });
+    return known ? status : bad_dtype(ctx, Forward ? "nf4_linear_forward" : "nf4_linear_backward", dtype);
+}
+
+int32_t nf4_linear_forward(kt_ctx* ctx, void* y, const void* x, const uint8_t* packed, const float* absmax,
+                           const uint8_t* absmax_codes, const float* nested_absmax, const float* nested_map,
+                           float nested_offset, const void* bias, int64_t rows, int64_t out, int64_t in, int32_t dtype) {
+    const Matrix w{{packed, absmax, absmax_codes, nested_absmax, nested_map, nested_offset}, out, in};
+    return nf4_linear<true>(ctx, y, x, w, bias, rows, false, dtype);
+}
+
+int32_t nf4_linear_backward(kt_ctx* ctx, void* dx, const void* dy, const uint8_t* packed, const float* absmax,
+                            const uint8_t* absmax_codes, const float* nested_absmax, const float* nested_map,
+                            float nested_offset, int64_t rows, int64_t out, int64_t in, int32_t accumulate, int32_t dtype) {
+    const Matrix w{{packed, absmax, absmax_codes, nested_absmax, nested_map, nested_offset}, out, in};
+    return nf4_linear<false>(ctx, dx, dy, w, nullptr, rows, accumulate != 0, dtype);
+}
+
+}  // namespace
+
+void add_nf4_linear(kt_table& table) {
+    table.nf4_linear_forward = nf4_linear_forward;
+    table.nf4_linear_backward = nf4_linear_backward;
+}
+
+}  // namespace kt
