@@ -327,7 +327,7 @@ public final class FakeHub implements AutoCloseable {
             case "tree" -> tree(exchange, state);
             case "commits" -> Answer.json(commits(repo));
             case "preupload" -> preupload(state, Json.parse("preupload", body));
-            default -> commit(repo, body);
+            default -> commit(repo, name, body);
         };
     }
 
@@ -537,7 +537,7 @@ public final class FakeHub implements AutoCloseable {
         return kept.status() == 200 ? Answer.json(Map.of("success", true)) : kept;
     }
 
-    private Answer commit(FakeRepo repo, byte[] body) {
+    private Answer commit(FakeRepo repo, String name, byte[] body) {
         Map<String, byte[]> added = new LinkedHashMap<>();
         String title = "";
         for (String line : new String(body, StandardCharsets.UTF_8).split("\n")) {
@@ -566,7 +566,14 @@ public final class FakeHub implements AutoCloseable {
             }
         }
         String id = repo.commit(title, added);
-        return Answer.json(
-                Map.of("success", true, "commitOid", id, "commitUrl", endpoint() + "/commit/" + id, "hookOutput", ""));
+        return Answer.json(Map.of(
+                "success",
+                true,
+                "commitOid",
+                id,
+                "commitUrl",
+                endpoint() + "/" + name.replace("models/", "") + "/commit/" + id,
+                "hookOutput",
+                ""));
     }
 }
