@@ -18,7 +18,15 @@ import picocli.CommandLine.UnmatchedArgumentException;
         synopsisSubcommandLabel = "COMMAND",
         mixinStandardHelpOptions = true,
         versionProvider = Info.Version.class,
-        subcommands = {Train.class, Info.class, Tokenize.class, Login.class, Download.class, Upload.class},
+        subcommands = {
+            Train.class,
+            Quantize.class,
+            Info.class,
+            Tokenize.class,
+            Login.class,
+            Download.class,
+            Upload.class
+        },
         footer = {"", "Start here:  engine train --demo", "Help on one: engine COMMAND --help"})
 public final class Engine implements Runnable {
     private static final String DEBUG = "LAPIDARY_DEBUG";

@@ -98,17 +98,20 @@ final class HubOptions {
 
     /** The folder of the model: {@code given} where there is such a folder, else what the Hub has under that name. */
     Path model(Path given, CommandLine command) {
+        return model(given, modelRevision, command);
+    }
+
+    static Path model(Path given, String revision, CommandLine command) {
         if (isLocal(given.toString())) {
-            if (!modelRevision.equals(Hub.MAIN)) {
+            if (!revision.equals(Hub.MAIN)) {
                 throw new ParameterException(
                         command,
-                        "--model_revision " + modelRevision + " goes with a model of the Hub, but " + given
-                                + " is a path");
+                        "--model_revision " + revision + " goes with a model of the Hub, but " + given + " is a path");
             }
             return given;
         }
         try (Hub hub = hub(command)) {
-            return hub.model(RepoId.model(given.toString()), modelRevision);
+            return hub.model(RepoId.model(given.toString()), revision);
         } catch (HubException e) {
             throw explained(given.toString(), e);
         }

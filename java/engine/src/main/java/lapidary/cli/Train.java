@@ -3,10 +3,8 @@ package lapidary.cli;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import lapidary.data.Profile;
 import lapidary.device.DType;
@@ -231,7 +229,7 @@ final class Train implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        refuseRepeats();
+        Repeats.refuse(spec);
         PrintWriter out = spec.commandLine().getOut();
         if (demo) {
             try (Device device = Devices.open(running.device, spec.commandLine())) {
@@ -256,17 +254,6 @@ final class Train implements Callable<Integer> {
         out.flush();
         push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
         return 0;
-    }
-
-    /** A second value would start a second group of options and lose the first. */
-    private void refuseRepeats() {
-        Set<String> seen = new HashSet<>();
-        for (String argument : spec.commandLine().getParseResult().originalArgs()) {
-            String name = argument.split("=", 2)[0];
-            if (spec.optionsMap().containsKey(name) && !seen.add(name)) {
-                throw usage(name + " is given twice; which one counts?");
-            }
-        }
     }
 
     private Path outputDir() {

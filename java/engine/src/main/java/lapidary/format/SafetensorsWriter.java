@@ -60,7 +60,8 @@ public final class SafetensorsWriter {
             return of(name, "F32", shape, littleEndian(data));
         }
 
-        long bytes() {
+        /** Length of the data in the file. */
+        public long bytes() {
             long bits = TensorEntry.bits(dtype);
             for (long axis : shape) {
                 bits = Math.multiplyExact(bits, axis);

@@ -30,6 +30,7 @@ public final class Gemma3 implements AutoCloseable {
     private final Checkpoint checkpoint;
     private final Frame frame;
     private final Dropout dropout;
+    private final Weights weights;
     private final SiglipVisionTower visionTower; // null for a text-only model
     private final MultiModalProjector projector; // null for a text-only model
     private final Gemma3Decoder decoder;
@@ -44,7 +45,7 @@ public final class Gemma3 implements AutoCloseable {
         this.checkpoint = checkpoint;
         this.frame = frame;
         this.dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
-        Weights weights = new Weights(checkpoint, frame, precision);
+        weights = new Weights(checkpoint, frame, precision);
         Slots slots = new Slots(frame, weights, lora, precision.bf16Adapters(), dropout, seed);
         String prefix = config.isTextOnly() ? "model." : "model.language_model.";
         visionTower = config.isTextOnly() ? null : new SiglipVisionTower(config.vision(), slots);
@@ -106,6 +107,10 @@ public final class Gemma3 implements AutoCloseable {
             throw new FormatException(directory + ": has no config.json, so it is not a model folder");
         }
         return Gemma3Config.parse(file.toString(), Json.read(file).node());
+    }
+
+    Weights weights() {
+        return weights;
     }
 
     public Gemma3Config config() {

@@ -12,11 +12,14 @@ import java.util.TreeSet;
 import lapidary.device.DType;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
+import lapidary.format.SafetensorsWriter.Item;
 import lapidary.format.TensorEntry;
 import lapidary.quant.BitsAndBytes;
 import lapidary.quant.DenseWeight;
 import lapidary.quant.LinearWeight;
 import lapidary.quant.Nf4Quantizer;
+import lapidary.quant.Nf4Tensor;
+import lapidary.quant.QuantStorage;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
@@ -38,6 +41,7 @@ final class Weights {
     private final List<String> skipped;
     private final Map<String, String> stored = new HashMap<>();
     private final Map<String, Tensor> loaded = new HashMap<>();
+    private final Map<String, Nf4Tensor> nf4 = new HashMap<>();
     private final Set<String> used = new HashSet<>();
     private boolean foundQuantized;
 
@@ -102,14 +106,46 @@ final class Weights {
             foundQuantized = true;
             used.add(name);
             BitsAndBytes.companions(checkpoint, entry.name()).forEach(key -> used.add(WeightNames.inMemory(key)));
-            return quantized.read(entry.name(), out, in);
+            return keep(name, quantized.read(entry.name(), out, in));
         }
         if (quantizer == null || isSkipped(module)) {
             return new DenseWeight(get(name, out, in));
         }
         used.add(name);
         requireShape(entry, out, in);
-        return quantizer.quantize(entry);
+        return keep(name, quantizer.quantize(entry));
+    }
+
+    private Nf4Tensor keep(String name, Nf4Tensor w) {
+        nf4.put(name, w);
+        return w;
+    }
+
+    /** The checkpoint's own names, in the order of its files. */
+    Set<String> keys() {
+        return checkpoint.names();
+    }
+
+    /** Names in memory of the matrices that are in NF4. */
+    Set<String> quantizedNames() {
+        return Set.copyOf(nf4.keySet());
+    }
+
+    /**
+     * What a tensor of the checkpoint has become, to be written under its own name: several tensors for a matrix in NF4.
+     * They must be written while the model is open.
+     */
+    List<Item> items(String key, QuantStorage storage) {
+        String name = WeightNames.inMemory(key);
+        if (nf4.containsKey(name)) {
+            return BitsAndBytes.items(key, nf4.get(name), dtype, storage);
+        }
+        TensorEntry entry = checkpoint.entry(key);
+        Tensor tensor = loaded.get(name);
+        return List.of(
+                tensor == null // of no part of the model
+                        ? Item.of(key, entry.dtype(), entry.shape(), entry.data())
+                        : Item.of(key, tensor.dtype().name(), entry.shape(), tensor.toHost()));
     }
 
     /** Whether a matrix was stored quantised. */

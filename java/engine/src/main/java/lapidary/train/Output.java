@@ -20,6 +20,7 @@ import lapidary.format.FormatException;
 import lapidary.format.JsonWriter;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
+import lapidary.gemma3.ProcessorFiles;
 import lapidary.nn.LoraSpec;
 
 /**
@@ -31,18 +32,6 @@ final class Output implements AutoCloseable {
     private static final String METRICS = "metrics.jsonl";
     private static final String STATE = "trainer_state.json";
     private static final String LOCK = ".lock";
-
-    /** What a processor is loaded from; copied from the model's folder where it is there. */
-    private static final List<String> PROCESSOR_FILES = List.of(
-            "tokenizer.json",
-            "tokenizer.model",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "added_tokens.json",
-            "chat_template.json",
-            "chat_template.jinja",
-            "preprocessor_config.json",
-            "processor_config.json");
 
     private final Path directory;
     private final boolean made; // by this run
@@ -66,7 +55,7 @@ final class Output implements AutoCloseable {
                 throw unusable(directory, at + " is a file, not a folder; move it away");
             }
         }
-        List<String> names = new ArrayList<>(PROCESSOR_FILES);
+        List<String> names = new ArrayList<>(ProcessorFiles.NAMES);
         names.addAll(List.of(METRICS, STATE, PeftAdapter.MODEL_FILE, PeftAdapter.CONFIG_FILE));
         for (String name : names) {
             if (Files.isDirectory(directory.resolve(name))) {
@@ -133,12 +122,7 @@ final class Output implements AutoCloseable {
     void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
         AtomicFile.writeTogether(directory, PeftAdapter.CONFIG_FILE, folder -> {
             PeftAdapter.write(folder, model.parameters(), model.linears(), spec, config.baseModelName());
-            for (String name : PROCESSOR_FILES) {
-                Path source = config.modelNameOrPath().resolve(name);
-                if (Files.isRegularFile(source)) {
-                    copy(source, folder.resolve(name));
-                }
-            }
+            ProcessorFiles.copy(config.modelNameOrPath(), folder);
             AtomicFile.writeString(folder.resolve(STATE), JsonWriter.indented(state(config, summary)) + "\n");
         });
         try {
@@ -146,17 +130,6 @@ final class Output implements AutoCloseable {
         } catch (IOException e) {
             throw new FormatException(directory.resolve(METRICS) + ": " + e, e);
         }
-    }
-
-    private static void copy(Path source, Path target) {
-        AtomicFile.write(target, out -> {
-            try (FileChannel in = FileChannel.open(source)) {
-                long size = in.size();
-                for (long done = 0; done < size; ) {
-                    done += in.transferTo(done, size - done, out);
-                }
-            }
-        });
     }
 
     /** What Hugging Face's TrainerState writes. */

@@ -81,6 +81,48 @@ final class EngineTest {
         assertOneLine("--lora_r is 0");
     }
 
+    @ParameterizedTest
+    @CsvSource({
+        "'', --model_name_or_path",
+        "--model_name_or_path x, --output_dir",
+        "--model_name_or_path x --output_dir y --bnb_4bit_quant_type fp4, fp4 is not supported",
+        "--model_name_or_path x --output_dir y --load_in_8bit, --load_in_8bit is not supported",
+        "--model_name_or_path x --output_dir y --max_shard_size 5, --max_shard_size 5",
+        "--model_name_or_path x --output_dir y --max_shard_size 0GB, --max_shard_size 0GB",
+        "--model_name_or_path x --output_dir y --max_shard_size -1GB, -1GB",
+        "--model_name_or_path x --output_dir y --output_dir z, given twice",
+    })
+    void quantizeNamesWhatIsWrong(String options, String why) {
+        List<String> args = new ArrayList<>(List.of("quantize"));
+        args.addAll(options.isEmpty() ? List.of() : List.of(options.split(" ")));
+        assertEquals(2, engine(args.toArray(String[]::new)));
+        assertOneLine(why);
+    }
+
+    @Test
+    void quantizeWritesACheckpoint(@TempDir Path folder) throws IOException {
+        Path golden = Path.of("src/test/resources/golden");
+        Path output = folder.resolve("nf4");
+        String[] args = {
+            "quantize",
+            "--model_name_or_path",
+            golden.resolve("multimodal").toString(),
+            "--output_dir",
+            output.toString(),
+            "--use_bnb_nested_quant",
+            "--bnb_4bit_quant_storage",
+            "bfloat16"
+        };
+        assertEquals(0, engine(args));
+        assertTrue(out.toString().contains("53 linear layers in NF4"), out.toString());
+        assertEquals(
+                -1,
+                Files.mismatch(
+                        golden.resolve("multimodal_nf4/model.safetensors"), output.resolve("model.safetensors")));
+        assertEquals(1, engine(args));
+        assertOneLine("not empty");
+    }
+
     private int trainWith(String... options) {
         List<String> args = new ArrayList<>(List.of("train", "--model_name_or_path", "x", "--dataset_name", "y"));
         args.addAll(List.of(options));
