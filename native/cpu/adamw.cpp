@@ -1,52 +1,18 @@
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
-#include "bf16.h"
 #include "context.h"
+#include "optimizer.h"
 #include "table.h"
 
 namespace kt {
 namespace {
 
-// What one step needs of its scalars, each rounded once from F64, as torch does.
-struct Step {
-    float grad_scale, decay, weight1, b2, weight2, step_size, root_correction2, eps;
-};
-
-Step step_of(double lr, double b1, double b2, double eps, double weight_decay, double correction1, double correction2,
-             float grad_scale) {
-    const auto rounded = [](double x) { return static_cast<float>(x); };
-    return {grad_scale,
-            rounded(1 - lr * weight_decay),
-            rounded(1 - b1),
-            rounded(b2),
-            rounded(1 - b2),
-            rounded(-(lr / correction1)),
-            rounded(std::sqrt(correction2)),
-            rounded(eps)};
-}
-
 // ---- elements of one thread --------------------------------------------------------------------------------------
-
-// An F32 master kept in two halves: the BF16 nearest to it, and the signed distance in units of the last F32 bit.
-[[gnu::always_inline]] inline float join(bf16 high, int16_t low) {
-    const uint32_t bits = (static_cast<uint32_t>(high.bits) << 16) + static_cast<uint32_t>(static_cast<int32_t>(low));
-    float master;
-    std::memcpy(&master, &bits, sizeof master);
-    return master;
-}
-
-[[gnu::always_inline]] inline void split(float master, bf16& high, int16_t& low) {
-    uint32_t bits;
-    std::memcpy(&bits, &master, sizeof bits);
-    high.bits = static_cast<uint16_t>((bits + 0x8000u) >> 16);
-    low = static_cast<int16_t>(bits & 0xffffu);
-}
 
 // The new value of one master; m and v are updated in place, unrounded. This file is compiled without contraction: sums
 // and products are joined here, and only here, where torch's fused kernel joins them, so results are equal to the bit.
-[[gnu::always_inline]] inline float updated(float p, float& m, float& v, float g, const Step& s) {
+[[gnu::always_inline]] inline float updated(float p, float& m, float& v, float g, const AdamwStep& s) {
     p *= s.decay;
     const bool near = s.weight1 < 0.5f;  // of m and g, the sum starts at the one that weighs more
     m = std::fma(near ? s.weight1 : s.weight1 - 1.0f, g - m, near ? m : g);
@@ -56,17 +22,13 @@ Step step_of(double lr, double b1, double b2, double eps, double weight_decay, d
 
 // Has low halves where Split, else param holds the whole master. G is void where all gradients are zero.
 template <bool Split, typename P, typename M, typename G>
-KT_CLONES void update_range(P* param, int16_t* low, M* m, M* v, const G* grad, int64_t n, const Step& s) {
+KT_CLONES void update_range(P* param, int16_t* low, M* m, M* v, const G* grad, int64_t n, const AdamwStep& s) {
     for (int64_t i = 0; i < n; i++) {
         float mi = load(m[i]);
         float vi = load(v[i]);
         float g = 0;
         if constexpr (!std::is_void_v<G>) g = load(grad[i]) * s.grad_scale;
-        if constexpr (Split) {
-            split(updated(join(param[i], low[i]), mi, vi, g, s), param[i], low[i]);
-        } else {
-            param[i] = store<P>(updated(load(param[i]), mi, vi, g, s));
-        }
+        store_master<Split>(param, low, i, updated(load_master<Split>(param, low, i), mi, vi, g, s));
         m[i] = store<M>(mi);
         v[i] = store<M>(vi);
     }
@@ -74,13 +36,9 @@ KT_CLONES void update_range(P* param, int16_t* low, M* m, M* v, const G* grad, i
 
 // Weight decay alone, for rows whose moments are zero.
 template <bool Split, typename P>
-KT_CLONES void decay_range(P* param, int16_t* low, int64_t n, const Step& s) {
+KT_CLONES void decay_range(P* param, int16_t* low, int64_t n, const AdamwStep& s) {
     for (int64_t i = 0; i < n; i++) {
-        if constexpr (Split) {
-            split(join(param[i], low[i]) * s.decay, param[i], low[i]);
-        } else {
-            param[i] = store<P>(load(param[i]) * s.decay);
-        }
+        store_master<Split>(param, low, i, load_master<Split>(param, low, i) * s.decay);
     }
 }
 
@@ -95,18 +53,11 @@ KT_CLONES double squares_range(const T* x, int64_t n) {
 // Calls f(split, param, moment) with values of the types named; false where there is no such combination.
 template <typename F>
 bool with_state(int32_t param_dtype, const int16_t* low, int32_t moment_dtype, const F& f) {
-    if (low && param_dtype != KT_BF16) return false;
-    return with_type(param_dtype, [&](auto param) {
-        with_type(moment_dtype, [&](auto moment) {
-            if constexpr (sizeof(param) == sizeof(bf16)) {
-                if (low) {
-                    f(std::true_type{}, param, moment);
-                    return;
-                }
-            }
-            f(std::false_type{}, param, moment);
-        });
+    bool known = false;
+    with_master(param_dtype, low, [&](auto split, auto param) {
+        known = with_type(moment_dtype, [&](auto moment) { f(split, param, moment); });
     });
+    return known;
 }
 
 // ---- entries -----------------------------------------------------------------------------------------------------
@@ -139,7 +90,7 @@ int32_t sum_squares(kt_ctx* ctx, float* out, const void* x, int64_t n, int32_t d
 int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
               double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
               int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype) {
-    const Step step = step_of(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
+    const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     bool known_grad = false;
     const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
@@ -163,7 +114,7 @@ int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const vo
 int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
                    int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
                    double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
-    const Step step = step_of(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
+    const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);

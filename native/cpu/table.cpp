@@ -11,6 +11,8 @@ kt_table make_table() {
     kt::add_cross_entropy(table);
     kt::add_linear_cross_entropy(table);
     kt::add_adamw(table);
+    kt::add_adamw_8bit(table);
+    kt::add_sgd(table);
     kt::add_elementwise(table);
     kt::add_rows_kernels(table);
     kt::add_vision(table);

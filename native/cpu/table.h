@@ -10,6 +10,8 @@ void add_rms_norm(kt_table&);
 void add_cross_entropy(kt_table&);
 void add_linear_cross_entropy(kt_table&);
 void add_adamw(kt_table&);
+void add_adamw_8bit(kt_table&);
+void add_sgd(kt_table&);
 void add_elementwise(kt_table&);
 void add_rows_kernels(kt_table&);
 void add_vision(kt_table&);

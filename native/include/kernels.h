@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 4
+#define KT_ABI 5
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -222,6 +222,20 @@ typedef struct kt_table {
                           int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
                           double correction1, double correction2, float grad_scale, int32_t param_dtype,
                           int32_t moment_dtype);
+    /* AdamW whose moments are kept in 8 bits, by blocks of 256 elements of which the last may be short: element i is
+       map[code[i]] * absmax[i / 256]; m, v U8 [n], m_absmax, v_absmax F32 [ceil(n/256)], m_map, v_map F32 [256], rising.
+       m = b1 m + (1 - b1) g, the rest as adamw; the new moments are used unrounded, then coded: absmax is their largest
+       magnitude, the code that of the nearest map entry, the lower one of a tie. All zero is a beginning. */
+    int32_t (*adamw_8bit)(kt_ctx*, void* param, int16_t* low, uint8_t* m, float* m_absmax, uint8_t* v, float* v_absmax,
+                          const void* grad, const float* m_map, const float* v_map, int64_t n, double lr, double b1,
+                          double b2, double eps, double weight_decay, double correction1, double correction2,
+                          float grad_scale, int32_t param_dtype, int32_t grad_dtype);
+    /* Gradient descent: g = grad * grad_scale + weight_decay * p; p -= lr * g. param and low as in adamw; sgd_rows with
+       grad and slot as in adamw_rows, of which any below 0 means a zero gradient. */
+    int32_t (*sgd)(kt_ctx*, void* param, int16_t* low, const void* grad, int64_t n, double lr, double weight_decay,
+                   float grad_scale, int32_t param_dtype, int32_t grad_dtype);
+    int32_t (*sgd_rows)(kt_ctx*, void* param, int16_t* low, const float* grad, const int32_t* slot, int64_t vocab,
+                        int64_t cols, double lr, double weight_decay, float grad_scale, int32_t param_dtype);
 } kt_table;
 
 #ifdef __cplusplus

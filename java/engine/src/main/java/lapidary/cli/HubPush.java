@@ -67,13 +67,20 @@ final class HubPush {
         Map<String, Object> options = new LinkedHashMap<>();
         Json adapter = Json.read(config.outputDir().resolve("adapter_config.json"));
         options.put("learning_rate", config.learningRate());
-        options.put("lr_scheduler_type", "linear");
+        options.put("lr_scheduler_type", config.lrSchedulerType());
+        if (!config.lrSchedulerKwargs().isEmpty()) {
+            options.put("lr_scheduler_kwargs", config.lrSchedulerKwargs());
+        }
         options.put("warmup_steps", config.warmupSteps());
         options.put("per_device_train_batch_size", config.perDeviceTrainBatchSize());
         options.put("gradient_accumulation_steps", config.gradientAccumulationSteps());
         options.put("num_train_epochs", config.numTrainEpochs());
         options.put("max_steps", config.maxSteps());
-        options.put("weight_decay", config.weightDecay());
+        options.put("optim", config.optimizer().optim());
+        options.put("adam_beta1", config.optimizer().beta1());
+        options.put("adam_beta2", config.optimizer().beta2());
+        options.put("adam_epsilon", config.optimizer().epsilon());
+        options.put("weight_decay", config.optimizer().weightDecay());
         options.put("max_grad_norm", config.maxGradNorm());
         options.put("seed", config.seed());
         options.put("dtype", config.dtype() == DType.F32 ? "float32" : "bfloat16");

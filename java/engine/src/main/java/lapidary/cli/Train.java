@@ -9,6 +9,7 @@ import java.util.concurrent.Callable;
 import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.optim.OptimizerOptions;
 import lapidary.train.OptionConflictException;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
@@ -152,7 +153,27 @@ final class Train implements Callable<Integer> {
                 description = "The same as a share of all steps (default: 0).")
         private double warmupRatio;
 
-        @Option(names = "--weight_decay", paramLabel = "X", description = "AdamW's weight decay (default: 0).")
+        @Option(
+                names = "--optim",
+                paramLabel = "NAME",
+                description =
+                        "adamw_torch_fused, adamw_torch (the same here), adamw_8bit: moments of 8 bits, a quarter of"
+                                + " the memory; or sgd (default: adamw_torch_fused).")
+        private String optim = OptimizerOptions.ADAMW;
+
+        @Option(names = "--adam_beta1", paramLabel = "X", description = "AdamW's first decay (default: 0.9).")
+        private double beta1 = 0.9;
+
+        @Option(names = "--adam_beta2", paramLabel = "X", description = "AdamW's second decay (default: 0.999).")
+        private double beta2 = 0.999;
+
+        @Option(names = "--adam_epsilon", paramLabel = "X", description = "AdamW's epsilon (default: 1e-8).")
+        private double epsilon = 1e-8;
+
+        @Option(
+                names = "--weight_decay",
+                paramLabel = "X",
+                description = "Weight decay, of all but biases and norms (default: 0).")
         private double weightDecay;
 
         @Option(
@@ -283,7 +304,8 @@ final class Train implements Callable<Integer> {
                     .lrSchedulerType(recipe.schedule)
                     .lrSchedulerKwargs(JsonObject.parse("--lr_scheduler_kwargs", recipe.scheduleArguments))
                     .warmupSteps(recipe.warmup + recipe.warmupRatio)
-                    .weightDecay(recipe.weightDecay)
+                    .optimizer(new OptimizerOptions(
+                            recipe.optim, recipe.beta1, recipe.beta2, recipe.epsilon, recipe.weightDecay))
                     .maxGradNorm(recipe.maxGradNorm)
                     .loraR(lora.r)
                     .loraAlpha(lora.alpha)

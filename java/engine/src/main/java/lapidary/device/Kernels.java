@@ -863,6 +863,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void adamw(Operand param, Operand low, Operand m, Operand v, Operand grad, AdamwStep step) {
         sameLength("adamw", param, grad);
         same("adamw moments", m, v);
+        low("adamw", low, param);
         sameLength("adamw", param, m);
         check(
                 "adamw",
@@ -892,6 +893,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void adamwRows(
             Operand param, Operand low, Operand m, Operand v, Operand grad, Operand slot, AdamwStep step) {
         same("adamw_rows moments", m, v);
+        low("adamw_rows", low, param);
         sameLength("adamw_rows", param, m);
         lastAxis("adamw_rows", param, grad);
         type("adamw_rows grad", grad, DType.F32);
@@ -919,6 +921,100 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         step.gradScale(),
                         param.dtype().code(),
                         m.dtype().code()));
+    }
+
+    /**
+     * One AdamW step with moments in 8 bits: codes U8, absmax F32 [ceil(n / 256)] and map F32 [256] of each; see kernels.h.
+     */
+    public void adamw8bit(
+            Operand param,
+            Operand low,
+            Operand m,
+            Operand mAbsmax,
+            Operand v,
+            Operand vAbsmax,
+            Operand grad,
+            Operand mMap,
+            Operand vMap,
+            AdamwStep step) {
+        sameLength("adamw_8bit", param, grad);
+        long blocks = Math.ceilDiv(param.elements(), 256);
+        whole("adamw_8bit m", m, DType.U8, param.elements());
+        whole("adamw_8bit v", v, DType.U8, param.elements());
+        whole("adamw_8bit m_absmax", mAbsmax, DType.F32, blocks);
+        whole("adamw_8bit v_absmax", vAbsmax, DType.F32, blocks);
+        whole("adamw_8bit m_map", mMap, DType.F32, 256);
+        whole("adamw_8bit v_map", vMap, DType.F32, 256);
+        low("adamw_8bit", low, param);
+        check(
+                "adamw_8bit",
+                kt_table.adamw_8bit.invoke(
+                        kt_table.adamw_8bit(kt),
+                        ctx,
+                        param.segment(),
+                        low.segment(),
+                        m.segment(),
+                        mAbsmax.segment(),
+                        v.segment(),
+                        vAbsmax.segment(),
+                        grad.segment(),
+                        mMap.segment(),
+                        vMap.segment(),
+                        param.elements(),
+                        step.lr(),
+                        step.beta1(),
+                        step.beta2(),
+                        step.eps(),
+                        step.weightDecay(),
+                        step.correction1(),
+                        step.correction2(),
+                        step.gradScale(),
+                        param.dtype().code(),
+                        grad.dtype().code()));
+    }
+
+    /** One step of gradient descent; low (I16) is left out unless the parameter is a split F32 master. */
+    public void sgd(Operand param, Operand low, Operand grad, double lr, double weightDecay, float gradScale) {
+        sameLength("sgd", param, grad);
+        low("sgd", low, param);
+        check(
+                "sgd",
+                kt_table.sgd.invoke(
+                        kt_table.sgd(kt),
+                        ctx,
+                        param.segment(),
+                        low.segment(),
+                        grad.segment(),
+                        param.elements(),
+                        lr,
+                        weightDecay,
+                        gradScale,
+                        param.dtype().code(),
+                        grad.dtype().code()));
+    }
+
+    /** The same for a table with a row-sparse gradient grad F32 [slots, cols]; slot I32 [vocab], see kernels.h. */
+    public void sgdRows(
+            Operand param, Operand low, Operand grad, Operand slot, double lr, double weightDecay, float gradScale) {
+        lastAxis("sgd_rows", param, grad);
+        type("sgd_rows grad", grad, DType.F32);
+        vector("sgd_rows slot", slot, DType.I32, param.rows());
+        low("sgd_rows", low, param);
+        check(
+                "sgd_rows",
+                kt_table.sgd_rows.invoke(
+                        kt_table.sgd_rows(kt),
+                        ctx,
+                        param.segment(),
+                        low.segment(),
+                        grad.segment(),
+                        slot.segment(),
+                        param.rows(),
+                        param.last(),
+                        lr,
+                        weightDecay,
+                        gradScale,
+                        param.dtype().code()));
     }
 
     // ---- checks --------------------------------------------------------------------------------------------------
@@ -1018,6 +1114,11 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     private static void whole(String what, Operand x, DType dtype, long length) {
         type(what, x, dtype);
         length(what, x, length);
+    }
+
+    /** The low halves of a split master, or an operand that is left out. */
+    private static void low(String op, Operand low, Operand param) {
+        vector(op + " low", low, DType.I16, param.elements());
     }
 
     private static void within(String what, long first, long count, long size) {

@@ -29,7 +29,7 @@ public final class Nf4Quantizer {
     public Nf4Quantizer(Frame frame, DType weightDtype, boolean nested) {
         this.frame = frame;
         this.weightDtype = weightDtype;
-        this.nestedMap = nested ? frame.of(Nf4.dynamicMap(), Nf4Operand.NESTED_BLOCK) : Tensor.NONE;
+        this.nestedMap = nested ? frame.of(DynamicMap.signed(), Nf4Operand.NESTED_BLOCK) : Tensor.NONE;
     }
 
     /** Whether scales are quantised too. */

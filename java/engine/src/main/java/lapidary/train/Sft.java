@@ -12,7 +12,7 @@ import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
-import lapidary.optim.Adamw;
+import lapidary.optim.Optimizer;
 import lapidary.optim.Schedule;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -91,7 +91,8 @@ public final class Sft {
     private Progress.Summary train(Gemma3 model, BatchPlan plan, Batches batches, Output output) {
         List<Parameter> parameters = model.parameters();
         List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
-        Adamw optimizer = new Adamw(model.frame(), parameters, config.weightDecay(), config.profile() == Profile.TRL);
+        Optimizer optimizer =
+                new Optimizer(model.frame(), parameters, config.optimizer(), config.profile() == Profile.TRL);
         Schedule schedule = Schedule.of(
                 config.lrSchedulerType(),
                 config.learningRate(),

@@ -8,6 +8,7 @@ import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.Precision;
+import lapidary.optim.OptimizerOptions;
 import lapidary.optim.Schedule;
 
 /**
@@ -20,6 +21,7 @@ import lapidary.optim.Schedule;
  * @param lrSchedulerType name of one of transformers' schedules, see {@link Schedule}
  * @param lrSchedulerKwargs the schedule's keyword arguments, numbers and strings
  * @param warmupSteps steps, or below 1 a share of all steps
+ * @param optimizer which one, and its constants
  * @param maxGradNorm gradients are scaled down to this norm; 0 for never
  * @param loraR rank, or null where it is not given: the initial adapter's, else 16
  * @param loraAlpha adapters are scaled by alpha / r; or null where it is not given: the initial adapter's, else 32
@@ -49,7 +51,7 @@ public record SftConfig(
         String lrSchedulerType,
         Map<String, Object> lrSchedulerKwargs,
         double warmupSteps,
-        double weightDecay,
+        OptimizerOptions optimizer,
         double maxGradNorm,
         Integer loraR,
         Double loraAlpha,
@@ -75,7 +77,7 @@ public record SftConfig(
         require(warmupSteps >= 0 && warmupSteps < 1e9, "warmup_steps", warmupSteps, "a number from 0");
         lrSchedulerKwargs = Map.copyOf(lrSchedulerKwargs);
         Schedule.of(lrSchedulerType, learningRate, warmupSteps, 1, lrSchedulerKwargs);
-        require(weightDecay >= 0 && weightDecay < 1e6, "weight_decay", weightDecay, "a number from 0");
+        Objects.requireNonNull(optimizer, "optim");
         require(maxGradNorm >= 0, "max_grad_norm", maxGradNorm, "a number from 0 (0 for no clipping)");
         require(loraR == null || (loraR > 0 && loraR <= 4096), "lora_r", loraR, "1 to 4096");
         require(loraAlpha == null || loraAlpha > 0, "lora_alpha", loraAlpha, "more than 0");
@@ -128,7 +130,7 @@ public record SftConfig(
         private String lrSchedulerType = "linear";
         private Map<String, Object> lrSchedulerKwargs = Map.of();
         private double warmupSteps;
-        private double weightDecay;
+        private OptimizerOptions optimizer = OptimizerOptions.adamw(0);
         private double maxGradNorm = 1;
         private Integer loraR;
         private Double loraAlpha;
@@ -206,8 +208,8 @@ public record SftConfig(
             return this;
         }
 
-        public Builder weightDecay(double decay) {
-            weightDecay = decay;
+        public Builder optimizer(OptimizerOptions options) {
+            optimizer = options;
             return this;
         }
 
@@ -298,7 +300,7 @@ public record SftConfig(
                     lrSchedulerType,
                     lrSchedulerKwargs,
                     warmupSteps,
-                    weightDecay,
+                    optimizer,
                     maxGradNorm,
                     loraR,
                     loraAlpha,

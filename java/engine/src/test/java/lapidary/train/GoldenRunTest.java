@@ -22,7 +22,8 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.Precision;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
-import lapidary.optim.Adamw;
+import lapidary.optim.Optimizer;
+import lapidary.optim.OptimizerOptions;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.AfterEach;
@@ -238,7 +239,7 @@ final class GoldenRunTest {
         JsonNode steps = Json.read(golden(name).resolve(file + ".json")).node().get("steps");
         try (Gemma3 model = load(name, dtype);
                 Safetensors golden = Safetensors.open(golden(name).resolve(file + ".safetensors"))) {
-            Adamw optimizer = new Adamw(model.frame(), model.parameters(), 0, true);
+            Optimizer optimizer = new Optimizer(model.frame(), model.parameters(), OptimizerOptions.adamw(0), true);
             for (int i = 0; i < steps.size(); i++) {
                 JsonNode expected = steps.get(i);
                 try (Gradients grads = new Gradients(model.frame(), trained(model));

@@ -61,6 +61,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
  *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
  *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
+ *     int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
+ *     int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t);
+ *     int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t);
  * }
  * }
  */
@@ -116,7 +119,10 @@ public class kt_table {
         KernelTable.C_POINTER.withName("nf4_linear_backward"),
         KernelTable.C_POINTER.withName("sum_squares"),
         KernelTable.C_POINTER.withName("adamw"),
-        KernelTable.C_POINTER.withName("adamw_rows")
+        KernelTable.C_POINTER.withName("adamw_rows"),
+        KernelTable.C_POINTER.withName("adamw_8bit"),
+        KernelTable.C_POINTER.withName("sgd"),
+        KernelTable.C_POINTER.withName("sgd_rows")
     ).withName("kt_table");
 
     /**
@@ -4855,6 +4861,339 @@ public class kt_table {
      */
     public static void adamw_rows(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(adamw_rows$LAYOUT, adamw_rows$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static class adamw_8bit {
+
+        adamw_8bit() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, double _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, float _x18, int _x19, int _x20);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(adamw_8bit.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(adamw_8bit.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, double _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, float _x18, int _x19, int _x20) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17, _x18, _x19, _x20);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout adamw_8bit$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("adamw_8bit"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static final AddressLayout adamw_8bit$layout() {
+        return adamw_8bit$LAYOUT;
+    }
+
+    private static final long adamw_8bit$OFFSET = $LAYOUT.byteOffset(groupElement("adamw_8bit"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static final long adamw_8bit$offset() {
+        return adamw_8bit$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static MemorySegment adamw_8bit(MemorySegment struct) {
+        return struct.get(adamw_8bit$LAYOUT, adamw_8bit$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static void adamw_8bit(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(adamw_8bit$LAYOUT, adamw_8bit$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static class sgd {
+
+        sgd() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, double _x5, double _x6, float _x7, int _x8, int _x9);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(sgd.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(sgd.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, double _x5, double _x6, float _x7, int _x8, int _x9) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout sgd$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("sgd"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static final AddressLayout sgd$layout() {
+        return sgd$LAYOUT;
+    }
+
+    private static final long sgd$OFFSET = $LAYOUT.byteOffset(groupElement("sgd"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static final long sgd$offset() {
+        return sgd$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static MemorySegment sgd(MemorySegment struct) {
+        return struct.get(sgd$LAYOUT, sgd$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t)
+     * }
+     */
+    public static void sgd(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(sgd$LAYOUT, sgd$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t)
+     * }
+     */
+    public static class sgd_rows {
+
+        sgd_rows() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, long _x5, long _x6, double _x7, double _x8, float _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_DOUBLE,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(sgd_rows.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(sgd_rows.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, long _x5, long _x6, double _x7, double _x8, float _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout sgd_rows$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("sgd_rows"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t)
+     * }
+     */
+    public static final AddressLayout sgd_rows$layout() {
+        return sgd_rows$LAYOUT;
+    }
+
+    private static final long sgd_rows$OFFSET = $LAYOUT.byteOffset(groupElement("sgd_rows"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t)
+     * }
+     */
+    public static final long sgd_rows$offset() {
+        return sgd_rows$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t)
+     * }
+     */
+    public static MemorySegment sgd_rows(MemorySegment struct) {
+        return struct.get(sgd_rows$LAYOUT, sgd_rows$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t)
+     * }
+     */
+    public static void sgd_rows(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(sgd_rows$LAYOUT, sgd_rows$OFFSET, fieldValue);
     }
 
     /**

@@ -3,6 +3,8 @@ package lapidary.optim;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.Random;
@@ -23,12 +25,12 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class AdamwTest {
+final class OptimizerTest {
     private final Device device;
     private Frame frame;
     private long inUseBefore;
 
-    AdamwTest(Device device) {
+    OptimizerTest(Device device) {
         this.device = device;
     }
 
@@ -90,13 +92,17 @@ final class AdamwTest {
         }
     }
 
+    private Optimizer adamw(List<Parameter> parameters, double weightDecay, boolean bf16State) {
+        return new Optimizer(frame, parameters, OptimizerOptions.adamw(weightDecay), bf16State);
+    }
+
     private Tensor bf16(float[] values, long... axes) {
         Tensor tensor = frame.empty(DType.BF16, Shape.of(axes));
         frame.kernels().convert(tensor, frame.of(values, axes), 1);
         return tensor;
     }
 
-    private double step(Adamw adamw, Tensor param, float[] grad, float lr, float maxNorm) {
+    private double step(Optimizer adamw, Tensor param, float[] grad, float lr, float maxNorm) {
         try (Gradients grads = new Gradients(frame, List.of(param));
                 Frame scratch = frame.child("step")) {
             grads.add(param, scratch.of(grad, param.shape().toArray()));
@@ -112,7 +118,7 @@ final class AdamwTest {
         float[] start = normal(1, n);
         Tensor param = frame.of(start, n);
         Oracle oracle = new Oracle(start);
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), decay, false);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), decay, false);
         for (int t = 0; t < 10; t++) {
             float[] grad = normal(10 + t, n);
             step(adamw, param, grad, 1e-2f, 0);
@@ -126,8 +132,8 @@ final class AdamwTest {
         int n = 1003;
         Tensor split = bf16(normal(1, n), n);
         Tensor whole = frame.of(split.toFloats(), n);
-        Adamw a = new Adamw(frame, List.of(new Parameter("p", split)), 0.1f, false);
-        Adamw b = new Adamw(frame, List.of(new Parameter("p", whole)), 0.1f, false);
+        Optimizer a = adamw(List.of(new Parameter("p", split)), 0.1f, false);
+        Optimizer b = adamw(List.of(new Parameter("p", whole)), 0.1f, false);
         for (int t = 0; t < 20; t++) {
             float[] grad = normal(50 + t, n);
             step(a, split, grad, 2e-5f, 1);
@@ -145,7 +151,7 @@ final class AdamwTest {
     @Test
     void smallStepsAreNotLostInBf16() {
         Tensor param = bf16(new float[] {1}, 1);
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), 0, false);
         for (int t = 0; t < 400; t++) {
             step(adamw, param, new float[] {1}, 2e-5f, 0);
         }
@@ -164,7 +170,7 @@ final class AdamwTest {
             norm += (double) g * g;
         }
         norm = Math.sqrt(norm);
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), 0, false);
         assertEquals(norm, step(adamw, param, grad, 1e-2f, 1), 1e-5 * norm);
         oracle.step(grad, 1 / (norm + 1e-6), 1e-2, 0);
         assertClose(oracle.p, param.toFloats(), 0x1p-20);
@@ -173,7 +179,7 @@ final class AdamwTest {
     @Test
     void aNonFiniteGradientIsSeenInTheNorm() {
         Tensor param = frame.of(normal(1, 70000), 70000);
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, false);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), 0, false);
         float[] grad = normal(2, 70000);
         grad[69999] = Float.NaN;
         assertFalse(Double.isFinite(step(adamw, param, grad, 0, 1)));
@@ -183,7 +189,7 @@ final class AdamwTest {
     void aParameterWithoutGradientIsLeftAlone() {
         Tensor param = frame.of(normal(1, 5), 5);
         float[] before = param.toFloats().clone();
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0.1f, false);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), 0.1f, false);
         try (Gradients grads = new Gradients(frame, List.of(param))) {
             assertEquals(0, adamw.clip(grads, 1));
             adamw.step(grads, 1);
@@ -201,8 +207,8 @@ final class AdamwTest {
                 : bf16(normal(1, vocab * cols), vocab, cols);
         Tensor dense = frame.empty(dtype, vocab, cols);
         frame.kernels().convert(dense, sparse, 1);
-        Adamw a = new Adamw(frame, List.of(new Parameter("p", sparse)), decay, false);
-        Adamw b = new Adamw(frame, List.of(new Parameter("p", dense)), decay, false);
+        Optimizer a = adamw(List.of(new Parameter("p", sparse)), decay, false);
+        Optimizer b = adamw(List.of(new Parameter("p", dense)), decay, false);
         int[][] ids = {{3, 5, 3}, {5, -1, 8}, {0, 0, 0}, {3, 4, 5}};
         for (int t = 0; t < ids.length; t++) {
             float[] dy = normal(20 + t, 3 * cols);
@@ -237,10 +243,117 @@ final class AdamwTest {
         Tensor param = bf16(start, 64);
         float[] rounded = param.toFloats().clone();
         Oracle oracle = new Oracle(rounded);
-        Adamw adamw = new Adamw(frame, List.of(new Parameter("p", param)), 0, true);
+        Optimizer adamw = adamw(List.of(new Parameter("p", param)), 0, true);
         float[] grad = normal(2, 64);
         step(adamw, param, grad, 1e-2f, 0);
         oracle.step(grad, 1, 1e-2, 0);
         assertClose(oracle.p, param.toFloats(), 0x1p-8);
+    }
+
+    private Optimizer optimizer(String optim, Tensor param, String name, double decay, boolean bf16State) {
+        OptimizerOptions options = new OptimizerOptions(optim, 0.9, 0.999, 1e-8, decay);
+        return new Optimizer(frame, List.of(new Parameter(name, param)), options, bf16State);
+    }
+
+    /** Steps that 8 bits make go the way of steps that 32 bits make. */
+    @ParameterizedTest
+    @CsvSource({"F32,4096", "F32,70001", "BF16,4099"})
+    void momentsOf8BitsFollowThoseOf32(DType dtype, int n) {
+        Tensor coded = dtype == DType.F32 ? frame.of(normal(1, n), n) : bf16(normal(1, n), n);
+        Tensor exact = frame.empty(dtype, n);
+        frame.kernels().convert(exact, coded, 1);
+        float[] start = coded.toFloats().clone();
+        Optimizer a = optimizer(OptimizerOptions.ADAMW_8BIT, coded, "p", 0, false);
+        Optimizer b = optimizer(OptimizerOptions.ADAMW, exact, "p", 0, false);
+        float[] grad = normal(2, n);
+        for (int t = 0; t < 20; t++) {
+            step(a, coded, grad, 1e-2f, 1);
+            step(b, exact, grad, 1e-2f, 1);
+        }
+        float[] moved = coded.toFloats();
+        float[] expected = exact.toFloats();
+        double difference = 0;
+        double way = 0;
+        for (int i = 0; i < n; i++) {
+            difference += Math.abs(moved[i] - expected[i]);
+            way += Math.abs(expected[i] - start[i]);
+        }
+        assertTrue(difference < 0.1 * way, difference + " of " + way);
+        assertTrue(difference > 0, "8 bits were used");
+    }
+
+    @ParameterizedTest
+    @CsvSource({"p, 4095", "base_model.model.model.embed_tokens.weight, 8192"})
+    void smallParametersAndEmbeddingsKeep32Bits(String name, int n) {
+        Tensor coded = frame.of(normal(1, n), n);
+        Tensor exact = frame.of(normal(1, n), n);
+        Optimizer a = optimizer(OptimizerOptions.ADAMW_8BIT, coded, name, 0.1, false);
+        Optimizer b = optimizer("adamw_torch", exact, name, 0.1, false);
+        for (int t = 0; t < 3; t++) {
+            step(a, coded, normal(5 + t, n), 1e-2f, 1);
+            step(b, exact, normal(5 + t, n), 1e-2f, 1);
+        }
+        assertArrayEquals(exact.toFloats(), coded.toFloats());
+    }
+
+    @ParameterizedTest
+    @CsvSource({"F32,0", "F32,0.1", "BF16,0.1"})
+    void aRowSparseGradientOfSgdIsADenseOneWithZeros(DType dtype, float decay) {
+        int vocab = 9;
+        int cols = 33;
+        Tensor sparse = dtype == DType.F32
+                ? frame.of(normal(1, vocab * cols), vocab, cols)
+                : bf16(normal(1, vocab * cols), vocab, cols);
+        Tensor dense = frame.empty(dtype, vocab, cols);
+        frame.kernels().convert(dense, sparse, 1);
+        Optimizer a = optimizer(OptimizerOptions.SGD, sparse, "p", decay, false);
+        Optimizer b = optimizer(OptimizerOptions.SGD, dense, "p", decay, false);
+        float[] dy = normal(2, 2 * cols);
+        float[] full = new float[vocab * cols];
+        System.arraycopy(dy, 0, full, 7 * cols, cols);
+        System.arraycopy(dy, cols, full, 2 * cols, cols);
+        for (int t = 0; t < 3; t++) {
+            try (Gradients grads = new Gradients(frame, List.of(sparse));
+                    Frame scratch = frame.child("step")) {
+                grads.addRows(sparse, new int[] {7, 2}, scratch.of(dy, 2, cols), 1);
+                a.clip(grads, 0);
+                a.step(grads, 1e-1f);
+            }
+            step(b, dense, full, 1e-1f, 0);
+        }
+        assertArrayEquals(dense.toFloats(), sparse.toFloats());
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight, 0.1",
+        "base_model.model.lm_head.weight, 0.1",
+        "model.normal.weight, 0.1",
+        "model.norm.weight, 0",
+        "norm.weight, 0",
+        "layers.0.self_attn.q_norm.weight, 0",
+        "layers.0.post_attention_layernorm.weight, 0",
+        "a.RMSNorm.weight, 0",
+        "vision_tower.encoder.layers.0.mlp.fc1.bias, 0"
+    })
+    void biasesAndNormsDoNotDecay(String name, double decay) {
+        assertEquals(decay, OptimizerOptions.adamw(0.1).weightDecayOf(name));
+        Tensor param = frame.of(new float[] {1}, 1);
+        step(optimizer(OptimizerOptions.ADAMW, param, name, 0.1, false), param, new float[] {0}, 1, 0);
+        assertEquals(1 - decay, param.toFloats()[0], 1e-6);
+    }
+
+    @ParameterizedTest
+    @CsvSource({
+        "adamw_hf,0.9,0.999,1e-8,0,--optim is adamw_hf",
+        "sgd,1,0.999,1e-8,0,--adam_beta1 is 1.0",
+        "sgd,0.9,-0.1,1e-8,0,--adam_beta2 is -0.1",
+        "sgd,0.9,0.999,NaN,0,--adam_epsilon is NaN",
+        "sgd,0.9,0.999,1e-8,-1,--weight_decay is -1.0"
+    })
+    void whatCannotBeNamesItsOption(String optim, double b1, double b2, double eps, double decay, String message) {
+        IllegalArgumentException e =
+                assertThrows(IllegalArgumentException.class, () -> new OptimizerOptions(optim, b1, b2, eps, decay));
+        assertTrue(e.getMessage().startsWith(message), e.getMessage());
     }
 }

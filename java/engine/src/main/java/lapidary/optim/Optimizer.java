@@ -1,0 +1,103 @@
+package lapidary.optim;
+
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.autograd.Gradients;
+import lapidary.device.DType;
+import lapidary.nn.Parameter;
+import lapidary.quant.DynamicMap;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/**
+ * Clips gradients by their global norm and moves parameters, arithmetic in F32.
+ *
+ * <p>An F32 parameter is its own master. A BF16 table keeps its F32 master split: the BF16 value that kernels read, and 16
+ * low bits that only this room reads; its moments are F32. With {@code bf16State} it is its own master and has BF16
+ * moments, as TRL trains it. A parameter that no gradient reached is left alone, weight decay included, and its step count
+ * stays.
+ */
+public final class Optimizer {
+    /** bitsandbytes' {@code min_8bit_size}: smaller parameters keep F32 moments. */
+    private static final long SMALLEST_8BIT = 4096;
+
+    private record Moved(Tensor parameter, Rule rule) {}
+
+    private final Frame frame;
+    private final List<Moved> moved = new ArrayList<>();
+    private float gradScale = 1;
+
+    /**
+     * @param frame owns the state, for as long as the parameters
+     * @param bf16State whether BF16 parameters have no F32 master and BF16 moments
+     */
+    public Optimizer(Frame frame, List<Parameter> parameters, OptimizerOptions options, boolean bf16State) {
+        this.frame = frame;
+        boolean coded = options.optim().equals(OptimizerOptions.ADAMW_8BIT);
+        Tensor signed = coded ? frame.of(DynamicMap.signed(), 256) : Tensor.NONE;
+        Tensor unsigned = coded ? frame.of(DynamicMap.unsigned(), 256) : Tensor.NONE;
+        for (Parameter parameter : parameters) {
+            Tensor param = parameter.value();
+            boolean isBf16 = param.dtype() == DType.BF16;
+            Tensor low =
+                    isBf16 && !bf16State ? frame.zeros(DType.I16, param.shape().toArray()) : Tensor.NONE;
+            double decay = options.weightDecayOf(parameter.name());
+            Rule rule;
+            if (options.optim().equals(OptimizerOptions.SGD)) {
+                rule = new Sgd(frame, param, low, decay);
+            } else if (coded && isCoded(parameter)) {
+                rule = new Adamw8bit(frame, param, low, options, decay, signed, unsigned);
+            } else {
+                DType moments = isBf16 && bf16State && !coded ? DType.BF16 : DType.F32;
+                rule = new Adamw(frame, param, low, options, decay, moments);
+            }
+            moved.add(new Moved(param, rule));
+        }
+    }
+
+    /** transformers tells bitsandbytes to leave embeddings' moments in F32; here that costs only rows that are used. */
+    private static boolean isCoded(Parameter parameter) {
+        return parameter.value().elements() >= SMALLEST_8BIT
+                && !parameter.name().endsWith(".embed_tokens.weight");
+    }
+
+    /**
+     * Measures the gradients and remembers by how much the next {@link #step} scales them down.
+     *
+     * @param maxNorm the norm that they are scaled down to; 0 for never
+     * @return L2 norm of all gradients before scaling; not finite where any of them is not
+     */
+    public double clip(Gradients grads, float maxNorm) {
+        double total = 0;
+        try (Frame scratch = frame.child("norm")) {
+            Tensor squares = scratch.zeros(DType.F32, moved.size());
+            for (int i = 0; i < moved.size(); i++) {
+                Tensor param = moved.get(i).parameter();
+                Tensor dense = grads.of(param);
+                Tensor gradient = dense.isNone() ? grads.rowsOf(param).rows() : dense;
+                if (!gradient.isNone()) {
+                    scratch.kernels().sumSquares(squares.slice(i, i + 1), gradient);
+                }
+            }
+            for (float square : squares.toFloats()) {
+                total += square;
+            }
+        }
+        double norm = Math.sqrt(total);
+        gradScale = maxNorm > 0 ? (float) Math.min(1, maxNorm / (norm + 1e-6)) : 1;
+        return norm;
+    }
+
+    /** Moves every parameter that has a gradient. */
+    public void step(Gradients grads, double learningRate) {
+        for (Moved each : moved) {
+            Tensor dense = grads.of(each.parameter());
+            Gradients.RowGradient sparse = grads.rowsOf(each.parameter());
+            if (!dense.isNone()) {
+                each.rule().step(dense, learningRate, gradScale);
+            } else if (!sparse.rows().isNone()) {
+                each.rule().step(sparse, learningRate, gradScale);
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+package lapidary.optim;
+
+import lapidary.autograd.Gradients.RowGradient;
+import lapidary.tensor.Tensor;
+
+/** How one parameter moves, and what it carries from step to step. */
+interface Rule {
+    /**
+     * One step.
+     *
+     * @param gradient of all of the parameter, F32 or BF16
+     * @param gradScale factor on the gradient
+     */
+    void step(Tensor gradient, double learningRate, float gradScale);
+
+    /** One step of a table of which few rows have a gradient. */
+    void step(RowGradient gradient, double learningRate, float gradScale);
+}
