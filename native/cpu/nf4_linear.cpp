@@ -246,10 +246,16 @@ KT_AVX512_BF16 inline __mmask32 first(int64_t count) {
 
 KT_AVX512_BF16 inline __m512i load_row(const bf16* x, int64_t count) { return _mm512_maskz_loadu_epi16(first(count), x); }
 
+// As nf4_table_bf16, but for magnitudes below 2^-126, which become zero: to the products they are zero in any case.
+KT_AVX512_BF16 inline __m512i table_of(float scale) {
+    const __m512 values = _mm512_mul_ps(_mm512_load_ps(kNf4), _mm512_set1_ps(scale));
+    return _mm512_broadcast_i64x4(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+}
+
 // Values [i, i + count) of the flattened matrix, zero beyond them; count <= 32.
 KT_AVX512_BF16 inline __m512i values_at(const Nf4& w, int64_t i, int64_t count) {
     const int64_t block = i / kNf4Block;
-    const __m512i table = nf4_table_bf16(nf4_scale(w, block));
+    const __m512i table = table_of(nf4_scale(w, block));
     if (count == 32 && i % 32 == 0) return nf4_lookup_bf16(table, w.packed + i / 2);
     // Elsewhere a block may end in between, the matrix may end, and an odd row begins in the middle of a byte.
     alignas(16) uint8_t bytes[32] = {};
@@ -260,7 +266,7 @@ KT_AVX512_BF16 inline __m512i values_at(const Nf4& w, int64_t i, int64_t count) 
     __m512i values = nf4_lookup_bf16(table, bytes);
     const int64_t left = (block + 1) * kNf4Block - i;
     if (left < count) {
-        const __m512i next = nf4_table_bf16(nf4_scale(w, block + 1));
+        const __m512i next = table_of(nf4_scale(w, block + 1));
         values = _mm512_mask_mov_epi16(nf4_lookup_bf16(next, bytes), first(left), values);
     }
     return _mm512_maskz_mov_epi16(first(count), values);
@@ -293,7 +299,7 @@ KT_AVX512_BF16 __attribute__((noinline)) void weight_rows(bf16* y, const Matrix&
         int64_t k = 0;
         if (start % kNf4Block == 0) {
             for (; k + kNf4Block <= depth; k += kNf4Block) {
-                const __m512i table = nf4_table_bf16(nf4_scale(w.values, (start + k) / kNf4Block));
+                const __m512i table = table_of(nf4_scale(w.values, (start + k) / kNf4Block));
                 const uint8_t* packed = w.values.packed + (start + k) / 2;
                 _mm512_storeu_si512(to + k / kSteps * kTile, nf4_lookup_bf16(table, packed));
                 _mm512_storeu_si512(to + (k / kSteps + 1) * kTile, nf4_lookup_bf16(table, packed + 16));
