@@ -13,9 +13,10 @@ namespace kt {
 namespace {
 
 // Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) of kLanes counters at once,
-// (group + lane, stream), under the key seed. Word w of lane j goes to drawn[4 j + w], its element's place in a block.
+// (group + lane, stream), under the key seed. Word w of lane j goes to drawn[4 j + w]; its halves serve elements 8 j + 2 w and
+// 8 j + 2 w + 1 of a block.
 constexpr int64_t kLanes = 64;
-constexpr int64_t kBlock = 4 * kLanes;
+constexpr int64_t kBlock = 8 * kLanes;
 constexpr uint32_t kLeft = 0xD2511F53u;
 constexpr uint32_t kRight = 0xCD9E8D57u;
 constexpr uint32_t kStepLow = 0x9E3779B9u;
@@ -105,7 +106,7 @@ Draw best_draw() {
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void drop(T* y, const T* x, const uint32_t* drawn, int64_t n, uint32_t threshold,
+[[gnu::always_inline]] inline void drop(T* y, const T* x, const uint16_t* drawn, int64_t n, uint16_t threshold,
                                         float factor) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -114,11 +115,11 @@ template <typename T>
     }
 }
 
-KT_CLONES void drop_block(float* y, const float* x, const uint32_t* drawn, int64_t n, uint32_t threshold, float factor) {
+KT_CLONES void drop_block(float* y, const float* x, const uint16_t* drawn, int64_t n, uint16_t threshold, float factor) {
     drop(y, x, drawn, n, threshold, factor);
 }
 
-KT_CLONES void drop_block(bf16* y, const bf16* x, const uint32_t* drawn, int64_t n, uint32_t threshold, float factor) {
+KT_CLONES void drop_block(bf16* y, const bf16* x, const uint16_t* drawn, int64_t n, uint16_t threshold, float factor) {
     drop(y, x, drawn, n, threshold, factor);
 }
 
@@ -126,24 +127,25 @@ int32_t dropout(kt_ctx* ctx, void* y, const void* x, int64_t n, float p, uint64_
     if (!(p >= 0 && p <= 1)) {
         return fail(ctx, KT_BAD_ARGUMENT, "dropout: p is %g, expected 0 <= p <= 1", static_cast<double>(p));
     }
-    // u 2^-32 >= p, u a whole number, is u >= ceil(p 2^32): at most 2^32 - 256 for p < 1. With p = 1 the factor is infinite.
-    if (p == 1 && (dtype == KT_F32 || dtype == KT_BF16)) {
+    const float threshold = std::nearbyint(p * 65536.0f);
+    if (threshold == 65536.0f && (dtype == KT_F32 || dtype == KT_BF16)) { // the factor is infinite
         if (n > 0) std::memset(y, 0, static_cast<size_t>(n) * (dtype == KT_F32 ? sizeof(float) : sizeof(bf16)));
         return KT_OK;
     }
-    const uint32_t threshold = static_cast<uint32_t>(std::ceil(static_cast<double>(p) * 4294967296.0));
-    const float factor = 1.0f / (1.0f - p);
+    const float factor = 1.0f / (1.0f - threshold / 65536.0f);
     const Draw draw = best_draw();
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        // A thread owns whole blocks; an element costs about twice what streaming it does.
+        // A thread owns whole blocks; an element costs about as much as streaming it does.
         const int64_t blocks = (n + kBlock - 1) / kBlock;
         parallel_for(ctx, blocks, kGrain / 2 / kBlock, [&](int64_t begin, int64_t end) {
-            alignas(64) uint32_t drawn[kBlock];
+            alignas(64) uint32_t drawn[kBlock / 2];
+            alignas(64) uint16_t halves[kBlock];
             for (int64_t b = begin; b < end; b++) {
                 draw(drawn, static_cast<uint64_t>(b * kLanes), stream, seed);
-                drop_block(static_cast<T*>(y) + b * kBlock, static_cast<const T*>(x) + b * kBlock, drawn,
-                           std::min(kBlock, n - b * kBlock), threshold, factor);
+                std::memcpy(halves, drawn, sizeof halves); // little-endian, as the platforms that this runs on
+                drop_block(static_cast<T*>(y) + b * kBlock, static_cast<const T*>(x) + b * kBlock, halves,
+                           std::min(kBlock, n - b * kBlock), static_cast<uint16_t>(threshold), factor);
             }
         });
     });

@@ -58,8 +58,9 @@ typedef struct kt_table {
     int32_t (*add)(kt_ctx*, void* y, const void* a, const void* b, int64_t n, int32_t dtype);
     /* y[i] += x[i], rounded to y_dtype. */
     int32_t (*accumulate)(kt_ctx*, void* y, const void* x, int64_t n, int32_t y_dtype, int32_t x_dtype);
-    /* y[i] = keep(i) ? x[i] * (1 / (1 - p)) : 0, keep from Philox4x32-10: counter (i / 4, stream), key seed, word i % 4 as
-       u * 2^-32 >= p. The same (seed, stream) draws the same mask again, so it is its own backward. y may alias x. */
+    /* y[i] = keep(i) ? x[i] * (1 / (1 - q)) : 0, q = p rounded to a multiple of 2^-16, keep from Philox4x32-10: counter
+       (i / 8, stream), key seed, half i % 8 of its four words, the lower half of each first, as h * 2^-16 >= q. The same
+       (seed, stream) draws the same mask again, so it is its own backward. y may alias x. */
     int32_t (*dropout)(kt_ctx*, void* y, const void* x, int64_t n, float p, uint64_t seed, uint64_t stream, int32_t dtype);
     /* y = gelu(x), tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
     int32_t (*gelu_forward)(kt_ctx*, void* y, const void* x, int64_t n, int32_t dtype);

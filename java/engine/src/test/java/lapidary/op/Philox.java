@@ -27,10 +27,11 @@ final class Philox {
         return c;
     }
 
-    /** The word of element i as {@code kernels.h} lays counters out. */
-    static int word(long i, long seed, long stream) {
-        long group = i / 4;
+    /** The 16 bits of element i as {@code kernels.h} lays counters out. */
+    static int half(long i, long seed, long stream) {
+        long group = i / 8;
         int[] counter = {(int) group, (int) (group >>> 32), (int) stream, (int) (stream >>> 32)};
-        return draw(counter, new int[] {(int) seed, (int) (seed >>> 32)})[(int) (i % 4)];
+        int word = draw(counter, new int[] {(int) seed, (int) (seed >>> 32)})[(int) (i % 8 / 2)];
+        return (i % 2 == 0 ? word : word >>> 16) & 0xffff;
     }
 }
