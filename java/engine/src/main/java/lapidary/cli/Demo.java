@@ -71,7 +71,7 @@ final class Demo {
                 .maxSteps(400)
                 .perDeviceTrainBatchSize(16)
                 .gradientCheckpointing(false)
-                .loraAlpha(16.0)
+                .loraAlpha(16)
                 .loraDropout(0.05)
                 .loraModulesToSave(List.of("lm_head", "embed_tokens"))
                 .loggingSteps(50)

@@ -288,12 +288,18 @@ final class Train implements Callable<Integer> {
             throw usage("--warmup_steps is " + recipe.warmup + " and --warmup_ratio " + recipe.warmupRatio
                     + "; give one of them");
         }
-        if (!(recipe.warmupRatio >= 0 && recipe.warmupRatio <= 1)) {
-            throw usage("--warmup_ratio is " + recipe.warmupRatio + ", expected 0 to 1");
+        if (!(recipe.warmupRatio >= 0 && recipe.warmupRatio < 1)) {
+            throw usage("--warmup_ratio is " + recipe.warmupRatio + ", expected 0 <= ratio < 1");
         }
         try {
-            return SftConfig.builder(model, dataset, outputDir())
-                    .baseModelName(inputs.model.toString())
+            SftConfig.Builder builder = SftConfig.builder(model, dataset, outputDir());
+            if (lora.r != null) {
+                builder.loraR(lora.r);
+            }
+            if (lora.alpha != null) {
+                builder.loraAlpha(lora.alpha);
+            }
+            return builder.baseModelName(inputs.model.toString())
                     .datasetTrainSplit(inputs.split)
                     .numTrainEpochs(recipe.epochs)
                     .maxSteps(recipe.maxSteps)
@@ -307,8 +313,6 @@ final class Train implements Callable<Integer> {
                     .optimizer(new OptimizerOptions(
                             recipe.optim, recipe.beta1, recipe.beta2, recipe.epsilon, recipe.weightDecay))
                     .maxGradNorm(recipe.maxGradNorm)
-                    .loraR(lora.r)
-                    .loraAlpha(lora.alpha)
                     .loraDropout(lora.dropout)
                     .loraTargetModules(lora.targets)
                     .loraModulesToSave(lora.saved)

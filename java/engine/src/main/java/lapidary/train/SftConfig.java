@@ -218,12 +218,12 @@ public record SftConfig(
             return this;
         }
 
-        public Builder loraR(Integer rank) {
+        public Builder loraR(int rank) {
             loraR = rank;
             return this;
         }
 
-        public Builder loraAlpha(Double alpha) {
+        public Builder loraAlpha(double alpha) {
             loraAlpha = alpha;
             return this;
         }

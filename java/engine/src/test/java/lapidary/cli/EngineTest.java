@@ -264,7 +264,7 @@ final class EngineTest {
     }
 
     @Test
-    void badSchedulesNameTheOption() {
+    void badSchedulesAndOptimisersNameTheOption() {
         String[] run = {"train", "--model_name_or_path", "x", "--dataset_name", "y"};
         String[][] cases = {
             {"--lr_scheduler_type is cosin, expected one of", "--lr_scheduler_type", "cosin"},
@@ -278,7 +278,9 @@ final class EngineTest {
             },
             {"not a JSON object", "--lr_scheduler_kwargs", "[1]"},
             {"give one of them", "--warmup_steps", "3", "--warmup_ratio", "0.1"},
-            {"--warmup_ratio is 3.0", "--warmup_ratio", "3"}
+            {"--warmup_ratio is 1.0", "--warmup_ratio", "1"},
+            {"--optim is adam, expected one of", "--optim", "adam"},
+            {"--adam_beta2 is 1.0", "--adam_beta2", "1"}
         };
         for (String[] c : cases) {
             err.getBuffer().setLength(0);
