@@ -1,6 +1,6 @@
 """The real huggingface_hub client and the engine, against one server that speaks the Hub's HTTP (the tests' own).
 
-    mvn -q -DskipTests package && python bench/hub/check.py
+    mvn -q -DskipTests package && python bench/hub/check.py [uploads] [downloads] [together] [killed] [tokens]
 
 Needs huggingface_hub (checked with 1.33.0) and, for the last step, transformers. Checks that
 
@@ -8,6 +8,7 @@ Needs huggingface_hub (checked with 1.33.0) and, for the last step, transformers
   other's upload for unchanged;
 * both download the same snapshot into the same cache layout, over a connection that is cut twice;
 * each reads, without a network, the cache that the other one wrote, and resumes in it;
+* several of both at once in one cache do not disturb each other, and a killed download goes on where it was;
 * each finds the token that the other one stored.
 """
 
@@ -19,6 +20,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -56,6 +58,12 @@ class Server:
 
     def __enter__(self):
         return self
+
+    def requests(self):
+        """Ranges that were asked for so far."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().split()
 
     def __exit__(self, *_):
         self.process.stdin.close()
@@ -220,7 +228,50 @@ def downloads(folder, scratch):
     check("transformers loads from our cache", read[0] == "gemma3" and read[1] > 100, read)
 
 
-def tokens(scratch):
+def together(folder, scratch):
+    """Several of both at once in one empty cache: none fails, and what is there is whole."""
+    with Server(0, "models/org/tiny", folder) as server:
+        env = environment(scratch / "together", server.endpoint)
+        commands = [[JAVA, "-jar", str(JAR), "download", "org/tiny"]] * 3
+        commands += [[sys.executable, "-c", SNAPSHOT, "org/tiny", "model", "online", *SMALL]] * 2
+        running = [subprocess.Popen(c, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
+        said = [process.communicate(timeout=300)[0] for process in running]
+        check("five at once all succeed", all(process.returncode == 0 for process in running), said)
+        snapshot = Path(said[0].strip().splitlines()[-1])
+        check("and the files are whole", all(
+            filecmp.cmp(path, folder / path.relative_to(snapshot), shallow=False) for path in snapshot.rglob("*") if path.is_file()))
+        left = [p.name for p in (scratch / "together").rglob("*") if p.name.endswith((".incomplete", ".tmp", ".part"))]
+        check("and nothing unfinished is left", not left, left)
+
+
+def killed(folder, scratch):
+    """A download that is killed goes on from where it was."""
+    big = scratch / "big"
+    shutil.copytree(folder, big)
+    index = json.loads((big / "model.safetensors.index.json").read_text())
+    index["weight_map"]["filler"] = "filler.safetensors"
+    (big / "model.safetensors.index.json").write_text(json.dumps(index))
+    (big / "filler.safetensors").write_bytes(os.urandom(200 << 20))
+    with Server(0, "models/org/big", big) as server:
+        env = environment(scratch / "killed", server.endpoint)
+        blobs = scratch / "killed/hub/models--org--big/blobs"
+        process = subprocess.Popen([JAVA, "-jar", str(JAR), "download", "org/big"], env=env, stdout=subprocess.DEVNULL)
+        parts = []
+        while process.poll() is None and not parts:
+            time.sleep(0.02)
+            parts = [p for p in blobs.glob("*.incomplete") if p.stat().st_size > 20 << 20]
+        process.kill()
+        process.wait(30)
+        check("a download is killed half-way", parts and parts[0].exists() and parts[0].stat().st_size < 200 << 20)
+        begun = parts[0].stat().st_size
+        snapshot = Path(engine(env, "download", "org/big"))
+        check(f"and goes on after {begun >> 20} of 200 MiB, to the same bytes",
+              filecmp.cmp(snapshot / "filler.safetensors", big / "filler.safetensors", shallow=False))
+        ranges = [line for line in server.requests() if "bytes=" in line]
+        check("by asking for the rest alone", any(f"bytes={begun}-" in line for line in ranges), ranges)
+
+
+def tokens(_, scratch):
     with Server(0) as server:
         ours = environment(scratch / "login-ours", server.endpoint)
         engine(ours, "login", given="hf_test\n")
@@ -249,9 +300,10 @@ def main():
         (folder / "empty.txt").write_text("")
         (folder / "runs").mkdir()
         (folder / "runs/a b+c%20é.txt").write_text("odd name")
-        uploads(folder, scratch)
-        downloads(folder, scratch)
-        tokens(scratch)
+        steps = {"uploads": uploads, "downloads": downloads, "together": together, "killed": killed, "tokens": tokens}
+        for step in sys.argv[1:] or steps:
+            print(f"-- {step}", flush=True)
+            steps[step](folder, scratch)
     print(f"{done} checks passed")
 
 

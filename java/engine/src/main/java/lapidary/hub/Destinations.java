@@ -57,6 +57,9 @@ final class Destinations {
         if (!(scheme.equals("http") || scheme.equals("https")) || target.getHost() == null) {
             throw refusal(from, target.getScheme() + ": address", "only http and https addresses are followed");
         }
+        if (target.getPort() == 0 || target.getPort() > 65535) {
+            throw refusal(from, Text.shown(target), "there is no such port");
+        }
         if (target.getRawUserInfo() != null) {
             throw refusal(from, Text.shown(target), "it carries a user name");
         }

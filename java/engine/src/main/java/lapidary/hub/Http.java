@@ -39,6 +39,7 @@ final class Http implements AutoCloseable {
     private static final int MAX_REDIRECTS = 10;
     private static final int LONGEST_ANSWER = 64 << 20; // bytes of JSON held in memory
     private static final int SLOW = 5; // commits of many files take minutes
+    private static final int WHOLE = 10; // silences that an answer held in memory may take in all
     private static final Duration TICK = Duration.ofMillis(100);
     private static final Pattern RATE_LIMIT = Pattern.compile(";\\s*r\\s*=\\s*(\\d+)\\s*;\\s*t\\s*=\\s*(\\d{1,6})");
 
@@ -54,6 +55,7 @@ final class Http implements AutoCloseable {
         this.client = HttpClient.newBuilder()
                 .version(HttpClient.Version.HTTP_1_1) // a connection a file: HTTP/2 would share one among all
                 .followRedirects(HttpClient.Redirect.NEVER)
+                .proxy(settings.proxies())
                 .connectTimeout(settings.patience().connect())
                 .build();
     }
@@ -203,7 +205,8 @@ final class Http implements AutoCloseable {
             return new Receiver(taken ? sink : new Memory(), info, alive);
         });
         Duration stall = settings.patience().stall().multipliedBy(call.slow() ? SLOW : 1);
-        HttpResponse<byte[]> response = await(future, uri, lastByte, stall);
+        Duration whole = sink == null && call.body() == null ? stall.multipliedBy(WHOLE) : Duration.ofDays(365);
+        HttpResponse<byte[]> response = await(future, uri, lastByte, stall, whole);
         return new Reply(response.statusCode(), uri, response.headers(), response.body());
     }
 
@@ -213,13 +216,19 @@ final class Http implements AutoCloseable {
                 + Runtime.version().feature();
     }
 
-    private static <T> T await(CompletableFuture<T> future, URI uri, AtomicLong lastByte, Duration stall)
+    private static <T> T await(
+            CompletableFuture<T> future, URI uri, AtomicLong lastByte, Duration stall, Duration whole)
             throws IOException {
+        long end = System.nanoTime() + whole.toNanos();
         while (true) {
             try {
                 return future.get(TICK.toMillis(), TimeUnit.MILLISECONDS);
             } catch (TimeoutException e) {
                 Duration silence = Duration.ofNanos(System.nanoTime() - lastByte.get());
+                if (System.nanoTime() > end) { // a short answer that drips in forever
+                    future.cancel(true);
+                    throw new IOException("no whole answer within " + whole.toSeconds() + " s", e);
+                }
                 if (silence.compareTo(stall) > 0) {
                     future.cancel(true);
                     throw new IOException("no byte for " + stall.toMillis() / 1000.0 + " s", e);

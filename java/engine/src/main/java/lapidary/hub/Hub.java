@@ -33,6 +33,7 @@ public final class Hub implements AutoCloseable {
 
     private static final int PARALLEL = 8; // files at a time, as huggingface_hub does
     private static final int MOST_FILES = 1_000_000;
+    private static final int MOST_PAGES = 2_000;
     private static final Pattern NEXT = Pattern.compile("<([^>]*)>\\s*;\\s*rel=\"?next\"?");
 
     private final HubSettings settings;
@@ -192,7 +193,7 @@ public final class Hub implements AutoCloseable {
         List<RepoFile> files = new ArrayList<>();
         Map<String, String> xet = new HashMap<>();
         URI uri = settings.uri(repo.api() + "/tree/" + commit + "?recursive=true&expand=false");
-        while (true) {
+        for (int page = 1; ; page++) {
             Http.Reply reply = http.send(Http.Call.get(uri));
             if (!reply.isOk()) {
                 throw errors.of(reply, repo, commit, "list of files");
@@ -206,19 +207,16 @@ public final class Hub implements AutoCloseable {
                     }
                 }
             }
-            if (files.size() > MOST_FILES) {
-                throw new HubException(repo + " has more than " + MOST_FILES + " files");
+            if (files.size() > MOST_FILES || page > MOST_PAGES) {
+                throw new HubException(
+                        repo + " has more than " + MOST_FILES + " files or " + MOST_PAGES + " pages of them");
             }
             Matcher next = NEXT.matcher(reply.header("link"));
             if (!next.find()) {
                 rememberTree(repo, commit, files, xet);
                 return files;
             }
-            URI page = http.destinations().follow(uri, next.group(1));
-            if (page.equals(uri)) {
-                throw new HubException(Text.shown(uri) + " names itself as its next page");
-            }
-            uri = page;
+            uri = http.destinations().follow(uri, next.group(1));
         }
     }
 

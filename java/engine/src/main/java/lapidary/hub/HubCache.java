@@ -192,7 +192,13 @@ final class HubCache {
             if (!isWhole(pointer, file.size())) {
                 throw e;
             }
-        } catch (UnsupportedOperationException | FileSystemException e) {
+        } catch (UnsupportedOperationException e) {
+            Files.move(blob, pointer, StandardCopyOption.ATOMIC_MOVE);
+        } catch (FileSystemException e) {
+            String reason = String.valueOf(e.getReason());
+            if (!reason.contains("Operation not permitted") && !reason.contains("not supported")) { // FAT's words
+                throw e;
+            }
             Files.move(blob, pointer, StandardCopyOption.ATOMIC_MOVE);
         }
     }

@@ -1,10 +1,12 @@
 package lapidary.hub;
 
 import java.io.IOException;
+import java.net.ProxySelector;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
@@ -19,9 +21,17 @@ import java.util.regex.Pattern;
  * @param tokenFile where login stores the token; {@code HF_TOKEN_PATH}, else {@code HF_HOME/token}
  * @param token {@code HF_TOKEN}, else what that file holds
  * @param offline {@code HF_HUB_OFFLINE}: only what the cache has
- * @param patience with a slow or failing server
+ * @param patience with a slow or failing server; {@code HF_HUB_DOWNLOAD_TIMEOUT} is its {@code stall} in seconds
+ * @param proxies on the way to servers; {@code HTTPS_PROXY} and its kin
  */
-public record HubSettings(URI endpoint, Path cache, Path tokenFile, Token token, boolean offline, Patience patience) {
+public record HubSettings(
+        URI endpoint,
+        Path cache,
+        Path tokenFile,
+        Token token,
+        boolean offline,
+        Patience patience,
+        ProxySelector proxies) {
     private static final String DEFAULT_ENDPOINT = "https://huggingface.co";
     private static final Set<String> TRUE = Set.of("1", "ON", "YES", "TRUE");
     private static final Pattern VARIABLE = Pattern.compile("\\$(?:(\\w+)|\\{([^}]*)})");
@@ -60,17 +70,30 @@ public record HubSettings(URI endpoint, Path cache, Path tokenFile, Token token,
                 tokenFile,
                 token(environment, tokenFile),
                 isTrue(environment, "HF_HUB_OFFLINE") || isTrue(environment, "TRANSFORMERS_OFFLINE"),
-                Patience.DEFAULT);
+                patience(environment),
+                Proxies.of(environment));
     }
 
     /** The same with another token. */
     HubSettings with(Token other) {
-        return new HubSettings(endpoint, cache, tokenFile, other, offline, patience);
+        return new HubSettings(endpoint, cache, tokenFile, other, offline, patience, proxies);
     }
 
     /** The address of a page or call below the endpoint. */
     URI uri(String path) {
         return URI.create(endpoint + "/" + path);
+    }
+
+    private static Patience patience(Map<String, String> environment) {
+        String seconds = environment.getOrDefault("HF_HUB_DOWNLOAD_TIMEOUT", "").strip();
+        if (seconds.isEmpty()) {
+            return Patience.DEFAULT;
+        }
+        if (!seconds.matches("[1-9]\\d{0,5}")) {
+            throw new IllegalArgumentException(
+                    "HF_HUB_DOWNLOAD_TIMEOUT is " + Text.oneLine(seconds) + ", expected a whole number of seconds");
+        }
+        return Patience.DEFAULT.withStall(Duration.ofSeconds(Long.parseLong(seconds)));
     }
 
     private static URI endpoint(String text) {
@@ -83,7 +106,11 @@ public record HubSettings(URI endpoint, Path cache, Path tokenFile, Token token,
                     "HF_ENDPOINT is not an address, expected one like " + DEFAULT_ENDPOINT, e);
         }
         boolean http = "https".equalsIgnoreCase(uri.getScheme()) || "http".equalsIgnoreCase(uri.getScheme());
-        if (!http || uri.getHost() == null || uri.getRawQuery() != null || uri.getRawFragment() != null) {
+        if (!http
+                || uri.getHost() == null
+                || uri.getPort() > 65535
+                || uri.getRawQuery() != null
+                || uri.getRawFragment() != null) {
             throw new IllegalArgumentException("HF_ENDPOINT is \"" + Text.oneLine(trimmed.replaceAll("//[^/@]*@", "//"))
                     + "\", expected an address like " + DEFAULT_ENDPOINT);
         }

@@ -28,6 +28,10 @@ public record Patience(
             Duration.ofSeconds(20),
             Duration.ofSeconds(60));
 
+    Patience withStall(Duration other) {
+        return new Patience(retries, firstWait, longestWait, longestAsked, connect, other);
+    }
+
     /** The wait before attempt {@code failures + 1}, at least what the server asked for. */
     Duration before(int failures, Duration asked) {
         Duration wait = firstWait;

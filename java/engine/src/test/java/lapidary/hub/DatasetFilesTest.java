@@ -54,7 +54,13 @@ final class DatasetFilesTest {
 
     private String open(boolean offline, String config, String split) {
         HubSettings settings = new HubSettings(
-                server.endpoint(), folder.resolve("hub"), folder.resolve("token"), Token.NONE, offline, QUICK);
+                server.endpoint(),
+                folder.resolve("hub"),
+                folder.resolve("token"),
+                Token.NONE,
+                offline,
+                QUICK,
+                Proxies.of(Map.of()));
         try (Hub hub = new Hub(settings, HubListener.SILENT)) {
             return hub.dataset(RepoId.dataset("org/data"), config, split, Hub.MAIN);
         }

@@ -83,7 +83,8 @@ final class DownloadTest {
                 folder.resolve("token"),
                 Token.of(token, "HF_TOKEN"),
                 offline,
-                patience);
+                patience,
+                Proxies.of(Map.of()));
     }
 
     private Path fetch() {
@@ -576,6 +577,54 @@ final class DownloadTest {
         server.faults.add(Fault.status(
                 "GET .*config.json", 9, 200, Map.of("X-Repo-Commit", repo.head().id()), "x".repeat(100_000)));
         assertContains(failure(), "config.json", "sends more than the 24 bytes");
+    }
+
+    @Test
+    void aFileInAnotherEncodingIsRefused() {
+        model();
+        server.faults.add(Fault.status("GET .*config.json", 9, 200, Map.of("Content-Encoding", "gzip"), "x"));
+        assertContains(failure(), "encoding gzip", "not asked for");
+    }
+
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "bytes 0-299999/300000",
+                "bytes 99999-299999/300000",
+                "bytes */300000",
+                "nonsense",
+                "bytes 9999999999999999999-1/2"
+            })
+    void anotherRangeThanAskedForIsRefused(String range) {
+        model();
+        server.faults.add(Fault.cut("GET /cdn", 1, 100_000));
+        server.faults.add(Fault.status("GET /cdn", 9, 206, Map.of("Content-Range", range), "x".repeat(200_000)));
+        assertContains(failure(), "was asked for the bytes from 100000");
+    }
+
+    @Test
+    void anAnswerThatDripsInForeverIsGivenUp() {
+        model();
+        Patience impatient = new Patience(
+                0,
+                Duration.ofMillis(1),
+                Duration.ofMillis(1),
+                Duration.ofSeconds(1),
+                Duration.ofSeconds(5),
+                Duration.ofMillis(200));
+        server.faults.add(Fault.slow("GET .*/revision/", 9, 150)); // twenty pieces, so three seconds
+        String message = failure(settings("", false, impatient), "main");
+        assertTrue(message.contains("no whole answer within 2 s") || message.contains("no byte for"), message);
+    }
+
+    @Test
+    void aListingWithoutEndIsGivenUp() {
+        FakeRepo repo = model();
+        String next =
+                server.endpoint() + "/api/models/org/name/tree/" + repo.head().id() + "?cursor=x";
+        server.faults.add(
+                Fault.status("GET .*/tree/", 1_000_000, 200, Map.of("Link", "<" + next + ">; rel=\"next\""), "[]"));
+        assertContains(failure(), "more than", "pages");
     }
 
     @Test

@@ -197,7 +197,7 @@ public final class FakeHub implements AutoCloseable {
             return;
         }
         OutputStream out = exchange.getResponseBody();
-        int piece = fault != null && fault.pauseMs() > 0 ? Math.max(1, content.length / 10) : content.length;
+        int piece = fault != null && fault.pauseMs() > 0 ? Math.max(1, content.length / 20) : content.length;
         int end = fault != null && fault.cutAfter() >= 0 ? Math.min(fault.cutAfter(), content.length) : content.length;
         for (int at = 0; at < end; at += piece) {
             if (fault != null && fault.pauseMs() > 0) {

@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 
 /**
  * The tests' Hub as a program, for {@code bench/hub/check.py}: prints its address and serves until its input ends. The token
@@ -30,8 +31,11 @@ public final class HubServer {
             hub.faults.add(Fault.cut("GET /cdn/", 2, 10_000)); // both clients meet a cut connection
             System.out.println(hub.endpoint());
             System.out.flush();
-            while (System.in.read() >= 0) {
-                // until whoever started this closes our input
+            while (System.in.read() >= 0) { // each line asks which ranges were asked for
+                System.out.println(hub.seen.stream()
+                        .map(seen -> seen.headers().getOrDefault("range", "all"))
+                        .collect(Collectors.joining(" ")));
+                System.out.flush();
             }
         }
     }

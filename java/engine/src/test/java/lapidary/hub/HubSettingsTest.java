@@ -82,6 +82,40 @@ final class HubSettingsTest {
     }
 
     @Test
+    void proxiesAreThoseOfTheEnvironment() {
+        java.util.function.BiFunction<HubSettings, String, String> way = (settings, uri) ->
+                settings.proxies().select(java.net.URI.create(uri)).get(0).toString();
+        HubSettings settings = of("HTTPS_PROXY", "http://proxy:3128", "no_proxy", "internal.example,.corp, 10.0.0.1");
+        assertEquals("HTTP @ proxy/<unresolved>:3128", way.apply(settings, "https://huggingface.co/x"));
+        assertEquals("DIRECT", way.apply(settings, "http://huggingface.co/x"));
+        for (String host :
+                new String[] {"internal.example", "a.internal.example", "x.corp", "10.0.0.1", "127.0.0.1", "localhost"
+                }) {
+            assertEquals("DIRECT", way.apply(settings, "https://" + host + "/x"), host);
+        }
+        assertEquals("HTTP @ proxy/<unresolved>:3128", way.apply(settings, "https://notinternal.example/x"));
+        assertEquals(
+                "HTTP @ small/<unresolved>:80",
+                way.apply(of("https_proxy", "small", "HTTPS_PROXY", "http://big:1"), "https://a/"));
+        assertEquals("HTTP @ all/<unresolved>:8", way.apply(of("ALL_PROXY", "http://all:8"), "http://a/"));
+        assertEquals("DIRECT", way.apply(of("ALL_PROXY", "http://all:8", "NO_PROXY", "*"), "http://a/"));
+        for (String wrong : new String[] {"socks5://x:1", "http://user:secret@x:1", "http://", "a b"}) {
+            String message = assertThrows(IllegalArgumentException.class, () -> of("HTTPS_PROXY", wrong))
+                    .getMessage();
+            assertTrue(message.contains("HTTPS_PROXY") && !message.contains("secret"), message);
+        }
+    }
+
+    @Test
+    void theTimeoutIsSeconds() {
+        assertEquals(
+                java.time.Duration.ofSeconds(7),
+                of("HF_HUB_DOWNLOAD_TIMEOUT", "7").patience().stall());
+        assertThrows(IllegalArgumentException.class, () -> of("HF_HUB_DOWNLOAD_TIMEOUT", "soon"));
+        assertThrows(IllegalArgumentException.class, () -> of("HF_ENDPOINT", "http://a:99999"));
+    }
+
+    @Test
     void noTextShowsTheToken() {
         HubSettings settings = of("HF_TOKEN", "hf_secret");
         assertFalse(settings.toString().contains("hf_secret"), settings.toString());

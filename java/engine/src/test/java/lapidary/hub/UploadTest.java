@@ -74,7 +74,8 @@ final class UploadTest {
                 folder.resolve("hf/token"),
                 Token.of(token, "HF_TOKEN"),
                 false,
-                QUICK);
+                QUICK,
+                Proxies.of(Map.of()));
     }
 
     private String push() {
