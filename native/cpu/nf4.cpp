@@ -1,6 +1,7 @@
 #include "nf4.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "context.h"
 #include "math.h"
@@ -21,6 +22,21 @@ struct half {
 }
 
 namespace {
+
+// ---- instruction sets --------------------------------------------------------------------------------------------
+
+enum class Isa { scalar, avx2, avx512 };
+
+Isa instruction_set() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq")) {
+        return Isa::avx512;
+    }
+    if (__builtin_cpu_supports("avx2")) return Isa::avx2;
+#endif
+    return Isa::scalar;
+}
 
 // ---- quantising --------------------------------------------------------------------------------------------------
 
@@ -73,9 +89,9 @@ template <typename T, typename W>
 }
 
 // False where a value is not finite.
-#define KT_QUANTIZE(T, W)                                                                            \
-    KT_CLONES bool quantize_blocks(uint8_t* packed, float* absmax, const T* x, W, int64_t blocks) { \
-        return quantize_blocks_of<T, W>(packed, absmax, x, blocks);                                  \
+#define KT_QUANTIZE(T, W)                                                                           \
+    KT_CLONES bool quantize_loops(uint8_t* packed, float* absmax, const T* x, W, int64_t blocks) { \
+        return quantize_blocks_of<T, W>(packed, absmax, x, blocks);                                 \
     }
 KT_QUANTIZE(float, float)
 KT_QUANTIZE(float, bf16)
@@ -84,6 +100,86 @@ KT_QUANTIZE(bf16, bf16)
 KT_QUANTIZE(half, float)
 KT_QUANTIZE(half, bf16)
 #undef KT_QUANTIZE
+
+#if defined(__x86_64__)
+KT_NF4_AVX512 inline __m512 load16(const float* x) { return _mm512_loadu_ps(x); }
+
+KT_NF4_AVX512 inline __m512 load16(const bf16* x) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+}
+
+KT_NF4_AVX512 inline __m512 load16(const half* x) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+
+// Codes of 16 values, by halving: each step looks up the midpoint that the code so far leaves in the middle.
+KT_NF4_AVX512 inline __m512i nearest16(const __m512 (&midpoints)[4], __m512 y) {
+    __m512i code = _mm512_setzero_si512();
+    for (int step = 0; step < 4; step++) {
+        const __m512 midpoint = _mm512_permutexvar_ps(code, midpoints[step]);
+        const __mmask16 above = _mm512_cmp_ps_mask(y, midpoint, _CMP_GT_OQ);
+        code = _mm512_mask_add_epi32(code, above, code, _mm512_set1_epi32(8 >> step));
+    }
+    return code;
+}
+
+template <typename T, typename W>
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) bool quantize_avx512(uint8_t* packed, float* absmax,
+                                                                                   const T* x, W, int64_t blocks) {
+    // Entry c of table s is the midpoint above code c + (8 >> s) - 1.
+    alignas(64) float tables[4][16];
+    for (int s = 0; s < 4; s++) {
+        for (int c = 0; c < 16; c++) {
+            const int at = c + (8 >> s) - 1;
+            tables[s][c] = at < 15 ? (kNf4[at] + kNf4[at + 1]) / 2 : 2.0f;
+        }
+    }
+    const __m512 midpoints[4] = {_mm512_load_ps(tables[0]), _mm512_load_ps(tables[1]), _mm512_load_ps(tables[2]),
+                                 _mm512_load_ps(tables[3])};
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 minus_one = _mm512_set1_ps(-1.0f);
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i largest_of_all = _mm512_setzero_si512();
+    for (int64_t b = 0; b < blocks; b++) {
+        __m512 values[4];
+        __m512i largest = _mm512_setzero_si512();
+        for (int i = 0; i < 4; i++) {
+            values[i] = load16(x + b * kNf4Block + 16 * i);
+            __m512i bits = _mm512_castps_si512(values[i]);
+            // Before rounding, after which NaN may look like anything.
+            largest_of_all = _mm512_max_epu32(largest_of_all, _mm512_and_si512(bits, magnitude));
+            if (std::is_same<W, bf16>::value && !std::is_same<T, bf16>::value) {
+                const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+                bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+                bits = _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+                values[i] = _mm512_castsi512_ps(bits);
+            }
+            largest = _mm512_max_epu32(largest, _mm512_and_si512(bits, magnitude));
+        }
+        largest_of_all = _mm512_max_epu32(largest_of_all, largest);
+        const float a = float_of_bits(_mm512_reduce_max_epu32(largest));
+        absmax[b] = a;
+        const __m512 reciprocal = _mm512_set1_ps(1.0f / (a > kTiny ? a : kTiny));
+        for (int i = 0; i < 4; i++) {
+            const __m512 y = _mm512_mul_ps(values[i], reciprocal);
+            const __m512i codes = nearest16(midpoints, _mm512_max_ps(_mm512_min_ps(y, one), minus_one));
+            const __m512i pairs = _mm512_or_si512(_mm512_slli_epi64(codes, 4), _mm512_srli_epi64(codes, 32));
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(packed + b * (kNf4Block / 2) + 8 * i),
+                             _mm512_cvtepi64_epi8(pairs));
+        }
+    }
+    return _mm512_reduce_max_epu32(largest_of_all) < kInfinity;
+}
+#endif
+
+template <typename T, typename W>
+bool quantize_blocks(uint8_t* packed, float* absmax, const T* x, W type, int64_t blocks) {
+#if defined(__x86_64__)
+    if (instruction_set() == Isa::avx512) return quantize_avx512(packed, absmax, x, type, blocks);
+#endif
+    return quantize_loops(packed, absmax, x, type, blocks);
+}
 
 // The last, short block: n < 64 values.
 template <typename T, typename W>
@@ -227,19 +323,6 @@ int32_t nf4_quantize_absmax(kt_ctx* ctx, uint8_t* absmax_codes, float* nested_ab
 }
 
 // ---- dequantising ------------------------------------------------------------------------------------------------
-
-enum class Isa { scalar, avx2, avx512 };
-
-Isa instruction_set() {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
-        return Isa::avx512;
-    }
-    if (__builtin_cpu_supports("avx2")) return Isa::avx2;
-#endif
-    return Isa::scalar;
-}
 
 // Values of whole blocks [begin, end).
 template <typename T>
