@@ -3,6 +3,9 @@
   OUT/llava-<variant>.parquet   five conversations with pictures in a column, written in every way that pyarrow offers
   OUT/rows-<shape>.parquet      other shapes of the same and of wrong rows
   OUT/deep*.parquet, deep.jsonl  rows of deep nesting with many nulls, and the same as JSON
+  OUT/types*.parquet, types.jsonl  numbers of every type in every encoding, and the same as JSON
+  OUT/long-<codec>.parquet      a text of 200 kB, which codecs copy from near and far; long.lz4 holds it in Hadoop's frames
+  OUT/big-<dict|plain>.parquet  24 pictures of 4 MB in one page
   OUT/randperm.txt              n, seed, then torch.randperm(n) (its first 20 numbers and a sum)
 
     python make_data_golden.py java/engine/src/test/resources/lapidary/data
@@ -166,3 +169,45 @@ rows = deep(random.Random(7), 300)
 for name, options in {"deep": {}, "deep-pages": {"data_page_size": 100, "use_dictionary": False, "data_page_version": "2.0"}}.items():
     pq.write_table(pa.Table.from_pylist(rows, schema=DEEP), out / f"{name}.parquet", **options)
 (out / "deep.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+# --- every type that a row may hold, in every encoding that there is for it ---------------------------------------------
+def number(random, bits):
+    return random.choice([0, 1, -1, 2 ** (bits - 1) - 1, -(2 ** (bits - 1)), random.randrange(-1000, 1000)])
+
+
+random.seed(8)
+few = random.choices
+typed = [{"messages": [None if random.random() < 0.1 else {
+    "i": number(random, 32), "l": number(random, 64), "f": random.randrange(-999, 999) / 4, "d": random.randrange(-10**9, 10**9) / 8,
+    "o": random.random() < 0.7, "s": "".join(few(["ab", "cd", "é"], k=random.randrange(4))), "n": None if random.random() < 0.5 else 3}
+    for _ in range(random.randrange(4))]} for _ in range(400)]
+TYPES = pa.schema([("messages", pa.list_(pa.struct([("i", pa.int32()), ("l", pa.int64()), ("f", pa.float32()), ("d", pa.float64()),
+                                                    ("o", pa.bool_()), ("s", pa.string()), ("n", pa.int32())])))])
+leaf = "messages.list.element."
+encodings = {"plain": {}, "dict": None,
+             "delta": {"i": "DELTA_BINARY_PACKED", "l": "DELTA_BINARY_PACKED", "s": "DELTA_BYTE_ARRAY", "o": "RLE"},
+             "split": {k: "BYTE_STREAM_SPLIT" for k in "ilfd"} | {"s": "DELTA_LENGTH_BYTE_ARRAY"}}
+for name, chosen in encodings.items():
+    options = {"use_dictionary": chosen is None, "column_encoding": {leaf + k: e for k, e in chosen.items()} if chosen else None}
+    for version in ("1.0", "2.0"):
+        pq.write_table(pa.Table.from_pylist(typed, schema=TYPES), out / f"types-{name}{version[0]}.parquet", data_page_version=version,
+                       data_page_size=2000, write_batch_size=100, compression="zstd", **options)
+(out / "types.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in typed))
+
+x, words = 1, []
+for _ in range(50000):
+    x = (x * 1103515245 + 12345) % 2**31
+    words.append(f"w{(x >> 16) % 40} ")
+long = "".join(words)
+for codec in ("snappy", "gzip", "zstd", "lz4", "brotli"):
+    pq.write_table(pa.table({"messages": [[{"role": "user", "content": long}]]}), out / f"long-{codec}.parquet", compression=codec,
+                   use_dictionary=False, write_statistics=False)
+with open(out / "long.lz4", "wb") as f:
+    for part in (long[:70000].encode(), long[70000:].encode()):
+        block = pa.Codec("lz4_raw").compress(part, asbytes=True)
+        f.write(len(part).to_bytes(4, "big") + len(block).to_bytes(4, "big") + block)
+
+big = pa.table({"messages": [CHAT[0]["messages"]] * 24, "image": [bytes([k]) * (4 << 20) for k in range(24)]})
+for name, dictionary in (("dict", True), ("plain", False)):
+    pq.write_table(big, out / f"big-{name}.parquet", compression="zstd", use_dictionary=dictionary, write_statistics=False)

@@ -1,7 +1,5 @@
 package lapidary.data;
 
-import dev.hardwood.reader.ColumnReader;
-import dev.hardwood.reader.LayerKind;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
@@ -11,7 +9,6 @@ import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicLongArray;
@@ -24,13 +21,10 @@ import lapidary.image.ImageSource;
 /**
  * Conversations in a Parquet file. Parquet is decoded a row group at a time, but rows are asked for in random order:
  * so the first row of a group that is asked for has the whole group decoded, once, into a {@link Spill}, from which
- * this row and all later ones of the group are read. The heap holds one group's text and a few pictures. Rows are
- * counted from 0.
+ * this row and all later ones of the group are read. The heap holds one row's text and no picture, however large groups and
+ * pages are. Rows are counted from 0.
  */
 final class ParquetDataset implements Dataset {
-    /** Pictures decoded at a time: they may be large. */
-    private static final int PICTURES = 8;
-
     private final ParquetFile file;
     private final Path folder;
     private final Spill spill;
@@ -78,20 +72,27 @@ final class ParquetDataset implements Dataset {
     }
 
     private void decode(ParquetFile.Group group) {
-        try (ParquetFile.Reader reader = file.read();
-                ParquetRows rows = reader.words(group, true);
-                Bytes bytes = new Bytes(reader, group)) {
+        try (ParquetRows rows = file.read(group, true, this::keep)) {
             for (int i = 0; i < group.rows(); i++) {
                 int number = group.firstRow() + i;
-                Map<String, Object> row = file.next(rows, number);
-                bytes.addTo(row);
-                byte[] record = record(number, row);
+                byte[] record = record(number, file.next(rows, number));
                 length[number] = record.length;
                 where.set(number, spill.append(record, 0, record.length));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
             throw ParquetFile.damaged(file.rowsOf(group), e);
         }
+    }
+
+    private Encoded keep(PageStream in, int length) throws IOException {
+        long at = spill.end();
+        in.transfer(length, spill::append);
+        return new Encoded(spill, at, length);
+    }
+
+    private static Encoded pass(PageStream in, int length) throws IOException {
+        in.transfer(length, (bytes, offset, n) -> {});
+        return new Encoded(null, 0, length);
     }
 
     /** The row as {@link #get} will find it: the conversation, or the complaint about it. */
@@ -131,7 +132,7 @@ final class ParquetDataset implements Dataset {
             Spill.writeText(out, onDisk.file().toString());
             return;
         }
-        Spilled spilled = source instanceof Spilled s ? s : spilled(source.name(), source.bytes());
+        Encoded.Spilled spilled = source instanceof Encoded.Spilled s ? s : spilled(source.name(), source.bytes());
         out.writeBoolean(false);
         Spill.writeText(out, spilled.name());
         out.writeLong(spilled.at());
@@ -157,7 +158,10 @@ final class ParquetDataset implements Dataset {
         for (int i = in.readInt(); i > 0; i--) {
             boolean onDisk = in.readBoolean();
             String name = Spill.readText(in);
-            images.add(onDisk ? ImageSource.of(Path.of(name)) : new Spilled(spill, name, in.readLong(), in.readInt()));
+            images.add(
+                    onDisk
+                            ? ImageSource.of(Path.of(name))
+                            : new Encoded.Spilled(spill, name, in.readLong(), in.readInt()));
         }
         List<Message> messages = new ArrayList<>();
         for (int m = in.readInt(); m > 0; m--) {
@@ -172,113 +176,25 @@ final class ParquetDataset implements Dataset {
         return new Conversation(file.id(row), messages, images);
     }
 
-    private Spilled spilled(String name, byte[] bytes) {
-        return new Spilled(spill, name, spill.append(bytes, 0, bytes.length), bytes.length);
-    }
-
-    /** An encoded picture in the spill. */
-    private record Spilled(Spill spill, String name, long at, int length) implements ImageSource {
-        @Override
-        public byte[] bytes() throws IOException {
-            return spill.read(at, length);
-        }
-    }
-
-    /** The bytes of the pictures of one group, row by row. */
-    private final class Bytes implements AutoCloseable {
-        private final ColumnReader column; // null where the file has no such column
-        private int list = -1; // layer of the list in a row, where there is one
-        private int row; // in the batch
-        private int rows;
-        private int number; // in the file
-        private final ParquetFile.Columns columns = file.columns();
-
-        Bytes(ParquetFile.Reader reader, ParquetFile.Group group) {
-            number = group.firstRow();
-            column = columns.pictures().isEmpty() ? null : reader.pictures(group, PICTURES);
-            for (int layer = 0; column != null && layer < column.getLayerCount(); layer++) {
-                list = column.getLayerKind(layer) == LayerKind.REPEATED ? layer : list;
-            }
-        }
-
-        /** Moves the next row's pictures to the spill and puts their sources into {@code row}. */
-        void addTo(Map<String, Object> row) {
-            if (column == null) {
-                return;
-            }
-            if (this.row == rows) {
-                if (!column.nextBatch()) {
-                    throw new FormatException(file.path() + " has no pictures after row " + (number - 1) + ", expected "
-                            + size() + " rows; the file is damaged, fetch it again");
-                }
-                this.row = 0;
-                rows = column.getRecordCount();
-            }
-            Object described = row.get(columns.top());
-            if (list < 0) {
-                row.put(columns.top(), source(this.row, described, columns.top()));
-            } else {
-                int first = column.getLayerOffsets(list)[this.row];
-                int last = column.getLayerOffsets(list)[this.row + 1];
-                List<?> fields = described instanceof List<?> l ? l : Collections.nCopies(last - first, null);
-                if (fields.size() != last - first) {
-                    throw new FormatException(file.id(number) + " has " + (last - first) + " pictures but "
-                            + fields.size() + " descriptions of them; the file is damaged, fetch it again");
-                }
-                List<Object> sources = new ArrayList<>();
-                for (int i = first; i < last; i++) {
-                    sources.add(source(i, fields.get(i - first), columns.top() + "[" + (i - first) + "]"));
-                }
-                row.put(columns.top(), sources);
-            }
-            this.row++;
-            number++;
-        }
-
-        /** Value {@code i} of the batch as a source; without bytes, its other fields as they are: they may hold a path. */
-        private Object source(int i, Object fields, String at) {
-            if (column.getLeafValidity().isNull(i)) {
-                return fields;
-            }
-            int start = column.getBinaryOffsets()[i];
-            int n = column.getBinaryOffsets()[i + 1] - start;
-            Object path = fields instanceof Map<?, ?> map ? map.get("path") : null;
-            String name = file.id(number) + " " + at + (path instanceof String text ? " (" + text + ")" : "");
-            return new Spilled(spill, name, spill.append(column.getBinaryValues(), start, n), n);
-        }
-
-        @Override
-        public void close() {
-            if (column != null) {
-                column.close();
-            }
-        }
+    private Encoded.Spilled spilled(String name, byte[] bytes) {
+        return new Encoded.Spilled(spill, name, spill.append(bytes, 0, bytes.length), bytes.length);
     }
 
     @Override
     public void forEach(Consumer<Conversation> visitor) {
-        ParquetFile.Columns columns = file.columns();
-        if (!columns.pictures().isEmpty() && !columns.described()) { // nothing else tells how many pictures a row has
-            for (int row = 0; row < size(); row++) {
-                visitor.accept(get(row));
-            }
-            return;
-        }
-        try (ParquetFile.Reader reader = file.read()) {
-            for (ParquetFile.Group group : file.groups()) {
-                forEach(reader, group, visitor);
-            }
-        } catch (IOException e) {
-            throw ParquetFile.damaged(file.path().toString(), e);
+        for (ParquetFile.Group group : file.groups()) {
+            forEach(group, visitor);
         }
     }
 
-    private void forEach(ParquetFile.Reader reader, ParquetFile.Group group, Consumer<Conversation> visitor) {
-        try (ParquetRows rows = reader.words(group, false)) {
+    private void forEach(ParquetFile.Group group, Consumer<Conversation> visitor) {
+        ParquetFile.Columns columns = file.columns();
+        boolean count = !columns.pictures().isEmpty() && !columns.described(); // nothing else tells how many a row has
+        try (ParquetRows rows = file.read(group, count, ParquetDataset::pass)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
                 Map<String, Object> words = file.next(rows, row);
-                if (!file.columns().pictures().isEmpty()) {
-                    words.compute(file.columns().top(), (top, described) -> unread(described));
+                if (columns.described()) {
+                    words.compute(columns.top(), (top, described) -> unread(described));
                 }
                 visitor.accept(RowParser.parse(file.id(row), folder, words));
             }

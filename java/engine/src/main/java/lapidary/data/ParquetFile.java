@@ -6,18 +6,13 @@ import dev.hardwood.metadata.ColumnChunk;
 import dev.hardwood.metadata.CompressionCodec;
 import dev.hardwood.metadata.PhysicalType;
 import dev.hardwood.metadata.RowGroup;
-import dev.hardwood.reader.ColumnReader;
 import dev.hardwood.reader.ParquetFileReader;
-import dev.hardwood.reader.RowGroupPredicate;
-import dev.hardwood.schema.ColumnProjection;
 import dev.hardwood.schema.ColumnSchema;
+import dev.hardwood.schema.FileSchema;
 import java.io.IOException;
-import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
-import java.util.EnumSet;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -33,14 +28,7 @@ import lapidary.format.FormatException;
  * @param groups those with rows, in the order of the rows
  * @param rows in all groups together
  */
-record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
-    /** Those whose libraries are in the jar. */
-    private static final Set<CompressionCodec> CODECS = EnumSet.of(
-            CompressionCodec.UNCOMPRESSED, CompressionCodec.SNAPPY, CompressionCodec.GZIP, CompressionCodec.ZSTD);
-
-    /** Rows to decode at once. */
-    private static final int ROWS = 64;
-
+record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> groups, int rows) {
     /** The Parquet reader tells of its inner life at start; a reference keeps the setting alive. */
     private static final Logger QUIET = Logger.getLogger("dev.hardwood");
 
@@ -48,14 +36,14 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         QUIET.setLevel(Level.WARNING);
     }
 
-    /** The row group at {@code index} of the file; {@code middle} is the byte by which the reader knows it. */
-    record Group(int index, int firstRow, int rows, long middle) {}
+    /** A row group with its columns that make a conversation. */
+    record Group(int firstRow, int rows, List<ColumnChunk> chunks) {}
 
     /**
      * The columns to read.
      *
-     * @param text without the bytes of pictures; comes row by row
-     * @param pictures leaf that holds those bytes, or empty where no column does; comes in small batches
+     * @param text without the bytes of pictures that have a column of their own
+     * @param pictures leaf that holds those bytes, or empty where no column does
      * @param top its outermost column, {@code images} or {@code image}
      * @param described whether {@code text} has fields of the same pictures, such as their paths
      */
@@ -66,12 +54,13 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         if (!Files.isRegularFile(path)) {
             throw new FormatException(Files.exists(path) ? path + " is not a file" : "no such file: " + path);
         }
-        ParquetFile unread = new ParquetFile(path, new Columns(List.of(), "", "", false), List.of(), 0);
-        try (Reader reader = unread.read()) {
-            List<Group> groups = groups(path, reader.parquet);
+        try (HardwoodContext context = HardwoodContext.create(1);
+                ParquetFileReader reader = ParquetFileReader.open(InputFile.of(path), context)) {
+            List<Group> groups = groups(path, reader);
             return new ParquetFile(
                     path,
-                    columns(path, reader.parquet),
+                    reader.getFileSchema(),
+                    columns(path, reader),
                     groups,
                     groups.stream().mapToInt(Group::rows).sum());
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
@@ -79,62 +68,21 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         }
     }
 
-    /** Opens the file for reading rows. */
-    Reader read() throws IOException {
-        return new Reader();
-    }
-
-    /** An open file and the threads that decode it. Held only while a group is decoded: a data set may be a thousand files. */
-    final class Reader implements AutoCloseable {
-        private final HardwoodContext context = HardwoodContext.create(1);
-        private final ParquetFileReader parquet;
-
-        private Reader() throws IOException {
-            try {
-                parquet = ParquetFileReader.open(InputFile.of(path), context);
-            } catch (IOException | RuntimeException | Error e) {
-                context.close();
-                throw e;
-            }
-        }
-
-        /** Reads the words of {@code group}, after a look at the pages of their columns and of the pictures to read too. */
-        ParquetRows words(Group group, boolean pictures) throws IOException {
-            try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
-                for (ColumnChunk chunk :
-                        parquet.getFileMetaData().rowGroups().get(group.index()).columns()) {
+    /**
+     * Opens the file for reading the rows of {@code group}.
+     *
+     * @param pictures whether those that have a column of their own are read too
+     * @param bytes what becomes of values that are not text
+     */
+    ParquetRows read(Group group, boolean pictures, PageValues.Binary bytes) throws IOException {
+        List<ColumnChunk> chunks = group.chunks().stream()
+                .filter(chunk -> {
                     String column = chunk.metaData().pathInSchema().toString();
-                    if (columns.text().contains(column)
-                            || (pictures && columns.pictures().equals(column))) {
-                        ParquetPages.check(path, channel, chunk);
-                    }
-                }
-            }
-            return new ParquetRows(
-                    parquet.buildColumnReaders(
-                                    ColumnProjection.columns(columns.text().toArray(String[]::new)))
-                            .filter(only(group))
-                            .batchSize(ROWS)
-                            .build(),
-                    parquet.getFileSchema());
-        }
-
-        /** Reads the bytes of the pictures of {@code group}, so many rows at a time; {@link #words} has looked at them. */
-        ColumnReader pictures(Group group, int rows) {
-            return parquet.buildColumnReader(columns.pictures())
-                    .filter(only(group))
-                    .batchSize(rows)
-                    .build();
-        }
-
-        @Override
-        public void close() throws IOException {
-            try {
-                parquet.close();
-            } finally {
-                context.close();
-            }
-        }
+                    return columns.text().contains(column)
+                            || pictures && columns.pictures().equals(column);
+                })
+                .toList();
+        return new ParquetRows(path, schema, chunks, bytes);
     }
 
     private static List<Group> groups(Path file, ParquetFileReader reader) throws IOException {
@@ -143,8 +91,7 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         long rows = 0;
         long size = Files.size(file);
         List<RowGroup> all = reader.getFileMetaData().rowGroups();
-        for (int i = 0; i < all.size(); i++) {
-            RowGroup group = all.get(i);
+        for (RowGroup group : all) {
             if (group.numRows() < 0 || rows + group.numRows() > Integer.MAX_VALUE - 8) {
                 throw new FormatException(
                         file + " claims " + group.numRows() + " rows in one row group; it is damaged");
@@ -153,11 +100,14 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
                 continue;
             }
             checkCodecs(file, group);
-            long middle = middle(file, group, size);
-            if (!middles.add(middle)) {
+            if (!middles.add(middle(file, group, size))) {
                 throw new FormatException(file + " has two row groups in one place; it is damaged");
             }
-            groups.add(new Group(i, (int) rows, (int) group.numRows(), middle));
+            List<ColumnChunk> ours = group.columns().stream()
+                    .filter(column ->
+                            isOurs(top(column.metaData().pathInSchema().toString())))
+                    .toList();
+            groups.add(new Group((int) rows, (int) group.numRows(), ours));
             rows += group.numRows();
         }
         return groups;
@@ -192,9 +142,9 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         for (ColumnChunk column : group.columns()) {
             String path = column.metaData().pathInSchema().toString();
             CompressionCodec codec = column.metaData().codec();
-            if (isOurs(top(path)) && !CODECS.contains(codec)) {
+            if (isOurs(top(path)) && !PageStream.CODECS.contains(codec)) {
                 throw new FormatException(file + ": column " + path + " is compressed with " + codec
-                        + ", expected one of " + CODECS + "; write the file again with one of these");
+                        + ", expected one of " + PageStream.CODECS + "; write the file again with one of these");
             }
         }
     }
@@ -270,12 +220,8 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
         return path + " row " + row;
     }
 
-    private static RowGroupPredicate only(Group group) {
-        return RowGroupPredicate.byteRange(group.middle(), group.middle() + 1);
-    }
-
     /** The next row of {@code rows} as maps and lists, which must be {@code row}. */
-    Map<String, Object> next(ParquetRows rows, int row) {
+    Map<String, Object> next(ParquetRows rows, int row) throws IOException {
         if (!rows.hasNext()) {
             throw new FormatException(path + " ends after row " + (row - 1) + ", expected " + this.rows
                     + " rows; the file is damaged, fetch it again");
@@ -296,8 +242,7 @@ record ParquetFile(Path path, Columns columns, List<Group> groups, int rows) {
             if (cause instanceof OutOfMemoryError) {
                 return new FormatException(
                         "cannot decode " + what + " in " + (Runtime.getRuntime().maxMemory() >> 20)
-                                + " MB of Java memory: give more (java -Xmx8g), or write the file with smaller row groups"
-                                + " (pyarrow: row_group_size=100); or the file is damaged",
+                                + " MB of Java memory: give more (LAPIDARY_JAVA_OPTS=-Xmx8g), or the file is damaged",
                         e);
             }
         }

@@ -1,14 +1,17 @@
 package lapidary.data;
 
+import dev.hardwood.metadata.ColumnChunk;
 import dev.hardwood.metadata.LogicalType;
 import dev.hardwood.metadata.PhysicalType;
 import dev.hardwood.metadata.RepetitionType;
-import dev.hardwood.reader.ColumnReader;
-import dev.hardwood.reader.ColumnReaders;
 import dev.hardwood.schema.ColumnSchema;
 import dev.hardwood.schema.FileSchema;
 import dev.hardwood.schema.SchemaNode;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -17,26 +20,38 @@ import java.util.Map;
 import java.util.function.Consumer;
 
 /**
- * Puts rows together from columns: a struct becomes a map, a list a list, a text a string. The library's own row reader
- * makes room for a hundred thousand rows at once, 250 MB for five columns, whatever the file holds.
- *
- * <p>Each value comes with a repetition level, which says which list it continues, and a definition level, which says how
- * far down its path anything is there.
+ * Puts rows together from columns: a struct becomes a map, a list a list, a text a string. The heap holds one row.
  *
  * @see <a href="https://research.google/pubs/pub36632/">Dremel</a>, where record assembly is described
  */
 final class ParquetRows implements AutoCloseable {
-    private final ColumnReaders readers;
+    private final FileChannel channel;
     private final List<Column> columns = new ArrayList<>();
-    private int left; // rows of the batch that are still to come
 
-    /** Reads all columns of {@code readers}, which have {@code schema}. */
-    ParquetRows(ColumnReaders readers, FileSchema schema) {
-        this.readers = readers;
-        for (int i = 0; i < readers.getColumnCount(); i++) {
-            ColumnReader reader = readers.getColumnReader(i);
-            columns.add(new Column(reader, path(schema, reader.getColumnSchema())));
+    /**
+     * Opens a file of {@code schema}.
+     *
+     * @param chunks the columns to read of a row group
+     * @param bytes what becomes of values that are not text
+     */
+    ParquetRows(Path file, FileSchema schema, List<ColumnChunk> chunks, PageValues.Binary bytes) throws IOException {
+        channel = FileChannel.open(file, StandardOpenOption.READ);
+        try {
+            for (ColumnChunk chunk : chunks) {
+                ColumnSchema column = schema.getColumn(chunk.metaData().pathInSchema());
+                boolean text = column.logicalType() instanceof LogicalType.StringType;
+                columns.add(new Column(
+                        new ParquetColumn(channel, chunk, column, text ? ParquetRows::text : bytes),
+                        path(schema, column)));
+            }
+        } catch (IOException | RuntimeException | Error e) {
+            close();
+            throw e;
         }
+    }
+
+    private static Object text(PageStream in, int length) throws IOException {
+        return new String(in.readBytes(length), StandardCharsets.UTF_8);
     }
 
     /** Whether values of this column can be read. */
@@ -45,16 +60,11 @@ final class ParquetRows implements AutoCloseable {
     }
 
     boolean hasNext() {
-        if (left == 0 && readers.nextBatch()) {
-            left = readers.getRecordCount();
-            columns.forEach(Column::startBatch);
-        }
-        return left > 0;
+        return columns.stream().allMatch(column -> column.entries.isPresent());
     }
 
     /** The next row; there is one. */
-    Map<String, Object> next() {
-        left--;
+    Map<String, Object> next() throws IOException {
         Map<String, Object> row = new LinkedHashMap<>();
         for (Column column : columns) {
             column.addTo(row);
@@ -78,65 +88,43 @@ final class ParquetRows implements AutoCloseable {
     }
 
     @Override
-    public void close() {
-        readers.close();
+    public void close() throws IOException {
+        try {
+            for (Column column : columns) {
+                column.entries.close();
+            }
+        } finally {
+            channel.close();
+        }
     }
 
     private static final class Column {
-        private final ColumnReader reader;
-        private final ColumnSchema schema;
+        private final ParquetColumn entries;
         private final List<SchemaNode> path;
-        private final int slotFrom; // entries of this definition level or higher have a place among the values
         private final int[] position; // by repetition level: the element of that list
-        private int[] definitions; // null where every value is there
-        private int[] repetitions; // null where nothing repeats
-        private int entry;
-        private int value;
 
-        Column(ColumnReader reader, List<SchemaNode> path) {
-            this.reader = reader;
-            this.schema = reader.getColumnSchema();
+        Column(ParquetColumn entries, List<SchemaNode> path) {
+            this.entries = entries;
             this.path = path;
-            this.position = new int[schema.maxRepetitionLevel() + 1];
-            int from = 0;
-            for (SchemaNode node : path) {
-                from = node.repetitionType() == RepetitionType.REPEATED ? node.maxDefinitionLevel() : from;
-            }
-            slotFrom = from;
-        }
-
-        void startBatch() {
-            entry = 0;
-            value = 0;
-            definitions = reader.getDefinitionLevels(); // none for a column of plain values
-            repetitions = reader.getRepetitionLevels();
+            this.position = new int[entries.schema().maxRepetitionLevel() + 1];
         }
 
         /** Adds this column's values of one row. */
-        void addTo(Map<String, Object> row) {
+        void addTo(Map<String, Object> row) throws IOException {
             Arrays.fill(position, 0);
             do {
-                int definition = definition();
-                add(row, 0, definition);
-                value += definition >= slotFrom ? 1 : 0;
-                entry++;
+                add(row, 0, entries.definition());
+                entries.advance();
             } while (continues());
         }
 
-        private int definition() {
-            if (definitions != null) {
-                return definitions[entry];
-            }
-            return schema.maxDefinitionLevel() - (reader.getLeafValidity().isNull(value) ? 1 : 0);
-        }
-
-        /** Whether the next entry belongs to the same row, and if so, to which elements of its lists. */
+        /** Whether the entry at hand belongs to the same row, and if so, to which elements of its lists. */
         private boolean continues() {
-            if (repetitions == null || entry == repetitions.length || repetitions[entry] == 0) {
+            if (!entries.isPresent() || entries.repetition() == 0) {
                 return false;
             }
-            position[repetitions[entry]]++;
-            Arrays.fill(position, repetitions[entry] + 1, position.length, 0);
+            position[entries.repetition()]++;
+            Arrays.fill(position, entries.repetition() + 1, position.length, 0);
             return true;
         }
 
@@ -152,7 +140,7 @@ final class ParquetRows implements AutoCloseable {
             } else if (node instanceof SchemaNode.GroupNode) {
                 add(struct(struct.get(node.name()), made -> struct.put(node.name(), made)), depth + 1, definition);
             } else {
-                struct.put(node.name(), value());
+                struct.put(node.name(), entries.value());
             }
         }
 
@@ -181,7 +169,7 @@ final class ParquetRows implements AutoCloseable {
             } else if (element instanceof SchemaNode.GroupNode) {
                 add(struct(list.get(at), made -> list.set(at, made)), below, definition);
             } else {
-                list.set(at, value());
+                list.set(at, entries.value());
             }
         }
 
@@ -203,26 +191,6 @@ final class ParquetRows implements AutoCloseable {
                 return made;
             }
             return (List<Object>) there;
-        }
-
-        private Object value() {
-            return switch (schema.type()) {
-                case BOOLEAN -> reader.getBooleans()[value];
-                case INT32 -> reader.getInts()[value];
-                case INT64 -> reader.getLongs()[value];
-                case FLOAT -> reader.getFloats()[value];
-                case DOUBLE -> reader.getDoubles()[value];
-                case BYTE_ARRAY -> {
-                    int from = reader.getBinaryOffsets()[value];
-                    int length = reader.getBinaryOffsets()[value + 1] - from;
-                    byte[] bytes = new byte[length];
-                    System.arraycopy(reader.getBinaryValues(), from, bytes, 0, length);
-                    yield schema.logicalType() instanceof LogicalType.StringType
-                            ? new String(bytes, StandardCharsets.UTF_8)
-                            : bytes;
-                }
-                default -> throw new IllegalStateException(schema.type().toString()); // left out by isReadable
-            };
         }
     }
 }

@@ -18,7 +18,7 @@ import lapidary.image.ImageSource;
 
 /**
  * Makes a {@link Conversation} of one record, whichever file it stood in. A record is a tree of maps, lists, strings,
- * numbers, booleans, byte arrays, {@link ImageSource}s and nulls.
+ * numbers, booleans, bytes ({@link Encoded} where they are not in the heap), {@link ImageSource}s and nulls.
  *
  * <p>{@code messages} is a list of {@code {role, content}}; content is a string, or a list of parts
  * {@code {type: "text", text}} and {@code {type: "image"}}. The picture of an image part is its own {@code image}, or else
@@ -182,6 +182,9 @@ final class RowParser {
         if (value instanceof byte[] bytes) {
             return ImageSource.of(id + " " + at, bytes);
         }
+        if (value instanceof Encoded encoded) {
+            return encoded.named(id + " " + at);
+        }
         if (value instanceof String path) {
             return path.startsWith("data:") ? dataUri(path, at) : file(path, at);
         }
@@ -189,6 +192,9 @@ final class RowParser {
             Object path = image.get("path");
             if (image.get("bytes") instanceof String base64) {
                 return ImageSource.of(name(at, path), base64(base64, at + ".bytes"));
+            }
+            if (image.get("bytes") instanceof Encoded encoded) {
+                return encoded.named(name(at, path));
             }
             if (image.get("bytes") instanceof byte[] bytes) {
                 return ImageSource.of(name(at, path), bytes);
@@ -271,6 +277,9 @@ final class RowParser {
         }
         if (value instanceof byte[] bytes) {
             return bytes.length + " bytes of binary";
+        }
+        if (value instanceof Encoded encoded) {
+            return encoded.length() + " bytes of binary";
         }
         String text = value instanceof String ? "\"" + value + "\"" : value.toString();
         String line = text.replaceAll("\\s+", " ");

@@ -42,6 +42,8 @@ class ParquetDatasetTest {
                 "snappy",
                 "gzip",
                 "zstd",
+                "lz4",
+                "brotli",
                 "page1-dict",
                 "page1-plain",
                 "page2-dict",
@@ -230,12 +232,51 @@ class ParquetDatasetTest {
                     """
             rows-empty | has no rows
             rows-nomessages | no column "messages", only [text, images]
-            llava-lz4 | is compressed with LZ4
-            llava-brotli | is compressed with BROTLI
             """)
     void refusesFiles(String name, String why) {
         assertComplaint(why, () -> Datasets.open(golden(name), "train"));
         assertComplaint(golden(name), () -> Datasets.open(golden(name), "train"));
+    }
+
+    /** The pictures of these files stand in one page of 96 MB. */
+    @ParameterizedTest
+    @ValueSource(strings = {"big-dict", "big-plain"})
+    void aPageMayBeLargerThanTheHeap(String name) throws Exception {
+        Path cache = Files.createDirectories(dir.resolve("cache"));
+        ProcessBuilder builder = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "-Xmx24m",
+                        "-cp",
+                        System.getProperty("java.class.path"),
+                        PictureReader.class.getName(),
+                        golden(name))
+                .redirectErrorStream(true);
+        builder.environment().put("XDG_CACHE_HOME", cache.toString());
+        Process reader = builder.start();
+        try {
+            String said = new String(reader.getInputStream().readAllBytes(), java.nio.charset.StandardCharsets.UTF_8);
+            assertTrue(reader.waitFor(60, java.util.concurrent.TimeUnit.SECONDS));
+            assertTrue(said.endsWith("24 pictures are right\n"), said);
+        } finally {
+            reader.destroyForcibly();
+        }
+    }
+
+    /** Reads pictures each of which repeats its number. */
+    static final class PictureReader {
+        public static void main(String[] arguments) throws IOException {
+            int right = 0;
+            try (Dataset data = Datasets.open(arguments[0], "train")) {
+                data.forEach(conversation -> {});
+                for (int row : TorchRandom.randperm(data.size(), 3)) {
+                    byte[] bytes = data.get(row).images().get(0).bytes();
+                    byte[] expected = new byte[4 << 20];
+                    Arrays.fill(expected, (byte) row);
+                    right += Arrays.equals(expected, bytes) ? 1 : 0;
+                }
+            }
+            System.out.println(right + " pictures are right");
+        }
     }
 
     @ParameterizedTest
@@ -258,7 +299,8 @@ class ParquetDatasetTest {
 
     /** Cut or with one bit turned, a file gives rows or our own complaint; never another error, never a wait without end. */
     @ParameterizedTest
-    @ValueSource(strings = {"llava-snappy", "llava-page2-plain", "llava-index"})
+    @ValueSource(
+            strings = {"llava-snappy", "llava-page2-plain", "llava-index", "llava-delta", "llava-lz4", "llava-brotli"})
     void survivesDamage(String name) throws Exception {
         byte[] good = Files.readAllBytes(GOLDEN.resolve(name + ".parquet"));
         Random random = new Random(7);
@@ -282,6 +324,20 @@ class ParquetDatasetTest {
             one.shutdownNow();
         }
         assertEquals(Set.of("read", "refused"), outcomes);
+    }
+
+    @Test
+    void aWrongChecksumIsTold() throws IOException {
+        byte[] good = Files.readAllBytes(GOLDEN.resolve("llava-index.parquet"));
+        Path file = dir.resolve("damaged.parquet");
+        for (int at = 140; at < 380; at += 9) { // in the page of the words' dictionary
+            byte[] bad = good.clone();
+            bad[at] ^= 4;
+            Files.write(file, bad);
+            try (Dataset data = Datasets.open(file.toString(), "train")) {
+                assertComplaint("checksum of the page at byte 100 is wrong", () -> data.get(0));
+            }
+        }
     }
 
     /** Sizes in the footer that disagree with the pages made the library wait for ever: byte 8400 is among them. */

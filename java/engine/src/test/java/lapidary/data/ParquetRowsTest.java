@@ -17,14 +17,25 @@ class ParquetRowsTest {
     private static final Path GOLDEN = Path.of("src/test/resources/lapidary/data");
 
     @ParameterizedTest
-    @ValueSource(strings = {"deep.parquet", "deep-pages.parquet"})
-    void rowsOfAnyNestingAreWhatTheirWriterPutIn(String name) throws IOException {
+    @ValueSource(
+            strings = {
+                "deep",
+                "deep-pages",
+                "types-plain1",
+                "types-plain2",
+                "types-dict1",
+                "types-dict2",
+                "types-delta1",
+                "types-delta2",
+                "types-split1",
+                "types-split2"
+            })
+    void rowsOfAnyNestingAndTypeAreWhatTheirWriterPutIn(String name) throws IOException {
         ObjectMapper json = new ObjectMapper();
-        List<String> expected = Files.readAllLines(GOLDEN.resolve("deep.jsonl"));
-        ParquetFile file = ParquetFile.open(GOLDEN.resolve(name));
+        List<String> expected = Files.readAllLines(GOLDEN.resolve(name.split("-")[0] + ".jsonl"));
+        ParquetFile file = ParquetFile.open(GOLDEN.resolve(name + ".parquet"));
         assertEquals(expected.size(), file.rows());
-        try (ParquetFile.Reader reader = file.read();
-                ParquetRows rows = reader.words(file.groups().get(0), false)) {
+        try (ParquetRows rows = file.read(file.groups().get(0), false, (in, length) -> in.readBytes(length))) {
             for (int row = 0; row < file.rows(); row++) {
                 Map<String, Object> found = file.next(rows, row);
                 assertEquals(
