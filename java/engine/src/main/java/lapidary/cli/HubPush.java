@@ -83,6 +83,10 @@ final class HubPush {
         options.put("weight_decay", config.optimizer().weightDecay());
         options.put("max_grad_norm", config.maxGradNorm());
         options.put("seed", config.seed());
+        if (config.loadIn4bit()) {
+            options.put("load_in_4bit", true);
+            options.put("use_bnb_nested_quant", config.useBnbNestedQuant());
+        }
         options.put("dtype", config.dtype() == DType.F32 ? "float32" : "bfloat16");
         for (String key : List.of("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save")) {
             if (adapter.has(key)) {

@@ -33,7 +33,7 @@ public final class Hub implements AutoCloseable {
 
     private static final int PARALLEL = 8; // files at a time, as huggingface_hub does
     private static final int MOST_FILES = 1_000_000;
-    private static final int MOST_PAGES = 2_000;
+    private static final int MOST_PAGES = 1_100;
     private static final Pattern NEXT = Pattern.compile("<([^>]*)>\\s*;\\s*rel=\"?next\"?");
 
     private final HubSettings settings;
