@@ -10,7 +10,10 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
@@ -21,6 +24,11 @@ import lapidary.device.Device;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
+import lapidary.format.SafetensorsWriter;
+import lapidary.format.SafetensorsWriter.Item;
+import lapidary.format.TensorEntry;
+import lapidary.nn.LoraSpec;
+import lapidary.nn.Parameter;
 import lapidary.quant.BitsAndBytes;
 import lapidary.quant.QuantStorage;
 import lapidary.tensor.Frame;
@@ -237,18 +245,58 @@ final class Nf4CheckpointTest {
         Files.copy(
                 GOLDEN.resolve("multimodal_nf4/config.json"),
                 source.resolve("config.json"),
-                java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+                StandardCopyOption.REPLACE_EXISTING);
         assertTrue(loadFailure(source).contains("no linear layer is quantised"));
         Files.copy(
                 GOLDEN.resolve("multimodal_nf4/model.safetensors"),
                 source.resolve("model.safetensors"),
-                java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+                StandardCopyOption.REPLACE_EXISTING);
         Gemma3.load(source, device, Precision.of(DType.BF16), null, 1).close();
         Files.copy(
                 GOLDEN.resolve("multimodal/config.json"),
                 source.resolve("config.json"),
-                java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+                StandardCopyOption.REPLACE_EXISTING);
         assertTrue(loadFailure(source).contains("no quantization_config"));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"true,BF16", "false,F32"})
+    void adaptersBesideNf4AreBf16OnlyWhereAskedFor(boolean bf16Adapters, DType expected) {
+        LoraSpec lora = new LoraSpec(2, 4, 0, List.of("all-linear"), List.of());
+        Precision precision = new Precision(DType.BF16, options(true, "fc1"), bf16Adapters);
+        try (Gemma3 model = Gemma3.load(GOLDEN.resolve("multimodal"), device, precision, lora, 1)) {
+            assertEquals(2 * 53, model.parameters().size());
+            for (Parameter parameter : model.parameters()) {
+                boolean dense = parameter.name().contains(".fc1.");
+                assertEquals(dense ? DType.F32 : expected, parameter.value().dtype(), parameter.name());
+            }
+        }
+    }
+
+    /** What a checkpoint may not hold in NF4, and parts that are left when their matrix is gone. */
+    @ParameterizedTest
+    @CsvSource({
+        "language_model.model.embed_tokens.weight,is quantised",
+        "multi_modal_projector.mm_input_projection_weight,is quantised",
+        "language_model.model.layers.0.input_layernorm.weight,is quantised"
+    })
+    void onlyLinearLayersMayBeQuantised(String name, String why) throws IOException {
+        Path source = copyWithProcessor();
+        try (Checkpoint checkpoint = Checkpoint.open(GOLDEN.resolve("multimodal_nf4"))) {
+            List<Item> items = new ArrayList<>();
+            for (String key : checkpoint.names()) {
+                TensorEntry entry = checkpoint.entry(key);
+                items.add(Item.of(key, entry.dtype(), entry.shape(), entry.data()));
+            }
+            items.add(Item.of(name + ".absmax", new long[] {1}, new float[1]));
+            SafetensorsWriter.write(source.resolve("model.safetensors"), Map.of(), items);
+        }
+        Files.copy(
+                GOLDEN.resolve("multimodal_nf4/config.json"),
+                source.resolve("config.json"),
+                StandardCopyOption.REPLACE_EXISTING);
+        String message = loadFailure(source);
+        assertTrue(message.contains(name) && message.contains(why), message);
     }
 
     private String loadFailure(Path model) {
