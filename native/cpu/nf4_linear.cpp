@@ -528,91 +528,143 @@ struct Bf16 {
 // Forward is (W x')' with strips of W's rows: y [rows, out] of x [rows, in]. Backward is dy W with strips of W's columns:
 // y [rows, in] of x [rows, out]. Either way `depth` is the length of the sums and `width` that of y's rows.
 template <typename Tiles, bool Forward>
-int32_t multiply(kt_ctx* ctx, typename Tiles::Activation* y, const typename Tiles::Activation* x, const Matrix& w,
-                 const typename Tiles::Activation* bias, int64_t rows, bool accumulate) {
+class Product {
     using E = typename Tiles::Element;
-    const int64_t depth = Forward ? w.in : w.out;
-    const int64_t width = Forward ? w.out : w.in;
-    const int64_t strips = ceil_div(width, kBlock);
-    const int64_t chunk = std::min(kRows, ceil_div(rows, kStrip) * kStrip);
-    const int64_t data_strip = ceil_div(depth, kSteps) * kTile;
-    const int64_t weight_strip = std::min(kDepth, ceil_div(depth, kSteps) * kSteps) * kStrip;
-    const int64_t data_size = chunk / kStrip * data_strip;
-    const int64_t blocks = ceil_div(chunk, kBlock);
-    const int64_t group = std::min(kGroup, ceil_div(strips, ctx->threads));
-    // One after the other, each a multiple of 64 bytes: packed x, then for each thread its blocks of C and its strip.
-    const int64_t own = group * blocks * kBlockArea * 4 + 2 * weight_strip * static_cast<int64_t>(sizeof(E));
-    const int64_t shared = data_size * static_cast<int64_t>(sizeof(E));
-    char* memory = static_cast<char*>(scratch(ctx, shared + own * ctx->threads));
-    if (!memory) {
-        return fail(ctx, KT_OUT_OF_MEMORY, "nf4_linear: the system has no %lld bytes",
-                    static_cast<long long>(shared + own * ctx->threads));
-    }
-    E* data = reinterpret_cast<E*>(memory);
-    for (int64_t row = 0; row < rows; row += chunk) {
-        const int64_t here = std::min(chunk, rows - row);
-        const int64_t data_strips = ceil_div(here, kStrip);
-        parallel_for(ctx, data_strips, std::max<int64_t>(1, kGrain / kStrip / std::max<int64_t>(depth, 1)),
-                     [&](int64_t begin, int64_t end) {
-                         for (int64_t s = begin; s < end; s++) {
-                             const auto* from = x + (row + s * kStrip) * depth;
-                             const int64_t there = std::min(kStrip, here - s * kStrip);
-                             if (Forward) {
-                                 Tiles::pack_b(data + s * data_strip, from, depth, there, depth);
-                             } else {
-                                 Tiles::pack_a(data + s * data_strip, from, depth, there, depth);
-                             }
-                         }
-                     });
-        parallel_for(ctx, strips, 1, [&](int64_t begin, int64_t end) {
-            char* mine = memory + shared + own * omp_get_thread_num();
-            float* c = reinterpret_cast<float*>(mine);
-            E* weights = reinterpret_cast<E*>(mine + group * blocks * kBlockArea * 4);
-            Tiles::begin();
-            for (int64_t from = begin; from < end; from += group) {
-                const int64_t until = std::min(end, from + group);
-                for (int64_t k = 0; k < depth; k += kDepth) {
-                    const int64_t steps = std::min(kDepth, depth - k);
-                    const int64_t tiles = ceil_div(steps, kSteps);
-                    for (int64_t s = from; s < until; s++) {
-                        if (Forward) {
-                            Tiles::weights_a(weights, w, s * kBlock, k, steps);
-                            Tiles::weights_a(weights + weight_strip, w, s * kBlock + kStrip, k, steps);
-                        } else {
-                            Tiles::weights_b(weights, weight_strip, w, s * kBlock, k, steps);
-                        }
-                        for (int64_t m = 0; m < data_strips; m += 2) {
-                            const int64_t pair = std::min<int64_t>(2, data_strips - m);
-                            const E* activations = data + m * data_strip + k * kStrip;
-                            float* block = c + ((s - from) * blocks + m / 2) * kBlockArea;
-                            if (Forward) {
-                                Tiles::multiply(block, weights, weight_strip, 2, activations, data_strip, pair, tiles, k > 0);
-                            } else {
-                                Tiles::multiply(block, activations, data_strip, pair, weights, weight_strip, 2, tiles, k > 0);
-                            }
-                        }
-                    }
+    using T = typename Tiles::Activation;
+
+  public:
+    Product(T* y, const T* x, const Matrix& w, const T* bias, int64_t rows, bool accumulate)
+        : y_(y),
+          x_(x),
+          w_(w),
+          bias_(bias),
+          rows_(rows),
+          accumulate_(accumulate),
+          depth_(Forward ? w.in : w.out),
+          width_(Forward ? w.out : w.in) {}
+
+    int32_t run(kt_ctx* ctx) {
+        const int64_t strips = ceil_div(width_, kBlock);
+        // Many rows are parted among the threads, which then wait for each other but once; few are packed by all for all.
+        const bool by_rows = rows_ > kRows;
+        const int64_t parts = by_rows ? ceil_div(ceil_div(rows_, kRows), ctx->threads) * ctx->threads : 1;
+        chunk_ = ceil_div(ceil_div(rows_, parts), kBlock) * kBlock;
+        group_ = std::min(kGroup, by_rows ? strips : ceil_div(strips, ctx->threads));
+        data_strip_ = ceil_div(depth_, kSteps) * kTile;
+        weight_strip_ = std::min(kDepth, ceil_div(depth_, kSteps) * kSteps) * kStrip;
+        // One after the other, each a multiple of 64 bytes: packed x, blocks of C, a strip of weights.
+        const int64_t data = chunk_ / kStrip * data_strip_ * static_cast<int64_t>(sizeof(E));
+        const int64_t blocks = group_ * chunk_ / kBlock * kBlockArea * static_cast<int64_t>(sizeof(float));
+        const int64_t weights = 2 * weight_strip_ * static_cast<int64_t>(sizeof(E));
+        const int64_t shared = by_rows ? 0 : data;
+        const int64_t own = (by_rows ? data : 0) + blocks + weights;
+        char* memory = static_cast<char*>(scratch(ctx, shared + own * ctx->threads));
+        if (!memory) {
+            return fail(ctx, KT_OUT_OF_MEMORY, "nf4_linear: the system has no %lld bytes",
+                        static_cast<long long>(shared + own * ctx->threads));
+        }
+        const auto mine = [=] { return memory + shared + own * omp_get_thread_num(); };
+        if (by_rows) {
+            parallel_for(ctx, ceil_div(rows_, chunk_), 1, [&](int64_t begin, int64_t end) {
+                E* packed = reinterpret_cast<E*>(mine());
+                char* rest = mine() + data;
+                for (int64_t part = begin; part < end; part++) {
+                    const int64_t row = part * chunk_;
+                    const int64_t here = std::min(chunk_, rows_ - row);
+                    pack(packed, row, here, 0, ceil_div(here, kStrip));
+                    multiply(reinterpret_cast<float*>(rest), reinterpret_cast<E*>(rest + blocks), packed, row, here, 0, strips);
                 }
-                for (int64_t m = 0; m < here; m += kBlock) {
-                    for (int64_t s = from; s < until; s++) {
-                        const float* block = c + ((s - from) * blocks + m / kBlock) * kBlockArea;
-                        const int64_t column = s * kBlock;
-                        const int64_t m_there = std::min(kBlock, here - m);
-                        const int64_t n_there = std::min(kBlock, width - column);
-                        auto* to = y + (row + m) * width + column;
-                        if (Forward) {
-                            Tiles::store_transposed(to, width, block, bias ? bias + column : nullptr, m_there, n_there);
-                        } else {
-                            Tiles::store_rows(to, width, block, accumulate, m_there, n_there);
-                        }
-                    }
+            });
+            return KT_OK;
+        }
+        E* packed = reinterpret_cast<E*>(memory);
+        const int64_t grain = std::max<int64_t>(1, kGrain / kStrip / depth_);
+        parallel_for(ctx, ceil_div(rows_, kStrip), grain,
+                     [&](int64_t begin, int64_t end) { pack(packed, 0, rows_, begin, end); });
+        parallel_for(ctx, strips, 1, [&](int64_t begin, int64_t end) {
+            multiply(reinterpret_cast<float*>(mine()), reinterpret_cast<E*>(mine() + blocks), packed, 0, rows_, begin, end);
+        });
+        return KT_OK;
+    }
+
+  private:
+    // Strips [begin, end) of the rows [row, row + here) of x.
+    void pack(E* packed, int64_t row, int64_t here, int64_t begin, int64_t end) const {
+        for (int64_t s = begin; s < end; s++) {
+            const T* from = x_ + (row + s * kStrip) * depth_;
+            const int64_t there = std::min(kStrip, here - s * kStrip);
+            if (Forward) {
+                Tiles::pack_b(packed + s * data_strip_, from, depth_, there, depth_);
+            } else {
+                Tiles::pack_a(packed + s * data_strip_, from, depth_, there, depth_);
+            }
+        }
+    }
+
+    // Rows [row, row + here) of y in the columns of strips [begin, end).
+    void multiply(float* c, E* weights, const E* packed, int64_t row, int64_t here, int64_t begin, int64_t end) const {
+        const int64_t blocks = chunk_ / kBlock;
+        Tiles::begin();
+        for (int64_t from = begin; from < end; from += group_) {
+            const int64_t until = std::min(end, from + group_);
+            for (int64_t k = 0; k < depth_; k += kDepth) {
+                for (int64_t s = from; s < until; s++) {
+                    add_strip(c + (s - from) * blocks * kBlockArea, weights, packed, s, k, here);
                 }
             }
-            Tiles::end();
-        });
+            for (int64_t m = 0; m < here; m += kBlock) {
+                for (int64_t s = from; s < until; s++) {
+                    store(c + ((s - from) * blocks + m / kBlock) * kBlockArea, row + m, std::min(kBlock, here - m), s * kBlock);
+                }
+            }
+        }
+        Tiles::end();
     }
-    return KT_OK;
-}
+
+    // Steps [k, k + kDepth) of the sums of one strip of weights with all packed rows.
+    void add_strip(float* c, E* weights, const E* packed, int64_t strip, int64_t k, int64_t here) const {
+        const int64_t steps = std::min(kDepth, depth_ - k);
+        const int64_t tiles = ceil_div(steps, kSteps);
+        if (Forward) {
+            Tiles::weights_a(weights, w_, strip * kBlock, k, steps);
+            Tiles::weights_a(weights + weight_strip_, w_, strip * kBlock + kStrip, k, steps);
+        } else {
+            Tiles::weights_b(weights, weight_strip_, w_, strip * kBlock, k, steps);
+        }
+        for (int64_t m = 0; m < here; m += kBlock, c += kBlockArea) {
+            const int64_t strips = std::min<int64_t>(2, ceil_div(here - m, kStrip));
+            const E* activations = packed + m / kStrip * data_strip_ + k * kStrip;
+            if (Forward) {
+                Tiles::multiply(c, weights, weight_strip_, 2, activations, data_strip_, strips, tiles, k > 0);
+            } else {
+                Tiles::multiply(c, activations, data_strip_, strips, weights, weight_strip_, 2, tiles, k > 0);
+            }
+        }
+    }
+
+    void store(const float* block, int64_t row, int64_t rows, int64_t column) const {
+        const int64_t columns = std::min(kBlock, width_ - column);
+        T* to = y_ + row * width_ + column;
+        if (Forward) {
+            Tiles::store_transposed(to, width_, block, bias_ ? bias_ + column : nullptr, rows, columns);
+        } else {
+            Tiles::store_rows(to, width_, block, accumulate_, rows, columns);
+        }
+    }
+
+    T* const y_;
+    const T* const x_;
+    const Matrix w_;
+    const T* const bias_;
+    const int64_t rows_;
+    const bool accumulate_;
+    const int64_t depth_;
+    const int64_t width_;
+    int64_t chunk_ = 0;         // rows that are packed together
+    int64_t group_ = 0;         // strips whose sums are held together
+    int64_t data_strip_ = 0;    // elements of a strip of packed rows
+    int64_t weight_strip_ = 0;  // elements of half a strip of weights
+};
 
 // A sum of no terms.
 template <typename T>
@@ -636,16 +688,16 @@ int32_t nf4_linear(kt_ctx* ctx, void* y, const void* x, const Matrix& w, const v
 #if defined(__x86_64__)
         if constexpr (sizeof(T) == sizeof(bf16)) {
             if (processor().amx_bf16) {
-                status = multiply<Bf16<true>, Forward>(ctx, out, in, w, b, rows, accumulate);
+                status = Product<Bf16<true>, Forward>(out, in, w, b, rows, accumulate).run(ctx);
                 return;
             }
             if (processor().bf16_dot_products) {
-                status = multiply<Bf16<false>, Forward>(ctx, out, in, w, b, rows, accumulate);
+                status = Product<Bf16<false>, Forward>(out, in, w, b, rows, accumulate).run(ctx);
                 return;
             }
         }
 #endif
-        status = multiply<Plain<T>, Forward>(ctx, out, in, w, b, rows, accumulate);
+        status = Product<Plain<T>, Forward>(out, in, w, b, rows, accumulate).run(ctx);
     });
     return known ? status : bad_dtype(ctx, Forward ? "nf4_linear_forward" : "nf4_linear_backward", dtype);
 }
