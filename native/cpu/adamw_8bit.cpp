@@ -59,7 +59,8 @@ class Nearest {
 
 // Codes of values divided by the largest magnitude. A short block is divided, a whole one multiplied by the reciprocal, as
 // the reference does.
-[[gnu::always_inline]] inline void quantize(uint8_t* codes, float* absmax, const float* x, int64_t n, const Nearest& nearest) {
+[[gnu::always_inline]] inline void quantize(uint8_t* codes, float* absmax, const float* x, int64_t n,
+                                             const Nearest& nearest) {
     uint32_t largest = 0;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t magnitude = bits_of_float(x[i]) & 0x7fffffffu;

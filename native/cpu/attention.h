@@ -34,10 +34,8 @@ struct Softmax {
 // The one below every score, for rows that have seen none yet; finite, so that differences are never inf - inf.
 constexpr float kLowest = -3.40282347e38f;
 
-// F32 operands for inputs of either dtype: plain loops, for every instruction set.
-template <typename T>
-struct PlainTiles {
-    using Input = T;
+// What is done with F32 operands: plain loops, for every instruction set.
+struct PlainOperands {
     using Element = float;
     static constexpr int64_t kPair = 1;
     static constexpr int64_t kDepth = 1;  // depths of products are multiples of this
@@ -47,7 +45,9 @@ struct PlainTiles {
     static void end() {}
 
     // y[r, c] = x[r, c] * factor for r < rows, c < cols; zero up to padded_rows and ld.
-    static void rows(float* y, int64_t ld, const T* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
+    static void rows(float* y, int64_t ld, const float* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
+                     float factor);
+    static void rows(float* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
                      float factor);
     // Panels of x [depth, cols] and of the transpose of x [cols, depth]; cols a multiple of kPanel, depth of kDepth.
     static void panels(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols);
@@ -68,30 +68,40 @@ struct PlainTiles {
                          int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor);
 };
 
+// For inputs of either dtype.
+template <typename T>
+struct PlainTiles : PlainOperands {
+    using Input = T;
+};
+
 #if defined(__x86_64__)
 
-// BF16 operands, two k of a column side by side: products by AMX tiles or else by AVX512_BF16's dot products, everything
-// else in AVX-512. The same functions as above.
-template <bool Amx>
-struct Bf16Tiles {
+// The same for BF16 operands, two k of a column side by side, all but the products: AVX-512.
+struct Bf16Operands {
     using Input = bf16;
     using Element = bf16;
     static constexpr int64_t kPair = 2;
-    static constexpr int64_t kDepth = Amx ? 32 : 2;
 
-    static void begin();
-    static void end();
     static void rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
                      float factor);
     static void panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols);
     static void panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols);
     static void transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols);
-    static void multiply(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m, int64_t n,
-                         int64_t k, bool accumulate);
     static void softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
                         Softmax& running);
     static void gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
                          int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor);
+};
+
+// Products by AMX tiles or else by AVX512_BF16's dot products.
+template <bool Amx>
+struct Bf16Tiles : Bf16Operands {
+    static constexpr int64_t kDepth = Amx ? 32 : 2;
+
+    static void begin();
+    static void end();
+    static void multiply(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m, int64_t n,
+                         int64_t k, bool accumulate);
 };
 
 #endif

@@ -30,8 +30,10 @@ KT_AVX512 inline __m512i gather_pairs(const bf16* x, int64_t stride) {
     return _mm512_i32gather_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride))), x, 2);
 }
 
-KT_AVX512 void copy_rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
-                         float factor) {
+}  // namespace
+
+KT_AVX512 void Bf16Operands::rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols,
+                                  int64_t padded_rows, float factor) {
     for (int64_t r = 0; r < rows; r++) {
         if (factor == 1) {
             std::memcpy(y + r * ld, x + r * stride, static_cast<size_t>(cols) * sizeof(bf16));
@@ -43,7 +45,7 @@ KT_AVX512 void copy_rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int
     std::memset(y + rows * ld, 0, static_cast<size_t>((padded_rows - rows) * ld) * sizeof(bf16));
 }
 
-KT_AVX512 void make_panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+KT_AVX512 void Bf16Operands::panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
     for (int64_t k = 0; k < depth; k += 2) {
         for (int64_t n = 0; n < cols; n += kPanel) {
             _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, interleave(x + k * ld + n, x + (k + 1) * ld + n));
@@ -51,7 +53,8 @@ KT_AVX512 void make_panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, in
     }
 }
 
-KT_AVX512 void make_panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+KT_AVX512 void Bf16Operands::panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth,
+                                               int64_t cols) {
     for (int64_t n = 0; n < cols; n += kPanel) {
         for (int64_t k = 0; k < depth; k += 2) {
             _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, gather_pairs(x + n * ld + k, ld));
@@ -60,7 +63,7 @@ KT_AVX512 void make_panels_transposed(bf16* y, int64_t panel, const bf16* x, int
 }
 
 // By blocks of 32 rows and 16 columns: pairs of rows are put side by side, then the pairs are transposed.
-KT_AVX512 void transpose_rows(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
+KT_AVX512 void Bf16Operands::transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
     alignas(64) bf16 pairs[16][32];
     for (int64_t c = 0; c < cols; c += 16) {
         for (int64_t r = 0; r < rows; r += 32) {
@@ -73,6 +76,8 @@ KT_AVX512 void transpose_rows(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, 
 }
 
 // ---- product by dot products -------------------------------------------------------------------------------------
+
+namespace {
 
 // R rows times P panels of c in registers.
 template <int R, int P>
@@ -194,8 +199,10 @@ KT_AVX512 inline void store_pair(bf16* y, __m512 low, __m512 high) {
     _mm512_storeu_si512(y, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
 }
 
-KT_AVX512 void softmax_rows(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
-                            Softmax& running) {
+}  // namespace
+
+KT_AVX512 void Bf16Operands::softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width,
+                                     float factor, Softmax& running) {
     const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
     for (int64_t r = 0; r < rows; r++) {
         const float* from = s + r * lds;
@@ -223,8 +230,9 @@ KT_AVX512 void softmax_rows(bf16* p, int64_t ldp, const float* s, int64_t lds, i
     }
 }
 
-KT_AVX512 void gradient_rows(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
-                             int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor) {
+KT_AVX512 void Bf16Operands::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s,
+                                      const float* dp, int64_t lds, int64_t rows, int64_t cols, const float* lse2,
+                                      const float* delta, float factor) {
     const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < cols; c += 32) {
@@ -237,12 +245,10 @@ KT_AVX512 void gradient_rows(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int
             store_pair(ds + r * ld + c, _mm512_mul_ps(low, dlow), _mm512_mul_ps(high, dhigh));
         }
     }
-    make_panels(ds_panels, panel, ds, ld, rows, cols);
+    panels(ds_panels, panel, ds, ld, rows, cols);
 }
 
-}  // namespace
-
-// ---- the class ---------------------------------------------------------------------------------------------------
+// ---- products ----------------------------------------------------------------------------------------------------
 
 template <>
 void Bf16Tiles<false>::begin() {}
@@ -278,39 +284,6 @@ KT_AMX void Bf16Tiles<true>::multiply(float* c, int64_t ldc, const bf16* a, int6
         tile_columns<2>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
     }
     if (p < n / kPanel) tile_columns<1>(c + p * kPanel, ldc, a, lda, b + p * panel, panel, m, k, accumulate);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
-                          float factor) {
-    copy_rows(y, ld, x, stride, rows, cols, padded_rows, factor);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
-    make_panels(y, panel, x, ld, depth, cols);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
-    make_panels_transposed(y, panel, x, ld, depth, cols);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
-    transpose_rows(y, ldy, x, ldx, rows, cols);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
-                             Softmax& running) {
-    softmax_rows(p, ldp, s, lds, rows, width, factor, running);
-}
-
-template <bool Amx>
-void Bf16Tiles<Amx>::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s, const float* dp,
-                              int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor) {
-    gradient_rows(p, ds, ld, ds_panels, panel, s, dp, lds, rows, cols, lse2, delta, factor);
 }
 
 template struct Bf16Tiles<false>;

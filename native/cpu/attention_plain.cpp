@@ -44,17 +44,19 @@ template <typename T>
     for (int64_t i = rows * ld; i < padded_rows * ld; i++) y[i] = 0;
 }
 
-KT_CLONES void copy_rows(float* y, int64_t ld, const float* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
-                         float factor) {
+}  // namespace
+
+KT_CLONES void PlainOperands::rows(float* y, int64_t ld, const float* x, int64_t stride, int64_t rows, int64_t cols,
+                                   int64_t padded_rows, float factor) {
     rows_loop(y, ld, x, stride, rows, cols, padded_rows, factor);
 }
 
-KT_CLONES void copy_rows(float* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
-                         float factor) {
+KT_CLONES void PlainOperands::rows(float* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols,
+                                   int64_t padded_rows, float factor) {
     rows_loop(y, ld, x, stride, rows, cols, padded_rows, factor);
 }
 
-KT_CLONES void make_panels(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols) {
+KT_CLONES void PlainOperands::panels(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols) {
     for (int64_t n = 0; n < cols; n += kPanel) {
         float* to = y + n / kPanel * panel;
         for (int64_t k = 0; k < depth; k++) {
@@ -63,7 +65,8 @@ KT_CLONES void make_panels(float* y, int64_t panel, const float* x, int64_t ld, 
     }
 }
 
-KT_CLONES void make_panels_transposed(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols) {
+KT_CLONES void PlainOperands::panels_transposed(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth,
+                                                int64_t cols) {
     for (int64_t n = 0; n < cols; n += kPanel) {
         float* to = y + n / kPanel * panel;
         for (int64_t k = 0; k < depth; k++) {
@@ -72,13 +75,15 @@ KT_CLONES void make_panels_transposed(float* y, int64_t panel, const float* x, i
     }
 }
 
-KT_CLONES void transpose_rows(float* y, int64_t ldy, const float* x, int64_t ldx, int64_t rows, int64_t cols) {
+KT_CLONES void PlainOperands::transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_t rows, int64_t cols) {
     for (int64_t c = 0; c < cols; c++) {
         for (int64_t r = 0; r < rows; r++) y[c * ldy + r] = x[r * ldx + c];
     }
 }
 
 // ---- product -----------------------------------------------------------------------------------------------------
+
+namespace {
 
 // R rows times P panels of c, held in registers of Bytes bytes; the vectors are the compiler's, so this is one text for
 // every width.
@@ -175,10 +180,17 @@ Multiply choose_multiply() {
 
 const Multiply kMultiply = choose_multiply();
 
+}  // namespace
+
+void PlainOperands::multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t panel, int64_t m,
+                             int64_t n, int64_t k, bool accumulate) {
+    kMultiply(c, ldc, a, lda, b, panel, m, n, k, accumulate);
+}
+
 // ---- softmax -----------------------------------------------------------------------------------------------------
 
-KT_CLONES void softmax_rows(float* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
-                            Softmax& running) {
+KT_CLONES void PlainOperands::softmax(float* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width,
+                                      float factor, Softmax& running) {
     const float factor2 = factor * kLog2E;
     for (int64_t r = 0; r < rows; r++) {
         const float* from = s + r * lds;
@@ -200,8 +212,9 @@ KT_CLONES void softmax_rows(float* p, int64_t ldp, const float* s, int64_t lds, 
     }
 }
 
-KT_CLONES void gradient_rows(float* p, float* ds, int64_t ld, float* ds_panels, int64_t panel, const float* s, const float* dp,
-                             int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta, float factor) {
+KT_CLONES void PlainOperands::gradient(float* p, float* ds, int64_t ld, float* ds_panels, int64_t panel, const float* s,
+                                       const float* dp, int64_t lds, int64_t rows, int64_t cols, const float* lse2,
+                                       const float* delta, float factor) {
     const float factor2 = factor * kLog2E;
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < cols; c++) {
@@ -214,52 +227,5 @@ KT_CLONES void gradient_rows(float* p, float* ds, int64_t ld, float* ds_panels, 
         }
     }
 }
-
-}  // namespace
-
-// ---- the class ---------------------------------------------------------------------------------------------------
-
-template <typename T>
-void PlainTiles<T>::rows(float* y, int64_t ld, const T* x, int64_t stride, int64_t rows, int64_t cols, int64_t padded_rows,
-                         float factor) {
-    copy_rows(y, ld, x, stride, rows, cols, padded_rows, factor);
-}
-
-template <typename T>
-void PlainTiles<T>::panels(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols) {
-    make_panels(y, panel, x, ld, depth, cols);
-}
-
-template <typename T>
-void PlainTiles<T>::panels_transposed(float* y, int64_t panel, const float* x, int64_t ld, int64_t depth, int64_t cols) {
-    make_panels_transposed(y, panel, x, ld, depth, cols);
-}
-
-template <typename T>
-void PlainTiles<T>::transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_t rows, int64_t cols) {
-    transpose_rows(y, ldy, x, ldx, rows, cols);
-}
-
-template <typename T>
-void PlainTiles<T>::multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t panel, int64_t m,
-                             int64_t n, int64_t k, bool accumulate) {
-    kMultiply(c, ldc, a, lda, b, panel, m, n, k, accumulate);
-}
-
-template <typename T>
-void PlainTiles<T>::softmax(float* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width, float factor,
-                            Softmax& running) {
-    softmax_rows(p, ldp, s, lds, rows, width, factor, running);
-}
-
-template <typename T>
-void PlainTiles<T>::gradient(float* p, float* ds, int64_t ld, float* ds_panels, int64_t panel, const float* s,
-                             const float* dp, int64_t lds, int64_t rows, int64_t cols, const float* lse2, const float* delta,
-                             float factor) {
-    gradient_rows(p, ds, ld, ds_panels, panel, s, dp, lds, rows, cols, lse2, delta, factor);
-}
-
-template struct PlainTiles<float>;
-template struct PlainTiles<bf16>;
 
 }  // namespace kt::attention

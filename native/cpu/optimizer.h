@@ -65,8 +65,8 @@ struct AdamwStep {
     float grad_scale, decay, weight1, b2, weight2, step_size, root_correction2, eps;
 };
 
-inline AdamwStep adamw_step(double lr, double b1, double b2, double eps, double weight_decay, double correction1, double correction2,
-                            float grad_scale) {
+inline AdamwStep adamw_step(double lr, double b1, double b2, double eps, double weight_decay, double correction1,
+                            double correction2, float grad_scale) {
     const auto rounded = [](double x) { return static_cast<float>(x); };
     return {grad_scale,
             rounded(1 - lr * weight_decay),
