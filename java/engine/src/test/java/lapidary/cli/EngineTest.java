@@ -290,4 +290,29 @@ final class EngineTest {
             assertOneLine(c[0]);
         }
     }
+
+    @Test
+    void optionsForTheHubThatDoNotFitAreNamed() {
+        String[] train = {"train", "--model_name_or_path", "a/b", "--dataset_name", "c/d"};
+        assertEquals(2, engine(with(train, "--push_to_hub", "--hub_strategy", "checkpoint")));
+        assertOneLine("--hub_strategy checkpoint is not supported");
+        err.getBuffer().setLength(0);
+        assertEquals(2, engine(with(train, "--push_to_hub", "--hub_strategy", "sometimes")));
+        assertOneLine("expected every_save or end");
+        err.getBuffer().setLength(0);
+        assertEquals(2, engine(with(train, "--hub_model_id", "a/b")));
+        assertOneLine("--hub_model_id goes with --push_to_hub");
+        err.getBuffer().setLength(0);
+        assertEquals(2, engine(with(train, "--push_to_hub", "--hub_model_id", "a//b")));
+        assertOneLine("--hub_model_id is a//b");
+        err.getBuffer().setLength(0);
+        assertEquals(2, engine(with(train, "--lora_r", "0"))); // before anything is asked of the Hub
+        assertOneLine("--lora_r is 0");
+    }
+
+    private static String[] with(String[] arguments, String... more) {
+        List<String> all = new ArrayList<>(List.of(arguments));
+        all.addAll(List.of(more));
+        return all.toArray(String[]::new);
+    }
 }
