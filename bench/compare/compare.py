@@ -1,6 +1,6 @@
 """Runs TRL and the engine in turn on the same model, data, seed and cores, and compares them.
 
-  compare.py speed  --work DIR [--settings small 270m-lora 270m-tables] [--repeats 3] [--steps 12] [--json OUT.json]
+  compare.py speed  --work DIR [--settings small small-nf4 270m-lora ...] [--repeats 3] [--steps 12] [--json OUT.json]
   compare.py parity --work DIR [--sizes tiny small] [--seeds 101 102] [--dtypes float32 bfloat16] [--plant] [--json OUT.json]
 
 speed prints tokens/s, step time, peak resident memory and the time from the command to the first logged step.
@@ -19,6 +19,7 @@ TABLES = ["lm_head", "embed_tokens"]
 # batch, accumulation, data, saved tables, gradient checkpointing
 SETTINGS = {
     "small": dict(model="small", data="vsft", batch=2, tables=True),
+    "small-nf4": dict(model="small", data="vsft", batch=2, tables=True, nf4=True),
     "small-gc": dict(model="small", data="vsft", batch=2, tables=True, checkpointing=True),
     "270m-lora": dict(model="270m", data="chat", batch=2, tables=False),
     "270m-lora-gc": dict(model="270m", data="chat", batch=2, tables=False, checkpointing=True),
@@ -123,11 +124,14 @@ def speed(a):
         model, data = material(a, s.pop("model"), a.seed)
         s = dict(model=model, data=data / s.pop("data"), accum=1, dtype="bfloat16", lr=2e-5, dropout=0.05,
                  steps=a.steps, **s)
+        # TRL keeps its BF16 run: bitsandbytes' CPU kernels are as fast and no smaller where they exist at all.
+        nf4 = ("--load_in_4bit", "true", "--use_bnb_nested_quant", "true") if s.pop("nf4", False) else ()
+        extra = {"trl": (), "engine": nf4}
         runs = {"trl": [], "engine": []}
         for i in range(a.repeats):
             for who, go in (("trl", trl), ("engine", engine)):
                 if a.only in (None, who):
-                    run = go(a, **s)
+                    run = go(a, extra=extra[who], **s)
                     runs[who].append(figures(run, a.skip))
                     counts = [r["tokens"] for r in run["rows"]]
                     losses = " ".join(f"{r['loss']:.4f}" for r in run["rows"][:5])
