@@ -2,6 +2,7 @@
 
   OUT/llava-<variant>.parquet   five conversations with pictures in a column, written in every way that pyarrow offers
   OUT/rows-<shape>.parquet      other shapes of the same and of wrong rows
+  OUT/picture-<fault>.parquet   a right row, and one whose picture is not there
   OUT/deep*.parquet, deep.jsonl  rows of deep nesting with many nulls, and the same as JSON
   OUT/types*.parquet, types.jsonl  numbers of every type in every encoding, and the same as JSON
   OUT/long-<codec>.parquet      a text of 200 kB, which codecs copy from near and far; long.lz4 holds it in Hadoop's frames
@@ -127,6 +128,12 @@ wrong = [
     {"messages": [{"role": "user", "content": [text("right")]}, {"role": "assistant", "content": [text("yes")]}], "images": []},
 ]
 write("rows-wrong", pa.Table.from_pylist(wrong, schema=schema()))
+for name, bad in {"gone": {"bytes": None, "path": "nowhere.png"}, "none": {"bytes": None, "path": None}, "null": None,
+                  "url": {"bytes": None, "path": "https://example.org/a.png"}, "empty": {"bytes": b"", "path": "a.png"}}.items():
+    asking = {"role": "user", "content": [image(0), text("x")]}
+    write(f"picture-{name}", pa.Table.from_pylist(
+        [{"messages": [asking, {"role": "assistant", "content": [text("y")]}], "images": [each]} for each in (picture(1), bad)],
+        schema=schema()))
 write("rows-empty", llava[:0])
 write("rows-nomessages", pa.table({"text": ["a"], "images": [[b"x"]]}))
 write("rows-numbers", pa.table({"messages": pa.array([[{"role": "user", "content": 3}]])}))

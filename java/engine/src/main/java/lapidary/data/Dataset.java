@@ -20,7 +20,7 @@ public interface Dataset extends AutoCloseable {
 
     /**
      * Reads every row, first to last, so that a mistake is told before the training and not in the middle of it. The
-     * pictures of the conversations that {@code visitor} gets are counted but have no bytes.
+     * pictures of the conversations that {@code visitor} gets have a length, but those in a Parquet file no bytes.
      *
      * @throws lapidary.format.FormatException about the first row that is not a conversation
      */

@@ -11,14 +11,22 @@ import lapidary.image.ImageSource;
 record Encoded(Spill spill, long at, int length) {
     /** As a picture of this name. */
     ImageSource named(String name) {
-        return spill == null ? ImageSource.of(name, new byte[0]) : new Spilled(spill, name, at, length);
+        return spill == null ? new Counted(name, length) : new Spilled(spill, name, at, length);
+    }
+
+    /** A picture of which no more is known than that it is there. */
+    private record Counted(String name, long length) implements ImageSource {
+        @Override
+        public byte[] bytes() throws IOException {
+            throw new IOException("the picture was only counted");
+        }
     }
 
     /** A picture in the spill. */
-    record Spilled(Spill spill, String name, long at, int length) implements ImageSource {
+    record Spilled(Spill spill, String name, long at, long length) implements ImageSource {
         @Override
         public byte[] bytes() throws IOException {
-            return spill.read(at, length);
+            return spill.read(at, Math.toIntExact(length));
         }
     }
 }

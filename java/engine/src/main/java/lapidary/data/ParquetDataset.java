@@ -72,7 +72,7 @@ final class ParquetDataset implements Dataset {
     }
 
     private void decode(ParquetFile.Group group) {
-        try (ParquetRows rows = file.read(group, true, this::keep)) {
+        try (ParquetRows rows = file.read(group, this::keep)) {
             for (int i = 0; i < group.rows(); i++) {
                 int number = group.firstRow() + i;
                 byte[] record = record(number, file.next(rows, number));
@@ -136,7 +136,7 @@ final class ParquetDataset implements Dataset {
         out.writeBoolean(false);
         Spill.writeText(out, spilled.name());
         out.writeLong(spilled.at());
-        out.writeInt(spilled.length());
+        out.writeInt((int) spilled.length());
     }
 
     /** An image part is its picture's number among {@code images}; there it is, as every part has a place among them. */
@@ -188,27 +188,13 @@ final class ParquetDataset implements Dataset {
     }
 
     private void forEach(ParquetFile.Group group, Consumer<Conversation> visitor) {
-        ParquetFile.Columns columns = file.columns();
-        boolean count = !columns.pictures().isEmpty() && !columns.described(); // nothing else tells how many a row has
-        try (ParquetRows rows = file.read(group, count, ParquetDataset::pass)) {
+        try (ParquetRows rows = file.read(group, ParquetDataset::pass)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
-                Map<String, Object> words = file.next(rows, row);
-                if (columns.described()) {
-                    words.compute(columns.top(), (top, described) -> unread(described));
-                }
-                visitor.accept(RowParser.parse(file.id(row), folder, words));
+                visitor.accept(RowParser.parse(file.id(row), folder, file.next(rows, row)));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
             throw ParquetFile.damaged(file.rowsOf(group), e);
         }
-    }
-
-    /** Stands for pictures whose bytes are not read. */
-    private static Object unread(Object described) {
-        if (described instanceof List<?> list) {
-            return list.stream().map(ParquetDataset::unread).toList();
-        }
-        return described == null ? null : ImageSource.of("", new byte[0]);
     }
 
     @Override

@@ -28,7 +28,7 @@ import lapidary.format.FormatException;
  * @param groups those with rows, in the order of the rows
  * @param rows in all groups together
  */
-record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> groups, int rows) {
+record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Group> groups, int rows) {
     /** The Parquet reader tells of its inner life at start; a reference keeps the setting alive. */
     private static final Logger QUIET = Logger.getLogger("dev.hardwood");
 
@@ -38,16 +38,6 @@ record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> gr
 
     /** A row group with its columns that make a conversation. */
     record Group(int firstRow, int rows, List<ColumnChunk> chunks) {}
-
-    /**
-     * The columns to read.
-     *
-     * @param text without the bytes of pictures that have a column of their own
-     * @param pictures leaf that holds those bytes, or empty where no column does
-     * @param top its outermost column, {@code images} or {@code image}
-     * @param described whether {@code text} has fields of the same pictures, such as their paths
-     */
-    record Columns(List<String> text, String pictures, String top, boolean described) {}
 
     /** Reads the description at the end of the file. */
     static ParquetFile open(Path path) {
@@ -71,16 +61,12 @@ record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> gr
     /**
      * Opens the file for reading the rows of {@code group}.
      *
-     * @param pictures whether those that have a column of their own are read too
      * @param bytes what becomes of values that are not text
      */
-    ParquetRows read(Group group, boolean pictures, PageValues.Binary bytes) throws IOException {
+    ParquetRows read(Group group, PageValues.Binary bytes) throws IOException {
         List<ColumnChunk> chunks = group.chunks().stream()
-                .filter(chunk -> {
-                    String column = chunk.metaData().pathInSchema().toString();
-                    return columns.text().contains(column)
-                            || pictures && columns.pictures().equals(column);
-                })
+                .filter(chunk ->
+                        columns.contains(chunk.metaData().pathInSchema().toString()))
                 .toList();
         return new ParquetRows(path, schema, chunks, bytes);
     }
@@ -149,8 +135,8 @@ record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> gr
         }
     }
 
-    private static Columns columns(Path file, ParquetFileReader reader) {
-        List<String> text = new ArrayList<>();
+    private static List<String> columns(Path file, ParquetFileReader reader) {
+        List<String> ours = new ArrayList<>();
         List<ColumnSchema> pictures = new ArrayList<>();
         List<String> all = new ArrayList<>();
         for (ColumnSchema column : reader.getFileSchema().getColumns()) {
@@ -161,8 +147,9 @@ record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> gr
             }
             if (isPictureBytes(column, top)) {
                 pictures.add(column);
-            } else if (isOurs(top) && ParquetRows.isReadable(column)) {
-                text.add(path);
+            }
+            if (isOurs(top) && ParquetRows.isReadable(column)) {
+                ours.add(path);
             }
         }
         if (!all.contains("messages")) {
@@ -172,12 +159,7 @@ record ParquetFile(Path path, FileSchema schema, Columns columns, List<Group> gr
             throw new FormatException(file + " has pictures in several columns: "
                     + pictures.stream().map(c -> c.fieldPath().toString()).toList() + "; keep one of them");
         }
-        if (pictures.isEmpty()) {
-            return new Columns(text, "", "", false);
-        }
-        String path = pictures.get(0).fieldPath().toString();
-        boolean described = text.stream().anyMatch(other -> top(other).equals(top(path)));
-        return new Columns(text, path, top(path), described);
+        return ours;
     }
 
     /** {@code images: list<{bytes}>}, {@code images: list<binary>}, {@code image: {bytes}} or {@code image: binary}. */

@@ -13,6 +13,11 @@ public interface ImageSource {
     /** The encoded file; the caller does not change the array. */
     byte[] bytes() throws IOException;
 
+    /** Length of the encoded file, bytes; where it can be, found without reading it. */
+    default long length() throws IOException {
+        return bytes().length;
+    }
+
     /** An image that is in memory already. {@code encoded} is not copied. */
     static ImageSource of(String name, byte[] encoded) {
         return new InMemory(name, encoded);
@@ -37,8 +42,13 @@ public interface ImageSource {
         }
 
         @Override
+        public long length() throws IOException {
+            return Files.size(file);
+        }
+
+        @Override
         public byte[] bytes() throws IOException {
-            long size = Files.size(file);
+            long size = length();
             if (size > MAX_BYTES) {
                 throw new IOException("the file has " + size + " bytes, expected an image of at most " + MAX_BYTES);
             }

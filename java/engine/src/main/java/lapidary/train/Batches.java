@@ -19,13 +19,14 @@ final class Batches implements AutoCloseable {
 
     private final FutureTask<MicroBatches> loader;
     private final Prefetch<int[], MicroBatch> prefetch;
+    private volatile boolean closed;
 
     /** @param rows of the data set, by micro-batch */
     Batches(SftConfig config, Dataset dataset, Iterator<int[]> rows) {
         loader = new FutureTask<>(() -> {
             MicroBatches made = MicroBatches.of(
                     Gemma3.readConfig(config.modelNameOrPath()), config.modelNameOrPath(), dataset, config.profile());
-            made.check();
+            made.check(() -> !closed);
             return made;
         });
         prefetch = new Prefetch<>(
@@ -63,6 +64,7 @@ final class Batches implements AutoCloseable {
 
     @Override
     public void close() {
+        closed = true; // a look at the rows ends: it can take minutes
         prefetch.close();
     }
 }

@@ -1,9 +1,12 @@
 package lapidary.train;
 
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.CancellationException;
+import java.util.function.BooleanSupplier;
 import lapidary.data.Collator;
 import lapidary.data.Dataset;
 import lapidary.data.Profile;
@@ -56,9 +59,32 @@ final class MicroBatches {
     /**
      * Reads every row as far as its token ids, pictures counted but not decoded, so that a mistake in the last one is told
      * before the first step.
+     *
+     * @param wanted asked at each row; false ends the work
+     * @throws CancellationException it was not wanted any more
      */
-    void check() {
-        dataset.forEach(collator::collate);
+    void check(BooleanSupplier wanted) {
+        dataset.forEach(conversation -> {
+            if (!wanted.getAsBoolean()) {
+                throw new CancellationException("the rows were not wanted any more");
+            }
+            collator.collate(conversation).images().forEach(image -> requireContent(conversation.id(), image));
+        });
+    }
+
+    private static void requireContent(String row, ImageSource image) {
+        try {
+            if (image.length() == 0) {
+                throw new FormatException(named(row, image.name() + " is empty (0 bytes), expected a picture"));
+            }
+        } catch (IOException e) {
+            throw new FormatException(named(row, "cannot read " + image.name() + ": " + e.getMessage()), e);
+        }
+    }
+
+    /** A picture that lies in the data set is named by its row already. */
+    private static String named(String row, String message) {
+        return message.startsWith(row) ? message : row + ": " + message;
     }
 
     MicroBatch load(int[] rows) {
@@ -92,7 +118,7 @@ final class MicroBatches {
         try {
             return preprocessor.pixelValues(ImageDecoder.decode(image));
         } catch (FormatException e) {
-            throw new FormatException(row + ": " + e.getMessage(), e);
+            throw new FormatException(named(row, e.getMessage()), e);
         }
     }
 

@@ -225,6 +225,45 @@ class ParquetDatasetTest {
         }
     }
 
+    /** What {@code get} says is said when all rows are looked at too, and the row before is no matter. */
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            textBlock =
+                    """
+            gone | images[0].path: no such picture
+            none | images[0] has neither bytes nor a path
+            null | images[0] is null or missing
+            url | images[0].path is a URL
+            """)
+    void aLookAtAllRowsFindsPicturesThatAreNotThere(String name, String why) {
+        try (Dataset data = Datasets.open(golden("picture-" + name), "train")) {
+            List<String> right = new ArrayList<>();
+            assertComplaint(
+                    golden("picture-" + name) + " row 1: " + why, () -> data.forEach(each -> right.add(each.id())));
+            assertEquals(List.of(golden("picture-" + name) + " row 0"), right);
+            assertComplaint(golden("picture-" + name) + " row 1: " + why, () -> data.get(1));
+        }
+    }
+
+    @Test
+    void picturesHaveALengthBeforeTheyAreRead() throws IOException {
+        try (Dataset data = Datasets.open(golden("llava-snappy"), "train")) {
+            List<Long> lengths = new ArrayList<>();
+            List<ImageSource> pictures = new ArrayList<>();
+            data.forEach(each -> pictures.addAll(each.images()));
+            for (int row = 0; row < data.size(); row++) {
+                pictures.addAll(data.get(row).images());
+            }
+            for (ImageSource picture : pictures) {
+                lengths.add(picture.length());
+            }
+            List<Long> once = List.of(50L, 5000L, 50L, 1L, 0L, 50L);
+            assertEquals(once, lengths.subList(0, 6));
+            assertEquals(once, lengths.subList(6, 12));
+        }
+    }
+
     @ParameterizedTest
     @CsvSource(
             delimiter = '|',

@@ -35,7 +35,7 @@ class ParquetRowsTest {
         List<String> expected = Files.readAllLines(GOLDEN.resolve(name.split("-")[0] + ".jsonl"));
         ParquetFile file = ParquetFile.open(GOLDEN.resolve(name + ".parquet"));
         assertEquals(expected.size(), file.rows());
-        try (ParquetRows rows = file.read(file.groups().get(0), false, (in, length) -> in.readBytes(length))) {
+        try (ParquetRows rows = file.read(file.groups().get(0), (in, length) -> in.readBytes(length))) {
             for (int row = 0; row < file.rows(); row++) {
                 Map<String, Object> found = file.next(rows, row);
                 assertEquals(
