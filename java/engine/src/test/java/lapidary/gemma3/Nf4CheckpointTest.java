@@ -177,7 +177,6 @@ final class Nf4CheckpointTest {
         "text,q_proj,q_proj|lm_head",
         "text,lm_head,lm_head",
         "multimodal,model.vision_tower,model.vision_tower|lm_head",
-        // layer 1 and not layers 10 and up: the beginning would not mean the same in a deeper model
         "text,model.layers.1,model.layers.1|lm_head"
     })
     void theSkipListIsWrittenForTransformers(String model, String skip, String expected) {
