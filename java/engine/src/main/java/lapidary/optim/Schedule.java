@@ -122,9 +122,10 @@ public final class Schedule {
     private static IntToDoubleFunction polynomial(double peak, int warmup, int total, Arguments given) {
         double end = given.number("lr_end", 1e-7);
         double power = given.number("power", 1);
-        if (!(peak > end)) {
+        if (!(peak > end) || !Double.isFinite(end / peak)) {
             throw new IllegalArgumentException("--learning_rate is " + peak
-                    + ", expected more than lr_end of --lr_scheduler_kwargs, which is " + end + " in polynomial");
+                    + ", expected more than lr_end of --lr_scheduler_kwargs, which is " + end
+                    + ", and more than 0 in polynomial");
         }
         return afterWarmup(warmup, step -> {
             if (step > total || total == warmup) {
@@ -227,7 +228,16 @@ public final class Schedule {
                 throw new IllegalArgumentException("--lr_scheduler_type " + type
                         + " needs one of min_lr and min_lr_rate in --lr_scheduler_kwargs, got " + given.keySet());
             }
-            return given.get("min_lr") == null ? number("min_lr_rate", 0) : number("min_lr", 0) / peak;
+            if (given.get("min_lr") == null) {
+                return number("min_lr_rate", 0);
+            }
+            double floor = number("min_lr", 0) / peak;
+            if (!Double.isFinite(floor)) {
+                throw new IllegalArgumentException("--learning_rate is " + peak + ", but min_lr " + given.get("min_lr")
+                        + " of --lr_scheduler_kwargs is a share of it in " + type
+                        + ": expected a --learning_rate above 0, or min_lr_rate in its place");
+            }
+            return floor;
         }
 
         private void require(boolean fits, String name, String expected) {

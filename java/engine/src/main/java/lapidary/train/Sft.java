@@ -7,6 +7,7 @@ import lapidary.autograd.Tape;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
 import lapidary.data.Profile;
+import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
@@ -132,6 +133,7 @@ public final class Sft {
             }
             report(progress, step + 1, plan.maxSteps(), output);
         }
+        requireFinite(model);
         return progress.finish(config);
     }
 
@@ -160,6 +162,21 @@ public final class Sft {
             StepMetrics metrics = progress.log();
             output.append(metrics);
             listener.onLog(metrics);
+        }
+    }
+
+    /** The last optimiser step is followed by no loss that would show what it did. */
+    private static void requireFinite(Gemma3 model) {
+        for (Parameter parameter : model.parameters()) {
+            try (Frame scratch = model.frame().child("finite")) {
+                Tensor squares = scratch.zeros(DType.F32, 1);
+                scratch.kernels().sumSquares(squares, parameter.value());
+                if (!Float.isFinite(squares.item())) {
+                    throw new TrainingException("after the last step " + parameter.name()
+                            + " holds values that are not finite or beyond 1e19, so the adapter is not saved; a lower"
+                            + " --learning_rate or a higher --adam_epsilon may help");
+                }
+            }
         }
     }
 

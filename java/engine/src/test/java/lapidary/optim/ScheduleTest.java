@@ -75,4 +75,30 @@ final class ScheduleTest {
                 assertThrows(IllegalArgumentException.class, () -> Schedule.of(type, 1e-3, 0, 10, arguments));
         assertTrue(e.getMessage().contains(message), e.getMessage());
     }
+
+    /** A least rate is a share of the peak, and nothing is a share of 0. */
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "cosine_with_min_lr | {\"min_lr\": 0} | 0",
+                "cosine_with_min_lr | {\"min_lr\": 1e-5} | 0",
+                "cosine_with_min_lr | {\"min_lr\": 1e-5} | 1e-320",
+                "cosine_warmup_with_min_lr | {\"min_lr\": 1e-5} | 0",
+                "polynomial | {\"lr_end\": -1} | 0"
+            })
+    void aPeakThatNothingIsAShareOfIsRefused(String type, String json, double peak) {
+        Map<String, Object> arguments = arguments(Json.parse("test", json).node());
+        IllegalArgumentException e =
+                assertThrows(IllegalArgumentException.class, () -> Schedule.of(type, peak, 0, 10, arguments));
+        assertTrue(e.getMessage().startsWith("--learning_rate is " + peak + ", "), e.getMessage());
+    }
+
+    @Test
+    void aShareOfPeakZeroIsZero() {
+        assertEquals(
+                0,
+                Schedule.of("cosine_with_min_lr", 0, 0, 10, Map.of("min_lr_rate", 0.1))
+                        .at(5));
+    }
 }

@@ -300,6 +300,20 @@ final class SftTest {
         assertFalse(Files.exists(folder.resolve("out")), "nothing is written");
     }
 
+    /** Without epsilon AdamW divides 0 by 0: a fresh adapter's A has no gradient in the first step. */
+    @Test
+    void weightsThatAreNotFiniteAreNotSaved() {
+        SftConfig config = config("out")
+                .initAdapter(null)
+                .optimizer(new OptimizerOptions(OptimizerOptions.ADAMW, 0.9, 0.999, 0, 0))
+                .maxSteps(1)
+                .build();
+        TrainingException e =
+                assertThrows(TrainingException.class, () -> new Sft(config, device, TrainingListener.SILENT).run());
+        assertTrue(e.getMessage().contains("lora_A.weight holds values that are not finite"), e.getMessage());
+        assertFalse(Files.exists(folder.resolve("out/adapter_model.safetensors")));
+    }
+
     private static List<String> dtypes(Path file) {
         try (Safetensors opened = Safetensors.open(file)) {
             return opened.names().stream()
