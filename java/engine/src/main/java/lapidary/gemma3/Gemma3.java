@@ -52,6 +52,11 @@ public final class Gemma3 implements AutoCloseable {
         projector = config.isTextOnly() ? null : new MultiModalProjector(config, slots);
         decoder = new Gemma3Decoder(config.text(), slots, prefix);
         // A head that is not stored is the embedding; one that is stored counts, whatever the config says of tying.
+        if (!slots.has("lm_head.weight") && !config.text().tieWordEmbeddings()) {
+            throw new FormatException("checkpoint " + checkpoint.folder() + ": tensor lm_head.weight is missing, but"
+                    + " config.json has tie_word_embeddings false; fetch config.json and the weights again from one"
+                    + " revision, or set it to true where the head is the embedding");
+        }
         String head = slots.has("lm_head.weight") ? "lm_head.weight" : prefix + "embed_tokens.weight";
         lmHead = slots.table(
                 "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());

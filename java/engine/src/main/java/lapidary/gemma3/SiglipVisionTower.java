@@ -31,8 +31,8 @@ final class SiglipVisionTower {
     SiglipVisionTower(Gemma3Config.Vision config, Slots slots) {
         this.config = config;
         int hidden = config.hiddenSize();
-        long inputs = (long) config.numChannels() * config.patchSize() * config.patchSize();
-        patchWeight = slots.weight(NAME + "embeddings.patch_embedding.weight", hidden, inputs);
+        patchWeight = slots.convolution(
+                NAME + "embeddings.patch_embedding.weight", hidden, config.numChannels(), config.patchSize());
         patchBias = slots.weight(NAME + "embeddings.patch_embedding.bias", hidden);
         positionEmbedding = slots.weight(
                 NAME + "embeddings.position_embedding.weight", (long) config.side() * config.side(), hidden);

@@ -37,6 +37,7 @@ final class Slots {
     private final RandomGenerator random;
     private final List<Parameter> parameters = new ArrayList<>();
     private final List<String> linears = new ArrayList<>();
+    private final List<String> tables = new ArrayList<>(); // may be trained whole
     private int adapters;
 
     Slots(Frame frame, Weights weights, LoraSpec lora, boolean bf16Adapters, Dropout dropout, long seed) {
@@ -50,6 +51,11 @@ final class Slots {
 
     Tensor weight(String name, long... shape) {
         return weights.get(name, shape);
+    }
+
+    /** @return [out, channels * side * side] */
+    Tensor convolution(String name, long out, long channels, long side) {
+        return weights.convolution(name, out, channels, side);
     }
 
     boolean has(String name) {
@@ -86,6 +92,7 @@ final class Slots {
 
     /** A table that may be trained whole: a copy of the checkpoint's where it is, else the checkpoint's own. */
     Tensor table(String module, String weightName, long rows, long cols) {
+        tables.add(module);
         Tensor weight = weights.get(weightName, rows, cols);
         if (lora == null || !lora.saves(module)) {
             return weight;
@@ -131,9 +138,9 @@ final class Slots {
             }
         }
         for (String module : lora.modulesToSave()) {
-            if (parameters.stream().noneMatch(p -> p.name().endsWith("." + module + ".weight"))) {
-                throw new IllegalArgumentException(
-                        "--lora_modules_to_save " + module + " is not supported: lm_head and embed_tokens are");
+            if (tables.stream().noneMatch(table -> table.equals(module) || table.endsWith("." + module))) {
+                throw new IllegalArgumentException("module " + module + " of --lora_modules_to_save, or of the adapter"
+                        + " to start from, is none that can be trained whole: this model has " + tables);
             }
         }
     }

@@ -90,6 +90,17 @@ final class Weights {
     }
 
     /**
+     * The kernel of a convolution as a matrix.
+     *
+     * @return [out, channels * side * side] of what is stored as [out, channels, side, side]
+     * @throws FormatException where it is missing or has another shape
+     */
+    Tensor convolution(String name, long out, long channels, long side) {
+        Tensor kernel = get(name, out, channels, side, side);
+        return kernel.reshape(out, channels * side * side);
+    }
+
+    /**
      * The matrix of a linear layer: in NF4 where the checkpoint stores it so or where it is to be quantised, else a tensor.
      *
      * @param module name of the layer in memory
@@ -178,7 +189,7 @@ final class Weights {
     }
 
     private static void requireShape(TensorEntry entry, long... shape) {
-        if (!Arrays.equals(entry.shape(), shape) && !flattens(entry.shape(), shape)) {
+        if (!Arrays.equals(entry.shape(), shape)) {
             throw new FormatException(entry.file() + ": tensor " + entry.name() + " is "
                     + Arrays.toString(entry.shape()) + ", expected " + Arrays.toString(shape) + " from config.json");
         }
@@ -194,14 +205,6 @@ final class Weights {
                     + " tensors belong to no part of the model in config.json, the first is "
                     + unused.iterator().next());
         }
-    }
-
-    /** A convolution's [out, channels, p, p] is read as [out, channels * p * p]. */
-    private static boolean flattens(long[] stored, long[] shape) {
-        return stored.length == 4
-                && shape.length == 2
-                && stored[0] == shape[0]
-                && stored[1] * stored[2] * stored[3] == shape[1];
     }
 
     private Tensor load(TensorEntry entry, Shape shape) {
