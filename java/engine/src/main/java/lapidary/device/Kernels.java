@@ -9,7 +9,7 @@ import lapidary.ffi.kernels.kt_table;
 /**
  * The kernel table of one backend, one checked method per kernel. What each computes, with shapes, dtypes and aliasing,
  * is stated in {@code native/include/kernels.h}; here sizes are derived from the operands, and dtypes and lengths are
- * checked before anything native runs.
+ * checked before anything native runs, as is that nothing is left out ({@code NULL}) that the kernel needs.
  *
  * <p>Caller mistakes are {@link IllegalArgumentException}; a kernel's own failure is a {@link DeviceException}.
  */
@@ -69,6 +69,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** Writes zeros. */
     public void zero(Operand x) {
+        present("memory_zero", x);
         check(
                 "memory_zero",
                 kt_table.memory_zero.invoke(
@@ -210,7 +211,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void rmsNormForward(Operand y, Operand rstd, Operand x, Operand w, float eps) {
         same("rms_norm_forward", y, x);
         vector("rms_norm_forward weight", w, x.dtype(), x.last());
-        vector("rms_norm_forward rstd", rstd, DType.F32, x.rows());
+        optional("rms_norm_forward rstd", rstd, DType.F32, x.rows());
         check(
                 "rms_norm_forward",
                 kt_table.rms_norm_forward.invoke(
@@ -230,7 +231,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void rmsNormBackward(Operand dx, Operand dw, Operand dy, Operand x, Operand w, Operand rstd) {
         same("rms_norm_backward", dy, x);
         sameOrNone("rms_norm_backward dx", dx, x);
-        vector("rms_norm_backward dw", dw, DType.F32, x.last());
+        optional("rms_norm_backward dw", dw, DType.F32, x.last());
         vector("rms_norm_backward weight", w, x.dtype(), x.last());
         vector("rms_norm_backward rstd", rstd, DType.F32, x.rows());
         check(
@@ -278,8 +279,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             Operand dx, Operand dw, Operand db, Operand dy, Operand x, Operand w, Operand mean, Operand rstd) {
         same("layer_norm_backward", dy, x);
         sameOrNone("layer_norm_backward dx", dx, x);
-        vector("layer_norm_backward dw", dw, DType.F32, x.last());
-        vector("layer_norm_backward db", db, DType.F32, x.last());
+        optional("layer_norm_backward dw", dw, DType.F32, x.last());
+        optional("layer_norm_backward db", db, DType.F32, x.last());
+        vector("layer_norm_backward weight", w, x.dtype(), x.last());
         vector("layer_norm_backward mean", mean, DType.F32, x.rows());
         vector("layer_norm_backward rstd", rstd, DType.F32, x.rows());
         check(
@@ -514,6 +516,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             AttentionShape shape) {
         same("attention_backward", dq, q, dy, y);
         same("attention_backward", dk, k, dv, v);
+        present("attention_backward lse", lse);
         attention("attention_backward", q, k, v, lse, starts, spans, shape);
         check(
                 "attention_backward",
@@ -546,6 +549,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** Rows of patches of pixels F32 [images, channels, size, size]. */
     public void patchUnfold(Operand y, Operand pixels, long images, long channels, long size, long patch) {
+        positive("patch_unfold patch", patch);
         type("patch_unfold pixels", pixels, DType.F32);
         length("patch_unfold pixels", pixels, images * channels * size * size);
         length("patch_unfold y", y, images * channels * (size / patch) * (size / patch) * patch * patch);
@@ -565,6 +569,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** Means of kernel x kernel cells of x [images * side * side, cols]. */
     public void averagePoolForward(Operand y, Operand x, long images, long side, long kernel) {
+        positive("average_pool_forward kernel", kernel);
         sameType("average_pool_forward", y, x);
         length("average_pool_forward x", x, images * side * side * x.last());
         length("average_pool_forward y", y, images * (side / kernel) * (side / kernel) * x.last());
@@ -584,6 +589,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** dx of {@link #averagePoolForward}. */
     public void averagePoolBackward(Operand dx, Operand dy, long images, long side, long kernel) {
+        positive("average_pool_backward kernel", kernel);
         sameType("average_pool_backward", dx, dy);
         length("average_pool_backward dx", dx, images * side * side * dx.last());
         length("average_pool_backward dy", dy, images * (side / kernel) * (side / kernel) * dx.last());
@@ -637,6 +643,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** Whether {@link #linearCrossEntropy} computes with these operands on this machine. */
     public boolean hasLinearCrossEntropy(Operand hidden) {
+        present("linear_cross_entropy_supported hidden", hidden);
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment supported = arena.allocate(ValueLayout.JAVA_INT);
             check(
@@ -668,7 +675,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         sameType("linear_cross_entropy", hidden, head);
         lastAxis("linear_cross_entropy", hidden, head);
         sameOrNone("linear_cross_entropy dHidden", dHidden, hidden);
-        vector("linear_cross_entropy dHead", dHead, DType.F32, head.elements());
+        optional("linear_cross_entropy dHead", dHead, DType.F32, head.elements());
         vector("linear_cross_entropy loss", loss, DType.F32, hidden.rows());
         vector("linear_cross_entropy entropy", entropy, DType.F32, hidden.rows());
         vector("linear_cross_entropy correct", correct, DType.I32, hidden.rows());
@@ -702,8 +709,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
      * @throws IllegalArgumentException where a value is not finite
      */
     public void nf4Quantize(Operand packed, Operand absmax, Operand x, DType weightDtype) {
-        whole("nf4_quantize packed", packed, DType.U8, Nf4Operand.packedBytes(x.elements()));
-        whole("nf4_quantize absmax", absmax, DType.F32, Nf4Operand.blocks(x.elements()));
+        present("nf4_quantize x", x);
+        vector("nf4_quantize packed", packed, DType.U8, Nf4Operand.packedBytes(x.elements()));
+        vector("nf4_quantize absmax", absmax, DType.F32, Nf4Operand.blocks(x.elements()));
         check(
                 "nf4_quantize",
                 kt_table.nf4_quantize.invoke(
@@ -721,14 +729,14 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void nf4QuantizeAbsmax(
             Operand absmaxCodes, Operand nestedAbsmax, Operand nestedOffset, Operand absmax, Operand nestedMap) {
         type("nf4_quantize_absmax absmax", absmax, DType.F32);
-        whole("nf4_quantize_absmax codes", absmaxCodes, DType.U8, absmax.elements());
-        whole(
+        vector("nf4_quantize_absmax codes", absmaxCodes, DType.U8, absmax.elements());
+        vector(
                 "nf4_quantize_absmax nested absmax",
                 nestedAbsmax,
                 DType.F32,
                 Math.ceilDiv(absmax.elements(), Nf4Operand.NESTED_BLOCK));
-        whole("nf4_quantize_absmax offset", nestedOffset, DType.F32, 1);
-        whole("nf4_quantize_absmax map", nestedMap, DType.F32, Nf4Operand.NESTED_BLOCK);
+        vector("nf4_quantize_absmax offset", nestedOffset, DType.F32, 1);
+        vector("nf4_quantize_absmax map", nestedMap, DType.F32, Nf4Operand.NESTED_BLOCK);
         check(
                 "nf4_quantize_absmax",
                 kt_table.nf4_quantize_absmax.invoke(
@@ -744,6 +752,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** Values of w from {@code first} on, counted row by row, as many as y holds, in y's dtype. */
     public void nf4Dequantize(Operand y, Nf4Operand w, long first) {
+        present("nf4_dequantize y", y);
         within("nf4_dequantize", first, y.elements(), w.out() * w.in());
         check(
                 "nf4_dequantize",
@@ -847,6 +856,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** out[0] = sum of squares of x, F32. */
     public void sumSquares(Operand out, Operand x) {
+        present("sum_squares x", x);
         vector("sum_squares out", out, DType.F32, 1);
         check(
                 "sum_squares",
@@ -939,12 +949,12 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             AdamwStep step) {
         sameLength("adamw_8bit", param, grad);
         long blocks = Math.ceilDiv(param.elements(), 256);
-        whole("adamw_8bit m", m, DType.U8, param.elements());
-        whole("adamw_8bit v", v, DType.U8, param.elements());
-        whole("adamw_8bit m_absmax", mAbsmax, DType.F32, blocks);
-        whole("adamw_8bit v_absmax", vAbsmax, DType.F32, blocks);
-        whole("adamw_8bit m_map", mMap, DType.F32, 256);
-        whole("adamw_8bit v_map", vMap, DType.F32, 256);
+        vector("adamw_8bit m", m, DType.U8, param.elements());
+        vector("adamw_8bit v", v, DType.U8, param.elements());
+        vector("adamw_8bit m_absmax", mAbsmax, DType.F32, blocks);
+        vector("adamw_8bit v_absmax", vAbsmax, DType.F32, blocks);
+        vector("adamw_8bit m_map", mMap, DType.F32, 256);
+        vector("adamw_8bit v_map", vMap, DType.F32, 256);
         low("adamw_8bit", low, param);
         check(
                 "adamw_8bit",
@@ -1049,6 +1059,23 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         return address.reinterpret(Long.MAX_VALUE).getString(0);
     }
 
+    /** Operands that the kernel cannot do without: every check below but the optional ones begins with this. */
+    private static void present(String what, Operand... operands) {
+        for (Operand x : operands) {
+            if (x.isNone()) {
+                throw new IllegalArgumentException("[" + what + "] is left out, expected a tensor");
+            }
+        }
+    }
+
+    private static void positive(String what, long... sizes) {
+        for (long size : sizes) {
+            if (size <= 0) {
+                throw new IllegalArgumentException("[" + what + "] is " + size + ", expected at least 1");
+            }
+        }
+    }
+
     /** All of one dtype and length. */
     private static void same(String op, Operand first, Operand... others) {
         for (Operand other : others) {
@@ -1064,30 +1091,35 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     private static void sameType(String op, Operand a, Operand b) {
+        present(op, a, b);
         if (a.dtype() != b.dtype()) {
             throw mismatch(op, a, b, "dtypes differ");
         }
     }
 
     private static void sameLength(String op, Operand a, Operand b) {
+        present(op, a, b);
         if (a.elements() != b.elements()) {
             throw mismatch(op, a, b, "lengths differ");
         }
     }
 
     private static void lastAxis(String op, Operand a, Operand b) {
+        present(op, a, b);
         if (a.last() != b.last()) {
             throw mismatch(op, a, b, "last axes differ");
         }
     }
 
     private static void type(String what, Operand x, DType dtype) {
+        present(what, x);
         if (x.dtype() != dtype) {
             throw new IllegalArgumentException("[" + what + "] is " + x.describe() + ", expected " + dtype);
         }
     }
 
     private static void length(String what, Operand x, long elements) {
+        present(what, x);
         if (x.elements() != elements) {
             throw new IllegalArgumentException(
                     "[" + what + "] is " + x.describe() + ", expected " + elements + " elements");
@@ -1096,29 +1128,35 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     /** How many rows of that length x holds. */
     private static long rowsOf(String what, Operand x, long length) {
+        present(what, x);
         if (x.last() != length) {
             throw new IllegalArgumentException("[" + what + "] is " + x.describe() + ", expected rows of " + length);
         }
         return length == 0 ? 0 : x.elements() / length;
     }
 
-    /** A vector of that dtype and length, or an operand that is left out. */
+    /** A vector of that dtype and length. */
     private static void vector(String what, Operand x, DType dtype, long length) {
-        if (!x.isNone() && (x.dtype() != dtype || x.elements() != length)) {
+        present(what, x);
+        if (x.dtype() != dtype || x.elements() != length) {
             throw new IllegalArgumentException(
                     "[" + what + "] is " + x.describe() + ", expected " + dtype + " [" + length + "]");
         }
     }
 
-    /** A vector of that dtype and length, not left out. */
-    private static void whole(String what, Operand x, DType dtype, long length) {
-        type(what, x, dtype);
-        length(what, x, length);
+    /** A vector of that dtype and length, or an operand that is left out. */
+    private static void optional(String what, Operand x, DType dtype, long length) {
+        if (!x.isNone()) {
+            vector(what, x, dtype, length);
+        }
     }
 
     /** The low halves of a split master, or an operand that is left out. */
     private static void low(String op, Operand low, Operand param) {
-        vector(op + " low", low, DType.I16, param.elements());
+        optional(op + " low", low, DType.I16, param.elements());
+        if (!low.isNone()) {
+            type(op + " param beside low halves", param, DType.BF16);
+        }
     }
 
     private static void within(String what, long first, long count, long size) {
@@ -1129,6 +1167,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     private static void scatterOperands(Operand y, Operand x, Operand index) {
+        present("scatter_rows y", y);
         if (!x.isNone()) {
             sameType("scatter_rows", y, x);
             lastAxis("scatter_rows", y, x);
@@ -1137,6 +1176,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     private static void rope(String op, Operand x, Operand cos, Operand sin, Operand pos, long heads) {
+        positive(op + " heads", heads);
         type(op + " cos", cos, DType.F32);
         same(op, cos, sin);
         type(op + " pos", pos, DType.I32);
@@ -1161,9 +1201,10 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         length(op + " k", k, tokens * shape.kvHeads() * shape.headDim());
         same(op, k, v);
         sameType(op, q, k);
-        vector(op + " lse", lse, DType.F32, tokens * shape.heads());
+        optional(op + " lse", lse, DType.F32, tokens * shape.heads());
         type(op + " starts", starts, DType.I32);
-        vector(op + " spans", spans, DType.I32, tokens);
+        positive(op + " length of starts", starts.elements());
+        optional(op + " spans", spans, DType.I32, tokens);
     }
 
     private static IllegalArgumentException mismatch(String op, Operand a, Operand b, String what) {
