@@ -34,6 +34,27 @@ public final class PeftAdapter implements AutoCloseable {
     private static final String A = ".lora_A.weight";
     private static final String B = ".lora_B.weight";
 
+    private static final Set<String> USED =
+            Set.of("r", "lora_alpha", "lora_dropout", "modules_to_save", "init_lora_weights");
+
+    /** Keys that change nothing in what a finished adapter computes, and why. */
+    private static final Map<String, String> IGNORED = Map.ofEntries(
+            Map.entry("auto_mapping", "the model's class in Python"),
+            Map.entry("base_model_name_or_path", "the user names the base"),
+            Map.entry("revision", "the user names the base"),
+            Map.entry("inference_mode", "whether to train is the command's choice"),
+            Map.entry("task_type", "the class around the model in Python"),
+            Map.entry("peft_version", "who wrote it"),
+            Map.entry("target_modules", "the tensors say which modules have adapters"),
+            Map.entry("exclude_modules", "the same"),
+            Map.entry("layers_to_transform", "the same"),
+            Map.entry("layers_pattern", "the same"),
+            Map.entry("loftq_config", "belongs to init_lora_weights, which is checked"),
+            Map.entry("eva_config", "how lora_A began"),
+            Map.entry("megatron_core", "a module's name, used with megatron_config only"),
+            Map.entry("qalora_group_size", "used with use_qalora only"),
+            Map.entry("runtime_config", "where PEFT computes"));
+
     /** Settings of PEFT that change what an adapter computes and that this engine does not have, with their neutral value. */
     private static final Map<String, String> NEUTRAL = Map.ofEntries(
             Map.entry("peft_type", "LORA"),
@@ -43,12 +64,24 @@ public final class PeftAdapter implements AutoCloseable {
             Map.entry("use_dora", "false"),
             Map.entry("use_rslora", "false"),
             Map.entry("use_qalora", "false"),
+            Map.entry("ensure_weight_tying", "false"),
             Map.entry("use_bdlora", "null"),
             Map.entry("rank_pattern", "{}"),
             Map.entry("alpha_pattern", "{}"),
             Map.entry("layer_replication", "null"),
             Map.entry("target_parameters", "null"),
-            Map.entry("trainable_token_indices", "null"));
+            Map.entry("trainable_token_indices", "null"),
+            Map.entry("alora_invocation_tokens", "null"),
+            Map.entry("arrow_config", "null"),
+            Map.entry("corda_config", "null"),
+            Map.entry("kasa_config", "null"),
+            Map.entry("lora_ga_config", "null"),
+            Map.entry("megatron_config", "null"),
+            Map.entry("monteclora_config", "null"),
+            Map.entry("velora_config", "null"));
+
+    /** Ways to begin that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA train against a changed one. */
+    private static final Set<String> BEGINNINGS = Set.of("true", "false", "gaussian", "orthogonal", "eva");
 
     private final Path directory;
     private final LoraSpec spec;
@@ -78,17 +111,10 @@ public final class PeftAdapter implements AutoCloseable {
             }
         }
         JsonNode config = Json.read(configFile).node();
-        NEUTRAL.forEach((key, neutral) -> {
-            JsonNode value = config.path(key);
-            boolean same = value.isMissingNode()
-                    || value.isNull()
-                    || (value.isTextual() ? value.textValue() : value.toString()).equals(neutral)
-                    || (value.isBoolean() && !value.booleanValue() && neutral.equals("null"));
-            if (!same) {
-                throw new FormatException(
-                        configFile + ": " + key + " is " + value + ", this engine trains adapters with " + neutral);
-            }
-        });
+        if (!config.isObject()) {
+            throw new FormatException(configFile + ": is no JSON object, so it is no PEFT adapter");
+        }
+        config.properties().forEach(setting -> check(configFile, setting.getKey(), setting.getValue()));
         if (!config.path("r").canConvertToInt() || config.path("r").intValue() < 1) {
             throw new FormatException(configFile + ": r is " + config.path("r") + ", expected a rank of at least 1");
         }
@@ -102,6 +128,31 @@ public final class PeftAdapter implements AutoCloseable {
         } catch (RuntimeException e) {
             file.close();
             throw e;
+        }
+    }
+
+    /** @throws FormatException where this engine would compute something else than what the setting asks for */
+    private static void check(Path configFile, String key, JsonNode value) {
+        String text = value.isTextual() ? value.textValue() : value.toString();
+        if (key.equals("init_lora_weights")) {
+            if (!value.isNull() && !BEGINNINGS.contains(text)) {
+                throw new FormatException(configFile + ": init_lora_weights is " + value
+                        + ", whose adapter belongs to a changed base; convert it to plain LoRA with PEFT first");
+            }
+            return;
+        }
+        if (USED.contains(key) || IGNORED.containsKey(key)) {
+            return;
+        }
+        String neutral = NEUTRAL.get(key);
+        if (neutral == null) {
+            throw new FormatException(configFile + ": key " + key + " is none that PEFT 0.21 writes for LoRA; what it"
+                    + " changes is unknown, remove it if nothing");
+        }
+        boolean off = value.isBoolean() && !value.booleanValue() && neutral.equals("null");
+        if (!value.isNull() && !off && !text.equals(neutral)) {
+            throw new FormatException(
+                    configFile + ": " + key + " is " + value + ", this engine trains adapters with " + neutral);
         }
     }
 
@@ -129,6 +180,7 @@ public final class PeftAdapter implements AutoCloseable {
         if (targets.isEmpty()) {
             throw new FormatException(modelFile + ": holds no lora_A and lora_B tensors");
         }
+        checkSaved(directory, config.path("modules_to_save"), saved);
         LoraSpec spec = new LoraSpec(
                 config.path("r").intValue(),
                 config.path("lora_alpha").doubleValue(),
@@ -136,6 +188,39 @@ public final class PeftAdapter implements AutoCloseable {
                 List.copyOf(targets),
                 List.copyOf(saved));
         return new PeftAdapter(directory, spec, file, tensors);
+    }
+
+    /** @throws FormatException where modules_to_save lists what the file has not, or the other way round */
+    private static void checkSaved(Path directory, JsonNode listed, Set<String> saved) {
+        Path configFile = directory.resolve(CONFIG_FILE);
+        if (!listed.isArray() && !listed.isNull() && !listed.isMissingNode()) {
+            throw new FormatException(configFile + ": modules_to_save is " + listed + ", expected a list of names");
+        }
+        Set<String> unlisted = new TreeSet<>(saved);
+        for (JsonNode name : listed) {
+            if (!name.isTextual()) {
+                throw new FormatException(configFile + ": modules_to_save has " + name + ", expected a name");
+            }
+            List<String> named = saved.stream()
+                    .filter(module -> isNamed(module, name.textValue()))
+                    .toList();
+            if (named.isEmpty()) {
+                throw new FormatException(configFile + ": modules_to_save lists " + name.textValue() + ", but "
+                        + MODEL_FILE + " has no tensor of it; the adapter is not complete");
+            }
+            named.forEach(unlisted::remove);
+        }
+        if (!unlisted.isEmpty()) {
+            throw new FormatException(directory.resolve(MODEL_FILE) + ": holds "
+                    + unlisted.iterator().next() + ", which modules_to_save in " + CONFIG_FILE
+                    + " does not list; add it there to use it");
+        }
+    }
+
+    /** Whether a name of the list, whole or its last parts, means that module. */
+    private static boolean isNamed(String module, String name) {
+        String inMemory = WeightNames.inMemory(name);
+        return module.equals(name) || module.endsWith("." + name) || module.equals(inMemory);
     }
 
     public Path directory() {

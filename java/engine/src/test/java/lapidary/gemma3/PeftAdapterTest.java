@@ -2,8 +2,13 @@ package lapidary.gemma3;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -11,6 +16,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.format.FormatException;
 import lapidary.format.Json;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
@@ -96,6 +102,75 @@ record PeftAdapterTest(Device device) {
             assertEquals(
                     new TreeSet<>(Set.of("base_model.model.lm_head.weight", "base_model.model." + embed + ".weight")),
                     new TreeSet<>(rounded));
+        }
+    }
+
+    /** A copy of the golden adapter whose configuration says something else under one key. */
+    private static Path altered(Path folder, String key, String value) throws IOException {
+        Path original = golden("text").resolve("init");
+        Files.copy(original.resolve(PeftAdapter.MODEL_FILE), folder.resolve(PeftAdapter.MODEL_FILE));
+        ObjectNode config = (ObjectNode)
+                Json.read(original.resolve(PeftAdapter.CONFIG_FILE)).node();
+        config.set(key, Json.parse("value", value).node());
+        Files.writeString(folder.resolve(PeftAdapter.CONFIG_FILE), config.toString());
+        return folder;
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            quoteCharacter = '`',
+            value = {
+                "peft_type|\"LOHA\"",
+                "bias|\"all\"",
+                "use_dora|true",
+                "use_rslora|true",
+                "ensure_weight_tying|true",
+                "rank_pattern|{\"q_proj\": 8}",
+                "alora_invocation_tokens|[1, 2]",
+                "arrow_config|{\"top_k\": 2}",
+                "kasa_config|{\"beta\": 1}",
+                "monteclora_config|{\"samples\": 8}",
+                "velora_config|{\"rank\": 1}",
+                "corda_config|{\"use_float16\": true}",
+                "init_lora_weights|\"pissa\"",
+                "init_lora_weights|\"pissa_niter_16\"",
+                "init_lora_weights|\"loftq\"",
+                "use_totally_new|true",
+                "use_totally_new|null",
+                "modules_to_save|null",
+                "modules_to_save|[]",
+                "modules_to_save|[\"lm_head\"]",
+                "modules_to_save|[\"lm_head\", \"embed_tokens\", \"norm\"]",
+                "modules_to_save|[\"lm_head\", \"tokens\"]",
+                "modules_to_save|\"lm_head\"",
+                "modules_to_save|[1]",
+            })
+    void whatWouldComputeSomethingElseIsRefusedByName(String key, String value, @TempDir Path folder)
+            throws IOException {
+        Path adapter = altered(folder, key, value);
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
+        assertTrue(e.getMessage().contains(key), e.getMessage());
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            quoteCharacter = '`',
+            value = {
+                "rank_pattern|null",
+                "use_bdlora|false",
+                "kasa_config|null",
+                "init_lora_weights|\"gaussian\"",
+                "init_lora_weights|false",
+                "target_modules|\"all-linear\"",
+                "qalora_group_size|32",
+                "revision|\"main\"",
+                "modules_to_save|[\"model.embed_tokens\", \"lm_head\"]",
+            })
+    void whatComputesTheSameIsAccepted(String key, String value, @TempDir Path folder) throws IOException {
+        try (PeftAdapter adapter = PeftAdapter.open(altered(folder, key, value))) {
+            assertEquals(4, adapter.spec().r());
         }
     }
 }
