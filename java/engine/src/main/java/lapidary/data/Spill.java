@@ -8,13 +8,13 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import lapidary.device.CacheFolder;
 import lapidary.format.FormatException;
 
 /**
  * Bytes kept out of the heap, in a file of our own that has no name any more: the system frees it when the process ends, in
- * whatever way. One thread writes at a time; any number read. It lies in the user's cache folder
- * ({@code $XDG_CACHE_HOME/lapidary} or {@code ~/.cache/lapidary}), as a folder for temporary files is often held in
- * memory.
+ * whatever way. One thread writes at a time; any number read. It lies in the user's
+ * {@link CacheFolder}, as a folder for temporary files is often held in memory.
  */
 final class Spill implements AutoCloseable {
     private final Path folder;
@@ -27,16 +27,12 @@ final class Spill implements AutoCloseable {
     }
 
     static Spill open() {
-        String xdg = System.getenv("XDG_CACHE_HOME");
-        Path cache =
-                xdg != null && xdg.startsWith("/") ? Path.of(xdg) : Path.of(System.getProperty("user.home"), ".cache");
-        return open(cache.resolve("lapidary"));
+        return open(CacheFolder.path());
     }
 
     static Spill open(Path folder) {
         try {
-            Files.createDirectories(folder);
-            Path file = Files.createTempFile(folder, "rows-", ".tmp"); // readable by its owner only
+            Path file = Files.createTempFile(CacheFolder.make(folder), "rows-", ".tmp"); // readable by its owner only
             return new Spill(
                     folder,
                     FileChannel.open(

@@ -14,8 +14,6 @@ import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.nio.file.attribute.PosixFilePermission;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
@@ -24,9 +22,8 @@ import java.util.jar.JarEntry;
 import java.util.zip.CRC32;
 
 /**
- * Finds the native libraries that the jar carries and loads them, once a process. They are unpacked into the user's
- * cache folder, {@code $XDG_CACHE_HOME/lapidary/<length and CRC-32 of the content>/} or {@code ~/.cache/lapidary/...}, which no other
- * user may write to; a copy that is already there is used only if its content has that hash.
+ * Finds the native libraries that the jar carries and loads them, once a process. They are unpacked into
+ * {@code <length and CRC-32 of the content>/} in the {@link CacheFolder}, which no other user may write to; a copy that is already there is used only if its content has that hash.
  */
 final class NativeLibraries {
     private static final String DNNL = "org/bytedeco/dnnl/linux-x86_64/";
@@ -118,13 +115,12 @@ final class NativeLibraries {
         String name = resource.substring(resource.lastIndexOf('/') + 1);
         try {
             String hash = resourceHash(resource);
-            Path folder = cacheFolder().resolve(hash);
+            Path folder = CacheFolder.make(CacheFolder.make(CacheFolder.path()).resolve(hash));
             Path file = folder.resolve(name);
             if (Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)
                     && hash(Files.newInputStream(file)).equals(hash)) {
                 return file;
             }
-            Files.createDirectories(folder);
             Path fresh = Files.createTempFile(folder, name, ".tmp");
             try (InputStream in = open(resource)) {
                 Files.copy(in, fresh, StandardCopyOption.REPLACE_EXISTING);
@@ -136,26 +132,9 @@ final class NativeLibraries {
         } catch (IOException | UncheckedIOException e) {
             throw new DeviceException(
                     "cannot unpack " + name + " into the cache folder (set XDG_CACHE_HOME to one you can write to): "
-                            + e,
+                            + (e.getClass() == IOException.class ? e.getMessage() : e),
                     e);
         }
-    }
-
-    private static Path cacheFolder() throws IOException {
-        String xdg = System.getenv("XDG_CACHE_HOME");
-        Path base =
-                xdg != null && xdg.startsWith("/") ? Path.of(xdg) : Path.of(System.getProperty("user.home"), ".cache");
-        Path folder = base.resolve("lapidary");
-        Files.createDirectories(base);
-        if (!Files.isDirectory(folder)) {
-            Files.createDirectory(
-                    folder, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
-        }
-        if (!Files.getOwner(folder).getName().equals(System.getProperty("user.name"))
-                || Files.getPosixFilePermissions(folder).contains(PosixFilePermission.OTHERS_WRITE)) {
-            throw new IOException(folder + " belongs to another user, or others may write to it");
-        }
-        return folder;
     }
 
     private static InputStream open(String resource) throws IOException {
