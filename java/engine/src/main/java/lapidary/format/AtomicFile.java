@@ -183,7 +183,8 @@ public final class AtomicFile {
         }
     }
 
-    static void writeFully(FileChannel out, ByteBuffer bytes) throws IOException {
+    /** Writes what remains of {@code bytes}: one write may take a part of it. */
+    public static void writeFully(FileChannel out, ByteBuffer bytes) throws IOException {
         while (bytes.hasRemaining()) {
             out.write(bytes);
         }
@@ -205,16 +206,17 @@ public final class AtomicFile {
 
     private static FormatException failure(Path target, Path part, IOException e) {
         deleteQuietly(part);
-        return new FormatException("cannot write " + target + ": " + reason(target, e), e);
+        return new FormatException(
+                "cannot write " + target + ": " + reason(target, e) + "; what stood there before is untouched", e);
     }
 
-    /** The system's words, and the cure where there is one. */
-    private static String reason(Path target, IOException e) {
+    /** Why {@code target} cannot be written: the system's words, and the cure where there is one. */
+    public static String reason(Path target, IOException e) {
         String text = e instanceof FileSystemException f && f.getReason() != null ? f.getReason() : e.getMessage();
         String why = text == null ? e.getClass().getSimpleName() : text.replaceAll("\\s+", " ");
         String lower = why.toLowerCase(java.util.Locale.ROOT);
         if (lower.contains("no space left") || lower.contains("quota exceeded")) {
-            return why + "; what stood there before is untouched. Free some space or write to another disk";
+            return why + "; free some space or write to another disk";
         }
         if (e instanceof AccessDeniedException || lower.contains("read-only") || lower.contains("permission denied")) {
             String kind = e instanceof AccessDeniedException && !lower.contains("denied") ? "permission denied" : why;

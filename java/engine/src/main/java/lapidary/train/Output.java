@@ -1,5 +1,6 @@
 package lapidary.train;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -14,6 +15,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
@@ -34,11 +36,12 @@ final class Output implements AutoCloseable {
     private static final String LOCK = ".lock";
 
     private final Path directory;
-    private final boolean made; // by this run
+    private final List<Path> made; // by this run: the folder and its parents, from below
     private final FileChannel lock; // held as long as this run writes
+    private final ByteArrayOutputStream waits = new ByteArrayOutputStream(); // lines not written yet
     private FileChannel metrics; // null before the first line
 
-    private Output(Path directory, boolean made, FileChannel lock) {
+    private Output(Path directory, List<Path> made, FileChannel lock) {
         this.directory = directory;
         this.made = made;
         this.lock = lock;
@@ -62,7 +65,10 @@ final class Output implements AutoCloseable {
                 throw unusable(directory, "a folder stands in the place of its file " + name + "; move it away");
             }
         }
-        boolean made = !Files.exists(directory);
+        List<Path> made = new ArrayList<>();
+        for (Path at = directory.toAbsolutePath(); at != null && !Files.exists(at); at = at.getParent()) {
+            made.add(at);
+        }
         try {
             Files.createDirectories(directory);
             FileChannel lock =
@@ -99,13 +105,38 @@ final class Output implements AutoCloseable {
                 "--output_dir " + directory + " cannot be written to: " + why + ", or choose another --output_dir");
     }
 
-    /** One line, in one write, so that a reader never sees half of it; the first drops an earlier run's lines. */
-    void append(StepMetrics step) {
+    /**
+     * Adds a line; the first drops an earlier run's. Where there is no room for it, it waits for the next call with those
+     * that come, as no line is worth the training; the file then ends with a whole line.
+     *
+     * @return what is wrong where this line is the first to wait
+     */
+    Optional<String> append(StepMetrics step) {
+        boolean waiting = waits.size() > 0;
+        waits.writeBytes((JsonWriter.line(step.line()) + "\n").getBytes(StandardCharsets.UTF_8));
         try {
-            metrics().write(ByteBuffer.wrap((JsonWriter.line(step.line()) + "\n").getBytes(StandardCharsets.UTF_8)));
+            writeLines();
+            return Optional.empty();
         } catch (IOException e) {
-            throw new FormatException(directory.resolve(METRICS) + ": " + e, e);
+            return waiting ? Optional.empty() : Optional.of(cannotWriteMetrics(e));
         }
+    }
+
+    /** All lines that wait, or none. */
+    private void writeLines() throws IOException {
+        long end = metrics().position();
+        try {
+            AtomicFile.writeFully(metrics(), ByteBuffer.wrap(waits.toByteArray()));
+            waits.reset();
+        } catch (IOException e) {
+            metrics().truncate(end);
+            throw e;
+        }
+    }
+
+    private String cannotWriteMetrics(IOException e) {
+        Path file = directory.resolve(METRICS);
+        return "cannot write " + file + ": " + AtomicFile.reason(file, e);
     }
 
     private FileChannel metrics() throws IOException {
@@ -119,16 +150,37 @@ final class Output implements AutoCloseable {
         return metrics;
     }
 
+    /**
+     * Writes all that the run has made.
+     *
+     * @throws FormatException where this cannot be; the adapter is then in a temporary folder that the message names
+     */
     void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
-        AtomicFile.writeTogether(directory, PeftAdapter.CONFIG_FILE, folder -> {
+        AtomicFile.Filling files = folder -> {
             PeftAdapter.write(folder, model.parameters(), model.linears(), spec, config.baseModelName());
             ProcessorFiles.copy(config.modelNameOrPath(), folder);
             AtomicFile.writeString(folder.resolve(STATE), JsonWriter.indented(state(config, summary)) + "\n");
-        });
+        };
         try {
-            metrics(); // where no step was logged, no line of an earlier run may stay either
+            AtomicFile.writeTogether(directory, PeftAdapter.CONFIG_FILE, files);
+        } catch (FormatException e) {
+            throw new FormatException(e.getMessage() + "; " + saveElsewhere(files), e);
+        }
+        try {
+            writeLines(); // where no step was logged, no line of an earlier run may stay either
         } catch (IOException e) {
-            throw new FormatException(directory.resolve(METRICS) + ": " + e, e);
+            throw new FormatException(cannotWriteMetrics(e) + "; the adapter is saved", e);
+        }
+    }
+
+    /** Hours of training do not go with a disk that is full: says where they are. */
+    private static String saveElsewhere(AtomicFile.Filling files) {
+        try {
+            Path second = Files.createTempDirectory("lapidary-adapter-"); // its owner's only
+            AtomicFile.writeTogether(second, PeftAdapter.CONFIG_FILE, files);
+            return "the trained adapter was saved to " + second + " instead, move it from there";
+        } catch (IOException | FormatException e) {
+            return "the trained adapter could not be saved to a temporary folder either: " + e.getMessage();
         }
     }
 
@@ -166,18 +218,18 @@ final class Output implements AutoCloseable {
             }
             Files.deleteIfExists(directory.resolve(LOCK)); // before it is let go: then nobody else's is deleted
             lock.close();
-            if (made) {
-                removeIfEmpty();
-            }
+            removeIfEmpty();
         } catch (IOException e) {
             throw new FormatException("cannot close what was written to " + directory + ": " + e, e);
         }
     }
 
-    /** A run that wrote nothing leaves no folder. */
+    /** A run that wrote nothing leaves no folder, nor parents that it made for it. */
     private void removeIfEmpty() throws IOException {
         try {
-            Files.deleteIfExists(directory);
+            for (Path folder : made) {
+                Files.deleteIfExists(folder);
+            }
         } catch (DirectoryNotEmptyException e) {
             // it wrote something
         }

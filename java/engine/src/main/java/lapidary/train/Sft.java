@@ -160,7 +160,8 @@ public final class Sft {
         listener.onStep(step, maxSteps, progress.stepLoss());
         if (progress.isLogDue()) {
             StepMetrics metrics = progress.log();
-            output.append(metrics);
+            output.append(metrics)
+                    .ifPresent(why -> listener.onNotice(why + ". Training goes on, and its lines wait for room"));
             listener.onLog(metrics);
         }
     }

@@ -42,7 +42,7 @@ class AtomicFileTest {
                     out.write(ByteBuffer.wrap(new byte[10]));
                     throw new IOException("No space left on device");
                 }));
-        assertMessage(e, "a.txt", "No space left on device", "Free some space");
+        assertMessage(e, "a.txt", "No space left on device", "free some space");
         assertThrows(
                 IllegalStateException.class,
                 () -> AtomicFile.write(file, out -> {
