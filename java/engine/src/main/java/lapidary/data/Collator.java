@@ -38,6 +38,7 @@ public final class Collator {
         Encoded encoded;
         try {
             if (!trl) {
+                checkParts(conversation.lost());
                 checkRoles(conversation.messages());
             }
             Rendered text =
@@ -65,6 +66,15 @@ public final class Collator {
         return id == processor.padId()
                 || processor.multimodal() && id == processor.imageId()
                 || profile == Profile.DEFAULT && id == processor.boiId();
+    }
+
+    private static void checkParts(List<String> lost) {
+        if (!lost.isEmpty()) {
+            throw new IllegalArgumentException(lost.get(0)
+                    + (lost.size() == 1 ? " is" : " and " + (lost.size() - 1) + " more are")
+                    + " nothing that Gemma 3 reads, expected \"text\" or \"image\"; take it out"
+                    + " (--compat trl passes over it)");
+        }
     }
 
     /** The template takes any role as the other side's and drops what follows the first part of a system message. */

@@ -14,12 +14,20 @@ import lapidary.image.ImageSource;
  * @param messages the turns, first to last
  * @param images every image of the record, in the order of the placeholders it fills. A record whose images stand in a
  *     column of their own gives that column here, so that a count which differs from the placeholders is found
+ * @param lost parts that are no message's content here, as Gemma 3's chat template passes over them: where each stood
+ *     and its type
  */
-public record Conversation(String id, List<Message> messages, List<ImageSource> images) {
+public record Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost) {
     public Conversation {
         Objects.requireNonNull(id, "id");
         messages = List.copyOf(messages);
         images = List.copyOf(images);
+        lost = List.copyOf(lost);
+    }
+
+    /** A conversation of which all is here. */
+    public Conversation(String id, List<Message> messages, List<ImageSource> images) {
+        this(id, messages, images, List.of());
     }
 
     /** A conversation whose images are those of its messages. */

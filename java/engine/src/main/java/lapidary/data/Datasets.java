@@ -87,9 +87,10 @@ public final class Datasets {
     }
 
     private static List<Path> matching(String glob) {
-        int wild = glob.split("[*?\\[{]", 2)[0].lastIndexOf('/');
-        Path folder = Path.of(wild < 0 ? "" : glob.substring(0, wild + 1));
-        PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + glob);
+        String one = glob.replaceAll("/+", "/"); // paths have no doubled slash to match
+        int wild = one.split("[*?\\[{]", 2)[0].lastIndexOf('/');
+        Path folder = Path.of(wild < 0 ? "" : one.substring(0, wild + 1));
+        PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + one);
         List<Path> files = list(folder).stream().filter(matcher::matches).toList();
         if (files.isEmpty()) {
             throw new FormatException("no data file matches " + glob);

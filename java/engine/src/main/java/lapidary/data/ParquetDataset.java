@@ -112,6 +112,10 @@ final class ParquetDataset implements Dataset {
             for (ImageSource image : conversation.images()) {
                 write(out, image);
             }
+            out.writeInt(conversation.lost().size());
+            for (String part : conversation.lost()) {
+                Spill.writeText(out, part);
+            }
             out.writeInt(conversation.messages().size());
             for (Message message : conversation.messages()) {
                 Spill.writeText(out, message.role());
@@ -163,6 +167,10 @@ final class ParquetDataset implements Dataset {
                             ? ImageSource.of(Path.of(name))
                             : new Encoded.Spilled(spill, name, in.readLong(), in.readInt()));
         }
+        List<String> lost = new ArrayList<>();
+        for (int i = in.readInt(); i > 0; i--) {
+            lost.add(Spill.readText(in));
+        }
         List<Message> messages = new ArrayList<>();
         for (int m = in.readInt(); m > 0; m--) {
             String role = Spill.readText(in);
@@ -173,7 +181,7 @@ final class ParquetDataset implements Dataset {
             }
             messages.add(new Message(role, parts));
         }
-        return new Conversation(file.id(row), messages, images);
+        return new Conversation(file.id(row), messages, images, lost);
     }
 
     private Encoded.Spilled spilled(String name, byte[] bytes) {

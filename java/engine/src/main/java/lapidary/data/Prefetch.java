@@ -10,7 +10,6 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Function;
 
 /**
@@ -23,8 +22,6 @@ import java.util.function.Function;
  * has: no thread outlives it, and none is interrupted (an interrupt would close the files they share).
  */
 public final class Prefetch<I, O> implements Iterator<O>, AutoCloseable {
-    private static final AtomicInteger COUNT = new AtomicInteger(); // numbers the threads' names only
-
     private final Iterator<? extends I> items;
     private final Function<? super I, ? extends O> work;
     private final int ahead;
@@ -48,7 +45,7 @@ public final class Prefetch<I, O> implements Iterator<O>, AutoCloseable {
         this.work = work;
         this.ahead = ahead;
         this.threads = Executors.newFixedThreadPool(Math.min(threads, ahead), task -> {
-            Thread thread = new Thread(task, "prefetch-" + COUNT.incrementAndGet());
+            Thread thread = new Thread(task, "prefetch-" + (workers.size() + 1));
             thread.setDaemon(true);
             workers.add(thread);
             return thread;

@@ -8,8 +8,10 @@ import java.util.Base64;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import lapidary.format.FormatException;
 import lapidary.gemma3.ChatTemplate;
 import lapidary.gemma3.Content;
@@ -26,8 +28,8 @@ import lapidary.image.ImageSource;
  * one. Where no part asks for the record's pictures, they go before the first user text that is a plain string, as TRL
  * puts them. Words that hold {@code <start_of_image>} in a record with pictures of its own are different: each is a place for
  * the next picture, as an image part is, and nothing is put before the text. Every picture must be used, and every place must
- * have one. Parts that are null, and parts of other types, are left out, as the chat template leaves them out; other fields
- * are ignored.
+ * have one. Parts that are null are left out, and so are parts of other types, as the chat template leaves them out;
+ * the conversation tells of these. Other fields are ignored.
  *
  * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A path is relative to
  * the folder of the data file, or absolute; either way it is the user's own data, so that it may lead anywhere. URLs are
@@ -36,8 +38,11 @@ import lapidary.image.ImageSource;
 final class RowParser {
     private static final Pattern URL = Pattern.compile("^[A-Za-z][A-Za-z0-9+.-]+://.*", Pattern.DOTALL);
 
+    private static final int SHOWN = 60; // characters of what is wrong
+
     private final String id;
     private final Path folder;
+    private final List<String> lost = new ArrayList<>();
 
     private RowParser(String id, Path folder) {
         this.id = id;
@@ -63,7 +68,7 @@ final class RowParser {
             out.add(message(messages.get(i), "messages[" + i + "]", pictures));
         }
         pictures.checkAllUsed();
-        return new Conversation(id, out, pictures.placed);
+        return new Conversation(id, out, pictures.placed, lost);
     }
 
     /** How the pictures of the record's column find their places. */
@@ -75,7 +80,7 @@ final class RowParser {
             written += content instanceof String text ? places(text) : 0;
             for (Object item : content instanceof List<?> items ? items : List.of()) {
                 if (item instanceof Map<?, ?> part && "image".equals(part.get("type"))) {
-                    parts += ownImage(part) == null ? 1 : 0;
+                    parts += ownImage(part).isEmpty() ? 1 : 0;
                 } else if (item instanceof Map<?, ?> part && "text".equals(part.get("type"))) {
                     written += part.get("text") instanceof String text ? places(text) : 0;
                 }
@@ -141,24 +146,26 @@ final class RowParser {
             pictures.takeFor(text, at);
             out.add(new Content.Text(text));
         } else if (type.equals("image")) {
-            Object own = ownImage(part);
-            out.add(new Content.Image(
-                    own == null ? pictures.take(part.get("index"), at) : pictures.own(image(own, at + ".image"))));
+            out.add(new Content.Image(ownImage(part)
+                    .map(own -> pictures.own(image(own, at + ".image")))
+                    .orElseGet(() -> pictures.take(part.get("index"), at))));
         } else if (type.contains("image")) {
             throw bad(at + ".type is \"" + type + "\"; write {\"type\": \"image\", \"image\": path} instead");
+        } else {
+            lost.add(at + " of type \"" + type + "\"");
         }
     }
 
-    /** The picture that a part brings along, or null: Arrow gives every part every key, most of them null. */
-    private static Object ownImage(Map<?, ?> part) {
+    /** The picture that a part brings along: Arrow gives every part every key, most of them null. */
+    private static Optional<Object> ownImage(Map<?, ?> part) {
         for (String key : List.of("image", "path")) {
             Object value = part.get(key);
             boolean empty = value instanceof Map<?, ?> m && m.get("bytes") == null && m.get("path") == null;
             if (value != null && !empty) {
-                return value;
+                return Optional.of(value);
             }
         }
-        return null;
+        return Optional.empty();
     }
 
     private List<ImageSource> column(Map<?, ?> row) {
@@ -275,15 +282,28 @@ final class RowParser {
         if (value == null) {
             return "null or missing";
         }
+        String line = written(value).replaceAll("\\s+", " ");
+        return line.length() <= SHOWN ? line : line.substring(0, SHOWN) + "...";
+    }
+
+    /** As in the data, of lists and objects no more than is shown. */
+    private static String written(Object value) {
         if (value instanceof byte[] bytes) {
             return bytes.length + " bytes of binary";
         }
         if (value instanceof Encoded encoded) {
             return encoded.length() + " bytes of binary";
         }
-        String text = value instanceof String ? "\"" + value + "\"" : value.toString();
-        String line = text.replaceAll("\\s+", " ");
-        return line.length() <= 60 ? line : line.substring(0, 60) + "...";
+        if (value instanceof List<?> list) {
+            return list.stream().limit(SHOWN).map(RowParser::written).collect(Collectors.joining(", ", "[", "]"));
+        }
+        if (value instanceof Map<?, ?> map) {
+            return map.entrySet().stream()
+                    .limit(SHOWN)
+                    .map(field -> field.getKey() + ": " + written(field.getValue()))
+                    .collect(Collectors.joining(", ", "{", "}"));
+        }
+        return value instanceof String ? "\"" + value + "\"" : String.valueOf(value);
     }
 
     /** The pictures of the record's column, which of them have been taken, and where all pictures of the record go. */

@@ -3,6 +3,7 @@ package lapidary.device;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 
 /**
@@ -40,10 +41,7 @@ public final class MemoryPool implements AutoCloseable {
      */
     public MemorySegment allocate(long bytes) {
         long size = sizeClass(bytes);
-        MemorySegment block = takeCached(size);
-        if (block == null) {
-            block = fromSource(size, bytes);
-        }
+        MemorySegment block = takeCached(size).orElseGet(() -> fromSource(size, bytes));
         inUse += block.byteSize();
         peak = Math.max(peak, inUse);
         return block;
@@ -90,18 +88,18 @@ public final class MemoryPool implements AutoCloseable {
         trim();
     }
 
-    private MemorySegment takeCached(long size) {
+    private Optional<MemorySegment> takeCached(long size) {
         // A block up to an eighth larger serves too: sequence lengths differ a little from step to step.
         Map.Entry<Long, ArrayDeque<MemorySegment>> fit = cached.ceilingEntry(size);
         if (fit == null || fit.getKey() > size + size / 8) {
-            return null;
+            return Optional.empty();
         }
         MemorySegment block = fit.getValue().pop();
         if (fit.getValue().isEmpty()) {
             cached.remove(fit.getKey());
         }
         cachedBytes -= block.byteSize();
-        return block;
+        return Optional.of(block);
     }
 
     private MemorySegment fromSource(long size, long requested) {

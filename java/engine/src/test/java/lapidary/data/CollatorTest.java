@@ -163,6 +163,24 @@ class CollatorTest {
     }
 
     @Test
+    void partsOfOtherTypesAreRefusedByDefault() {
+        Conversation video = new Conversation(
+                "row 1",
+                List.of(Message.of("user", "a")),
+                List.of(),
+                List.of("messages[0].content[1] of type \"video\""));
+        String message = assertThrows(
+                        FormatException.class, () -> new Collator(processor, Profile.DEFAULT).collate(video))
+                .getMessage();
+        assertTrue(message.startsWith("row 1: messages[0].content[1] of type \"video\" is nothing that"), message);
+        assertArrayEquals(
+                new Collator(processor, Profile.TRL)
+                        .collate(new Conversation("row 1", video.messages()))
+                        .inputIds(),
+                new Collator(processor, Profile.TRL).collate(video).inputIds());
+    }
+
+    @Test
     void rowWithoutTargetIsRefused() {
         refused(Profile.DEFAULT, List.of(Message.of("system", "alone")), List.of(), "target");
     }

@@ -79,6 +79,7 @@ class DatasetsTest {
         jsonl("y/three.jsonl", "3");
         assertEquals(List.of("1"), answers(dir.resolve("x/one-test.jsonl").toString(), "train"));
         assertEquals(List.of("1", "2"), answers(dir + "/x/*.jsonl", "train"));
+        assertEquals(List.of("1", "2"), answers(dir + "//x///*.jsonl", "train"));
         assertEquals(List.of("1", "2", "3"), answers(dir + "/**.jsonl", "train"));
         assertEquals(List.of("2", "3"), answers(dir + "/{x,y}/t*.jsonl", "test"));
         refused("no data file matches", dir + "/z*.jsonl", "train");

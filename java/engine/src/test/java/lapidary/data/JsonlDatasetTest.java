@@ -173,6 +173,9 @@ class JsonlDatasetTest {
             }
             assertEquals(shape, found.toString());
             assertEquals(sources, conversation.images());
+            assertEquals(
+                    row.contains("video") ? List.of("messages[0].content[1] of type \"video\"") : List.of(),
+                    conversation.lost());
             StringBuilder pictures = new StringBuilder();
             for (ImageSource source : sources) {
                 assertTrue(source.bytes().length == 3 || source.bytes().length == 2);
@@ -307,6 +310,9 @@ class JsonlDatasetTest {
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[{}]}", "neither bytes nor a path"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[{\"bytes\":\"!!\"}]}", "not base64"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[\"data:image/png,xx\"]}", "not base64"),
+                Arguments.of(
+                        "{" + String.format(user, "\"x\"") + ",\"images\":[[{\"a\":[\"b\",null]}]]}",
+                        "images[0] is [{a: [\"b\", null]}], expected a picture"),
                 Arguments.of("{" + String.format(user, "\"x\"") + ",\"images\":[7]}", "expected a picture"));
     }
 

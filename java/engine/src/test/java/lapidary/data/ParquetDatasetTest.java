@@ -103,6 +103,7 @@ class ParquetDatasetTest {
         }
         assertEquals(expected.get(row), shown);
         assertEquals(images, found.images());
+        assertEquals(row == 4 ? List.of("messages[1].content[4] of type \"other\"") : List.of(), found.lost());
     }
 
     /** Number and size of the script's picture: byte j of picture k is (31 k + 7 j) mod 251. */

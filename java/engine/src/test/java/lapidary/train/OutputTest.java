@@ -124,9 +124,9 @@ class OutputTest {
         Output.open(kept.resolve("a/b/c")).close();
         assertTrue(Files.exists(kept));
         assertFalse(Files.exists(kept.resolve("a")));
-        try (Output output = Output.open(kept.resolve("a/b/c"))) {
-            Files.createFile(kept.resolve("a/mine"));
-        }
+        Output output = Output.open(kept.resolve("a/b/c"));
+        Files.createFile(kept.resolve("a/mine"));
+        output.close();
         assertFalse(Files.exists(kept.resolve("a/b")));
         assertTrue(Files.exists(kept.resolve("a/mine")));
     }
