@@ -13,6 +13,7 @@ final class ConsoleProgress implements TrainingListener {
             System.console() != null && System.console().isTerminal();
     private long started;
     private int width;
+    private String unlogged = ""; // the last step, unless a log line has told of it
 
     ConsoleProgress(PrintWriter out) {
         this.out = out;
@@ -40,6 +41,7 @@ final class ConsoleProgress implements TrainingListener {
 
     @Override
     public void onStep(int step, int maxSteps, double loss) {
+        unlogged = String.format(Locale.ROOT, "step %d/%d  loss %.4f", step, maxSteps, loss);
         if (terminal) {
             String line = String.format(
                     Locale.ROOT, "step %d/%d  loss %.4f  ETA %s", step, maxSteps, loss, eta(step, maxSteps));
@@ -51,9 +53,8 @@ final class ConsoleProgress implements TrainingListener {
 
     @Override
     public void onLog(StepMetrics m) {
-        if (terminal) {
-            out.print("\r" + " ".repeat(width) + "\r");
-        }
+        unlogged = "";
+        clear();
         out.printf(
                 Locale.ROOT,
                 "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  ETA %s%n",
@@ -66,6 +67,21 @@ final class ConsoleProgress implements TrainingListener {
                 m.tokensPerSecond(),
                 eta(m.step(), m.maxSteps()));
         out.flush();
+    }
+
+    /** Ends the run's output: with the last step, where it was not one that is logged. */
+    void finish() {
+        if (!unlogged.isEmpty()) {
+            clear();
+            out.println(unlogged);
+            out.flush();
+        }
+    }
+
+    private void clear() {
+        if (terminal) {
+            out.print("\r" + " ".repeat(width) + "\r");
+        }
     }
 
     private String eta(int step, int maxSteps) {

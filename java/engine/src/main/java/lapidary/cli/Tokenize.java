@@ -43,9 +43,20 @@ final class Tokenize implements Callable<Integer> {
                             ? in + " is a folder, expected a file with a JSON string a line"
                             : "no such file: " + in);
         }
+        if (isSame(in, out)) {
+            throw new FormatException("--out " + out + " is the file to read; name another");
+        }
         Tokenizer loaded = Tokenizer.load(tokenizer);
         AtomicFile.write(out, channel -> tokenize(loaded, in, channel));
         return 0;
+    }
+
+    private static boolean isSame(Path in, Path out) {
+        try {
+            return Files.exists(out) && Files.isSameFile(in, out);
+        } catch (IOException e) {
+            throw new FormatException("cannot look at " + out + ": " + e.getMessage(), e);
+        }
     }
 
     private static void tokenize(Tokenizer tokenizer, Path in, FileChannel out) throws IOException {

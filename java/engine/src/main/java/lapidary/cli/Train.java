@@ -40,6 +40,8 @@ final class Train implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
+    private static final List<String> HEEDED_BY_DEMO = List.of("--demo", "--output_dir", "--seed", "--device");
+
     @Option(
             names = "--demo",
             description = "Trains the tiny model in this jar on drawn pictures and asks it held-out questions.")
@@ -252,7 +254,11 @@ final class Train implements Callable<Integer> {
     public Integer call() {
         Repeats.refuse(spec);
         PrintWriter out = spec.commandLine().getOut();
+        if (inputs.output != null && inputs.output.toString().isBlank()) {
+            throw usage("--output_dir is empty, expected a folder");
+        }
         if (demo) {
+            refuseBesideDemo();
             try (Device device = Devices.open(running.device, spec.commandLine())) {
                 return new Demo(device, inputs.output, running.seed, out).run();
             }
@@ -267,7 +273,9 @@ final class Train implements Callable<Integer> {
                 hub.model(inputs.model, spec.commandLine()),
                 hub.dataset(inputs.dataset, inputs.split, spec.commandLine()));
         try (Device device = Devices.open(running.device, spec.commandLine())) {
-            new Sft(config, device, new ConsoleProgress(out)).run();
+            ConsoleProgress progress = new ConsoleProgress(out);
+            new Sft(config, device, progress).run();
+            progress.finish();
         } catch (OptionConflictException e) {
             throw usage(e.getMessage());
         }
@@ -275,6 +283,17 @@ final class Train implements Callable<Integer> {
         out.flush();
         push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
         return 0;
+    }
+
+    /** The demo is one fixed run: options that it would not heed are mistakes. */
+    private void refuseBesideDemo() {
+        spec.commandLine().getParseResult().matchedOptions().stream()
+                .map(option -> option.longestName())
+                .filter(name -> !HEEDED_BY_DEMO.contains(name))
+                .findFirst()
+                .ifPresent(name -> {
+                    throw usage("--demo is a run of its own and does not heed " + name + ", only " + HEEDED_BY_DEMO);
+                });
     }
 
     private Path outputDir() {

@@ -107,6 +107,13 @@ public final class Gemma3 implements AutoCloseable {
     }
 
     public static Gemma3Config readConfig(Path directory) {
+        if (!Files.isDirectory(directory)) {
+            throw new FormatException(
+                    Files.exists(directory)
+                            ? directory + " is a file, expected the folder of a model"
+                            : "no such folder: " + directory
+                                    + " (a model on the Hub has its owner's name before it, as google/gemma-3-4b-it)");
+        }
         Path file = directory.resolve("config.json");
         if (!Files.isRegularFile(file)) {
             throw new FormatException(directory + ": has no config.json, so it is not a model folder");

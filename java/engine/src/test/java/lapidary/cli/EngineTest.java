@@ -64,6 +64,18 @@ final class EngineTest {
     }
 
     @Test
+    void theDemoRefusesWhatItWouldNotHeed() {
+        assertEquals(2, engine("train", "--demo", "--max_steps", "3"));
+        assertOneLine("--demo", "--max_steps");
+    }
+
+    @Test
+    void anEmptyOutputFolderIsRefused() {
+        assertEquals(2, engine("train", "--model_name_or_path", "x", "--dataset_name", "y", "--output_dir", ""));
+        assertOneLine("--output_dir is empty");
+    }
+
+    @Test
     void whatIsMissingIsNamed() {
         assertEquals(2, engine("train", "--model_name_or_path", "x"));
         assertOneLine("--dataset_name");
@@ -238,7 +250,7 @@ final class EngineTest {
                         data.toString(),
                         "--output_dir",
                         folder.toString()));
-        assertOneLine("config.json");
+        assertOneLine("no such folder");
         assertEquals("{\"step\": 1}\n", Files.readString(metrics));
     }
 

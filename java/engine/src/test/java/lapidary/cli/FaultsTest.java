@@ -91,6 +91,12 @@ final class FaultsTest {
     @Test
     void missingModel() throws Exception {
         model = folder.resolve("nowhere");
+        refused(1, List.of("no such folder", model.toString(), "google/gemma-3-4b-it"));
+    }
+
+    @Test
+    void aFolderWithoutAModel() throws Exception {
+        model = Files.createDirectory(folder.resolve("empty"));
         refused(1, List.of(model.toString(), "config.json"));
     }
 

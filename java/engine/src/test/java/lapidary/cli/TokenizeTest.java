@@ -77,6 +77,15 @@ class TokenizeTest {
     }
 
     @Test
+    void theTextsAreNotOverwritten() throws IOException {
+        Path in = Files.writeString(folder.resolve("texts.jsonl"), "\"a\"\n");
+        Run run = Run.of(TOKENIZER, in, in);
+        assertEquals(1, run.code());
+        assertTrue(run.err().contains("--out " + in + " is the file to read"), run.err());
+        assertEquals("\"a\"\n", Files.readString(in));
+    }
+
+    @Test
     void emptyFileGivesEmptyFile() throws IOException {
         Path in = Files.createFile(folder.resolve("texts.jsonl"));
         assertEquals(0, Run.of(TOKENIZER, in, folder.resolve("ids.jsonl")).code());
