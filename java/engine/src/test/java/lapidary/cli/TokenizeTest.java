@@ -81,7 +81,7 @@ class TokenizeTest {
         Path in = Files.writeString(folder.resolve("texts.jsonl"), "\"a\"\n");
         Run run = Run.of(TOKENIZER, in, in);
         assertEquals(1, run.code());
-        assertTrue(run.err().contains("--out " + in + " is the file to read"), run.err());
+        assertTrue(run.error().contains("--out " + in + " is the file to read"), run.error());
         assertEquals("\"a\"\n", Files.readString(in));
     }
 
