@@ -1,5 +1,6 @@
 // Attention tiles in BF16 for AVX512_BF16 and AMX. Scores, softmax and sums are F32; what goes into a product is BF16.
 #include "attention.h"
+#include "tiles.h"
 
 #if defined(__x86_64__)
 
@@ -128,16 +129,6 @@ KT_AVX512 void dot_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, co
 // it cannot mix with these, and the configuration is a constant.
 
 // Tiles 0 to 3 are 2 x 2 blocks of 16 x 16 of c, 4 and 5 rows of a, 6 and 7 panels of b: 32 k at a time.
-struct alignas(64) TileConfig {
-    uint8_t palette = 1;
-    uint8_t start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-const TileConfig kTileConfig;
-
 // R x P blocks of c. The numbers of tiles are part of the instructions, hence no loops.
 template <int R, int P>
 KT_AMX inline void tile_block(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t k,

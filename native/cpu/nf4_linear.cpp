@@ -7,6 +7,7 @@
 #include "context.h"
 #include "math.h"
 #include "table.h"
+#include "tiles.h"
 
 namespace kt {
 namespace {
@@ -99,8 +100,22 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) void strips_avx512
 }
 #endif
 
+using Strips = void(float*, const float*, const float*, int64_t, bool);
+
+// The best that this processor has.
+Strips* best_strips() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq")) {
+        return strips_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return strips_avx2;
+#endif
+    return strips_base;
+}
+
 // T is the dtype of the activations; the arithmetic is F32 either way.
-template <typename T>
+template <typename T, Strips* choose() = best_strips>
 struct Plain {
     using Element = float;
     using Activation = T;
@@ -110,7 +125,7 @@ struct Plain {
 
     static void multiply(float* c, const float* a, int64_t a_strip, int64_t a_strips, const float* b, int64_t b_strip,
                          int64_t b_strips, int64_t tiles, bool accumulate) {
-        static const auto strips = choose();
+        static Strips* const strips = choose();
         for (int64_t i = 0; i < a_strips; i++) {
             for (int64_t j = 0; j < b_strips; j++) {
                 strips(c + i * kStrip * kBlock + j * kStrip, a + i * a_strip, b + j * b_strip, tiles, accumulate);
@@ -192,18 +207,6 @@ struct Plain {
                 y[r * ld + n] = store<T>(accumulate ? sum + load(y[r * ld + n]) : sum);
             }
         }
-    }
-
-  private:
-    static auto choose() -> void (*)(float*, const float*, const float*, int64_t, bool) {
-#if defined(__x86_64__)
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512dq")) {
-            return strips_avx512;
-        }
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return strips_avx2;
-#endif
-        return strips_base;
     }
 };
 
@@ -427,16 +430,6 @@ KT_AVX512_BF16 void dot_strips(float* c, const bf16* a, int64_t a_strip, int64_t
 }
 
 // Tiles 0 to 3 are the quarters of a block of C, 4 and 5 strips of A, 6 and 7 strips of B.
-struct alignas(64) TileConfig {
-    uint8_t palette = 1;
-    uint8_t start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-const TileConfig kTileConfig;
-
 // The compiler does not know what memory tile instructions touch: nothing here writes an operand or reads a result, and none
 // of it is inlined where that is done.
 template <int R, int P>
