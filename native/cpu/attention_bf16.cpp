@@ -1,17 +1,8 @@
 // Attention tiles in BF16 for AVX512_BF16 and AMX. Scores, softmax and sums are F32; what goes into a product is BF16.
 #include "attention.h"
-#include "tiles.h"
+#include "bf16_products.h"
 
 #if defined(__x86_64__)
-
-#include <cstring>
-// GCC 12 warns about the undefined vectors inside its own intrinsics (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
-
-#define KT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define KT_AMX __attribute__((target("amx-tile,amx-bf16")))
 
 namespace kt::attention {
 namespace {
@@ -19,22 +10,22 @@ namespace {
 // ---- operands ----------------------------------------------------------------------------------------------------
 
 // Element i of the result is lo[i] | hi[i] << 16, of 16 elements each.
-KT_AVX512 inline __m512i interleave(const bf16* lo, const bf16* hi) {
+KT_AVX512_BF16 inline __m512i interleave(const bf16* lo, const bf16* hi) {
     const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo)));
     const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi)));
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
 // 16 pairs of BF16, stride elements apart.
-KT_AVX512 inline __m512i gather_pairs(const bf16* x, int64_t stride) {
+KT_AVX512_BF16 inline __m512i gather_pairs(const bf16* x, int64_t stride) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return _mm512_i32gather_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride))), x, 2);
 }
 
 }  // namespace
 
-KT_AVX512 void Bf16Operands::rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols,
-                                  int64_t padded_rows, float factor) {
+KT_AVX512_BF16 void Bf16Operands::rows(bf16* y, int64_t ld, const bf16* x, int64_t stride, int64_t rows, int64_t cols,
+                                       int64_t padded_rows, float factor) {
     for (int64_t r = 0; r < rows; r++) {
         if (factor == 1) {
             std::memcpy(y + r * ld, x + r * stride, static_cast<size_t>(cols) * sizeof(bf16));
@@ -46,7 +37,7 @@ KT_AVX512 void Bf16Operands::rows(bf16* y, int64_t ld, const bf16* x, int64_t st
     std::memset(y + rows * ld, 0, static_cast<size_t>((padded_rows - rows) * ld) * sizeof(bf16));
 }
 
-KT_AVX512 void Bf16Operands::panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
+KT_AVX512_BF16 void Bf16Operands::panels(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth, int64_t cols) {
     for (int64_t k = 0; k < depth; k += 2) {
         for (int64_t n = 0; n < cols; n += kPanel) {
             _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, interleave(x + k * ld + n, x + (k + 1) * ld + n));
@@ -54,8 +45,8 @@ KT_AVX512 void Bf16Operands::panels(bf16* y, int64_t panel, const bf16* x, int64
     }
 }
 
-KT_AVX512 void Bf16Operands::panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth,
-                                               int64_t cols) {
+KT_AVX512_BF16 void Bf16Operands::panels_transposed(bf16* y, int64_t panel, const bf16* x, int64_t ld, int64_t depth,
+                                                    int64_t cols) {
     for (int64_t n = 0; n < cols; n += kPanel) {
         for (int64_t k = 0; k < depth; k += 2) {
             _mm512_storeu_si512(y + n / kPanel * panel + k * kPanel, gather_pairs(x + n * ld + k, ld));
@@ -64,7 +55,7 @@ KT_AVX512 void Bf16Operands::panels_transposed(bf16* y, int64_t panel, const bf1
 }
 
 // By blocks of 32 rows and 16 columns: pairs of rows are put side by side, then the pairs are transposed.
-KT_AVX512 void Bf16Operands::transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
+KT_AVX512_BF16 void Bf16Operands::transpose(bf16* y, int64_t ldy, const bf16* x, int64_t ldx, int64_t rows, int64_t cols) {
     alignas(64) bf16 pairs[16][32];
     for (int64_t c = 0; c < cols; c += 16) {
         for (int64_t r = 0; r < rows; r += 32) {
@@ -76,106 +67,35 @@ KT_AVX512 void Bf16Operands::transpose(bf16* y, int64_t ldy, const bf16* x, int6
     }
 }
 
-// ---- product by dot products -------------------------------------------------------------------------------------
+// ---- products ----------------------------------------------------------------------------------------------------
 
 namespace {
 
-// R rows times P panels of c in registers.
-template <int R, int P>
-KT_AVX512 inline void dot_block(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t k,
-                                bool accumulate) {
-    __m512 sums[R][P];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-        for (int p = 0; p < P; p++) {
-            sums[r][p] = accumulate ? _mm512_loadu_ps(c + r * ldc + p * kPanel) : _mm512_setzero_ps();
-        }
-    }
-    for (int64_t i = 0; i < k; i += 2) {
-        __m512bh columns[P];
-#pragma GCC unroll 8
-        for (int p = 0; p < P; p++) {
-            columns[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * panel + i * kPanel));
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            int32_t pair;
-            std::memcpy(&pair, a + r * lda + i, sizeof pair);
-            const __m512bh row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-#pragma GCC unroll 8
-            for (int p = 0; p < P; p++) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], row, columns[p]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-        for (int p = 0; p < P; p++) _mm512_storeu_ps(c + r * ldc + p * kPanel, sums[r][p]);
-    }
-}
-
 template <int P>
-KT_AVX512 void dot_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m,
-                           int64_t k, bool accumulate) {
+KT_AVX512_BF16 void dot_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m,
+                                int64_t k, bool accumulate) {
     constexpr int R = P == 1 ? 8 : 4;
     for (int64_t r = 0; r < m; r += R) {
-        dot_block<R, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
+        dot_block<R, P>(c + r * ldc, ldc, a + r * lda, lda, 32, b, panel, k / 2, accumulate);
     }
-}
-
-// ---- product by tiles --------------------------------------------------------------------------------------------
-
-// The compiler does not know what memory tile instructions read. So their operands are written by other functions, which
-// it cannot mix with these, and the configuration is a constant.
-
-// Tiles 0 to 3 are 2 x 2 blocks of 16 x 16 of c, 4 and 5 rows of a, 6 and 7 panels of b: 32 k at a time.
-// R x P blocks of c. The numbers of tiles are part of the instructions, hence no loops.
-template <int R, int P>
-KT_AMX inline void tile_block(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t k,
-                              bool accumulate) {
-    const int64_t c_bytes = ldc * static_cast<int64_t>(sizeof(float));
-    const int64_t a_bytes = lda * static_cast<int64_t>(sizeof(bf16));
-    float* below = c + 16 * ldc;
-    if (accumulate) {
-        _tile_loadd(0, c, c_bytes);
-        if (P > 1) _tile_loadd(1, c + kPanel, c_bytes);
-        if (R > 1) _tile_loadd(2, below, c_bytes);
-        if (R > 1 && P > 1) _tile_loadd(3, below + kPanel, c_bytes);
-    } else {
-        _tile_zero(0);
-        if (P > 1) _tile_zero(1);
-        if (R > 1) _tile_zero(2);
-        if (R > 1 && P > 1) _tile_zero(3);
-    }
-    for (int64_t i = 0; i < k; i += 32) {
-        _tile_loadd(4, a + i, a_bytes);
-        _tile_loadd(6, b + i * kPanel, 64);
-        if (P > 1) _tile_loadd(7, b + panel + i * kPanel, 64);
-        if (R > 1) _tile_loadd(5, a + 16 * lda + i, a_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-        if (P > 1) _tile_dpbf16ps(1, 4, 7);
-        if (R > 1) _tile_dpbf16ps(2, 5, 6);
-        if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, c, c_bytes);
-    if (P > 1) _tile_stored(1, c + kPanel, c_bytes);
-    if (R > 1) _tile_stored(2, below, c_bytes);
-    if (R > 1 && P > 1) _tile_stored(3, below + kPanel, c_bytes);
 }
 
 template <int P>
 KT_AMX void tile_columns(float* c, int64_t ldc, const bf16* a, int64_t lda, const bf16* b, int64_t panel, int64_t m, int64_t k,
                          bool accumulate) {
     int64_t r = 0;
-    for (; r + 32 <= m; r += 32) tile_block<2, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
-    if (r < m) tile_block<1, P>(c + r * ldc, ldc, a + r * lda, lda, b, panel, k, accumulate);
+    const int64_t below = 16 * lda;
+    for (; r + 32 <= m; r += 32) {
+        tile_block<2, P>(c + r * ldc, ldc, a + r * lda, lda, 32, below, b, panel, k / 32, accumulate);
+    }
+    if (r < m) tile_block<1, P>(c + r * ldc, ldc, a + r * lda, lda, 32, below, b, panel, k / 32, accumulate);
 }
 
 // ---- softmax -----------------------------------------------------------------------------------------------------
 
 // 2^x, 0 for -inf, NaN for NaN. Minimax of degree 4 on the fraction, [0, 1): 2.6e-6 relative, where BF16 rounds by 2e-3.
 // The scaling takes the whole part of x itself.
-KT_AVX512 inline __m512 exp2_of(__m512 x) {
+KT_AVX512_BF16 inline __m512 exp2_of(__m512 x) {
     const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x - floor(x); 0 for an infinity
     __m512 y = _mm512_set1_ps(1.353416802e-02f);
     y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.201146131e-02f));
@@ -186,14 +106,14 @@ KT_AVX512 inline __m512 exp2_of(__m512 x) {
 }
 
 // Two vectors of neighbouring columns as BF16.
-KT_AVX512 inline void store_pair(bf16* y, __m512 low, __m512 high) {
+KT_AVX512_BF16 inline void store_pair(bf16* y, __m512 low, __m512 high) {
     _mm512_storeu_si512(y, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
 }
 
 }  // namespace
 
-KT_AVX512 void Bf16Operands::softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width,
-                                     float factor, Softmax& running) {
+KT_AVX512_BF16 void Bf16Operands::softmax(bf16* p, int64_t ldp, const float* s, int64_t lds, int64_t rows, int64_t width,
+                                          float factor, Softmax& running) {
     const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
     for (int64_t r = 0; r < rows; r++) {
         const float* from = s + r * lds;
@@ -221,9 +141,9 @@ KT_AVX512 void Bf16Operands::softmax(bf16* p, int64_t ldp, const float* s, int64
     }
 }
 
-KT_AVX512 void Bf16Operands::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s,
-                                      const float* dp, int64_t lds, int64_t rows, int64_t cols, const float* lse2,
-                                      const float* delta, float factor) {
+KT_AVX512_BF16 void Bf16Operands::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_panels, int64_t panel, const float* s,
+                                           const float* dp, int64_t lds, int64_t rows, int64_t cols, const float* lse2,
+                                           const float* delta, float factor) {
     const __m512 factor2 = _mm512_set1_ps(factor * kLog2E);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < cols; c += 32) {
@@ -239,8 +159,6 @@ KT_AVX512 void Bf16Operands::gradient(bf16* p, bf16* ds, int64_t ld, bf16* ds_pa
     panels(ds_panels, panel, ds, ld, rows, cols);
 }
 
-// ---- products ----------------------------------------------------------------------------------------------------
-
 template <>
 void Bf16Tiles<false>::begin() {}
 
@@ -249,12 +167,12 @@ void Bf16Tiles<false>::end() {}
 
 template <>
 KT_AMX void Bf16Tiles<true>::begin() {
-    _tile_loadconfig(&kTileConfig);
+    begin_tiles();
 }
 
 template <>
 KT_AMX void Bf16Tiles<true>::end() {
-    _tile_release();
+    end_tiles();
 }
 
 template <>

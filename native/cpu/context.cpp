@@ -25,14 +25,14 @@ Processor find_processor() {
     const bool avx512 = __builtin_cpu_supports("x86-64-v4");
     const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
     // Intel's dot products of BF16 are slower than its products of F32 (98 to 240 GFLOP/s); AMD's are twice as fast.
-    return {avx512 ? "avx512" : __builtin_cpu_supports("x86-64-v3") ? "avx2" : "scalar",
+    return {avx512 ? Vectors::avx512 : __builtin_cpu_supports("x86-64-v3") ? Vectors::avx2 : Vectors::scalar,
             bf16 && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && request_tiles(),
             bf16 && !__builtin_cpu_is("intel")};
 }
 
 #else
 
-Processor find_processor() { return {"scalar", false, false}; }
+Processor find_processor() { return {Vectors::scalar, false, false}; }
 
 #endif
 
@@ -44,7 +44,8 @@ int32_t context_create(kt_ctx** out, int32_t threads) {
     if (!ctx) return KT_OUT_OF_MEMORY;
     ctx->threads = threads > 0 ? threads : omp_get_num_procs();
     const Processor& has = processor();
-    std::snprintf(ctx->description, sizeof ctx->description, "%s%s, %d threads", has.vectors,
+    const char* vectors = has.vectors == Vectors::avx512 ? "avx512" : has.vectors == Vectors::avx2 ? "avx2" : "scalar";
+    std::snprintf(ctx->description, sizeof ctx->description, "%s%s, %d threads", vectors,
                   has.amx_bf16 ? " with amx-bf16" : has.bf16_dot_products ? " with avx512bf16" : "", ctx->threads);
     *out = ctx;
     return KT_OK;

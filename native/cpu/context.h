@@ -27,8 +27,10 @@ struct kt_ctx {
 namespace kt {
 
 // What this processor has, and the system lets this process use, of the instructions that kernels choose between.
+enum class Vectors { scalar, avx2, avx512 };  // the levels of KT_CLONES: x86-64-v3 with FMA, x86-64-v4
+
 struct Processor {
-    const char* vectors;     // of loops: avx512 and avx2 by KT_CLONES, else scalar
+    Vectors vectors;
     bool amx_bf16;           // products of BF16 tiles
     bool bf16_dot_products;  // AVX512_BF16, where it is faster than F32
 };

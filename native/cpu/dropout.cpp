@@ -100,7 +100,7 @@ using Draw = void (*)(uint32_t*, uint64_t, uint64_t, uint64_t);
 
 Draw best_draw() {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return draw_avx512;
+    if (processor().vectors == Vectors::avx512) return draw_avx512;
 #endif
     return draw_plain;
 }

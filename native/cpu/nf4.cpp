@@ -23,21 +23,6 @@ struct half {
 
 namespace {
 
-// ---- instruction sets --------------------------------------------------------------------------------------------
-
-enum class Isa { scalar, avx2, avx512 };
-
-Isa instruction_set() {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
-        return Isa::avx512;
-    }
-    if (__builtin_cpu_supports("avx2")) return Isa::avx2;
-#endif
-    return Isa::scalar;
-}
-
 // ---- quantising --------------------------------------------------------------------------------------------------
 
 // The reference's smallest divisor.
@@ -176,7 +161,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) bool quantize_avx5
 template <typename T, typename W>
 bool quantize_blocks(uint8_t* packed, float* absmax, const T* x, W type, int64_t blocks) {
 #if defined(__x86_64__)
-    if (instruction_set() == Isa::avx512) return quantize_avx512(packed, absmax, x, type, blocks);
+    if (processor().vectors == Vectors::avx512) return quantize_avx512(packed, absmax, x, type, blocks);
 #endif
     return quantize_loops(packed, absmax, x, type, blocks);
 }
@@ -394,10 +379,9 @@ __attribute__((target("avx2"))) void blocks_avx2(bf16* y, const Nf4& w, int64_t 
 
 template <typename T>
 void blocks(T* y, const Nf4& w, int64_t begin, int64_t end) {
-    static const Isa isa = instruction_set();
 #if defined(__x86_64__)
-    if (isa == Isa::avx512) return blocks_avx512(y, w, begin, end);
-    if (isa == Isa::avx2) return blocks_avx2(y, w, begin, end);
+    if (processor().vectors == Vectors::avx512) return blocks_avx512(y, w, begin, end);
+    if (processor().vectors == Vectors::avx2) return blocks_avx2(y, w, begin, end);
 #endif
     blocks_scalar(y, w, begin, end);
 }

@@ -4,10 +4,10 @@
 
 #include <cstring>
 
+#include "bf16_products.h"
 #include "context.h"
 #include "math.h"
 #include "table.h"
-#include "tiles.h"
 
 namespace kt {
 namespace {
@@ -105,11 +105,8 @@ using Strips = void(float*, const float*, const float*, int64_t, bool);
 // The best that this processor has.
 Strips* best_strips() {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
-        return strips_avx512;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return strips_avx2;
+    if (processor().vectors == Vectors::avx512) return strips_avx512;
+    if (processor().vectors == Vectors::avx2) return strips_avx2;
 #endif
     return strips_base;
 }
@@ -213,9 +210,6 @@ struct Plain {
 // ---- BF16: AMX and AVX512_BF16 -----------------------------------------------------------------------------------
 
 #if defined(__x86_64__)
-#define KT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define KT_AMX __attribute__((target("amx-tile,amx-bf16"), noinline))
-
 // 16 x 16 values of 32 bits, transposed: by pairs, by quads, then by lanes.
 KT_AVX512_BF16 inline void transpose(__m512i* x) {
     __m512i y[16];
@@ -275,210 +269,147 @@ KT_AVX512_BF16 inline __m512i values_at(const Nf4& w, int64_t i, int64_t count) 
     return _mm512_maskz_mov_epi16(first(count), values);
 }
 
-KT_AVX512_BF16 __attribute__((noinline)) void pack_rows(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
-    for (int64_t k = 0; k < cols; k += kSteps) {
-        for (int64_t r = 0; r < kStrip; r++) {
-            const __m512i row = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
-            _mm512_storeu_si512(y + k / kSteps * kTile + r * kSteps, row);
-        }
-    }
-}
-
-KT_AVX512_BF16 __attribute__((noinline)) void pack_columns(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
-    for (int64_t k = 0; k < cols; k += kSteps) {
-        __m512i pairs[16];
-        for (int64_t r = 0; r < kStrip; r++) {
-            pairs[r] = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
-        }
-        transpose(pairs);
-        for (int64_t i = 0; i < kStrip; i++) _mm512_storeu_si512(y + k / kSteps * kTile + i * 32, pairs[i]);
-    }
-}
-
-KT_AVX512_BF16 __attribute__((noinline)) void weight_rows(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
-    for (int64_t r = 0; r < kStrip; r++) {
-        const int64_t start = std::min(first_row + r, w.out - 1) * w.in + from;
-        bf16* to = y + r * kSteps;
-        int64_t k = 0;
-        if (start % kNf4Block == 0) {
-            for (; k + kNf4Block <= depth; k += kNf4Block) {
-                const __m512i table = table_of(nf4_scale(w.values, (start + k) / kNf4Block));
-                const uint8_t* packed = w.values.packed + (start + k) / 2;
-                _mm512_storeu_si512(to + k / kSteps * kTile, nf4_lookup_bf16(table, packed));
-                _mm512_storeu_si512(to + (k / kSteps + 1) * kTile, nf4_lookup_bf16(table, packed + 16));
-            }
-        }
-        for (; k < depth; k += kSteps) {
-            _mm512_storeu_si512(to + k / kSteps * kTile, values_at(w.values, start + k, std::min(kSteps, depth - k)));
-        }
-    }
-}
-
-KT_AVX512_BF16 __attribute__((noinline)) void weight_columns(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from,
-                                                      int64_t depth) {
-    // Word 2 i of a pair of steps is value i of the first row, word 2 i + 1 of the second.
-    alignas(64) uint16_t low[32];
-    alignas(64) uint16_t high[32];
-    for (int i = 0; i < 16; i++) {
-        low[2 * i] = static_cast<uint16_t>(i);
-        low[2 * i + 1] = static_cast<uint16_t>(32 + i);
-        high[2 * i] = static_cast<uint16_t>(16 + i);
-        high[2 * i + 1] = static_cast<uint16_t>(48 + i);
-    }
-    const __m512i low_half = _mm512_load_si512(low);
-    const __m512i high_half = _mm512_load_si512(high);
-    const int64_t cols = std::min(kBlock, w.in - column);
-    for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k += 2) {
-        __m512i rows[2];
-        for (int64_t i = 0; i < 2; i++) {
-            rows[i] = k + i < depth ? values_at(w.values, (from + k + i) * w.in + column, cols) : _mm512_setzero_si512();
-        }
-        _mm512_storeu_si512(y + k * kStrip, _mm512_permutex2var_epi16(rows[0], low_half, rows[1]));
-        _mm512_storeu_si512(y + strip + k * kStrip, _mm512_permutex2var_epi16(rows[0], high_half, rows[1]));
-    }
-}
-
 KT_AVX512_BF16 inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 
 KT_AVX512_BF16 inline __m512i narrow(__m512 low, __m512 high) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
 
-KT_AVX512_BF16 __attribute__((noinline)) void store_block_transposed(bf16* y, int64_t ld, const float* c, const bf16* bias,
-                                                             int64_t rows, int64_t cols) {
-    const __mmask32 there = first(cols);
-    __m512 bias_low = _mm512_setzero_ps();
-    __m512 bias_high = _mm512_setzero_ps();
-    if (bias) {
-        const __m512i all = load_row(bias, cols);
-        bias_low = widen(_mm512_castsi512_si256(all));
-        bias_high = widen(_mm512_extracti64x4_epi64(all, 1));
-    }
-    for (int64_t r = 0; r < rows; r += kStrip) {
-        __m512i low[16];
-        __m512i high[16];
-        for (int64_t n = 0; n < kStrip; n++) {
-            low[n] = _mm512_loadu_si512(c + n * kBlock + r);
-            high[n] = _mm512_loadu_si512(c + (n + kStrip) * kBlock + r);
-        }
-        transpose(low);
-        transpose(high);
-        for (int64_t i = 0; i < std::min(kStrip, rows - r); i++) {
-            const __m512i row = narrow(_mm512_add_ps(_mm512_castsi512_ps(low[i]), bias_low),
-                                       _mm512_add_ps(_mm512_castsi512_ps(high[i]), bias_high));
-            _mm512_mask_storeu_epi16(y + (r + i) * ld, there, row);
-        }
-    }
-}
+// All but the products. Not inlined: tile instructions read what is written here.
+struct Bf16Operands {
+    using Element = bf16;
+    using Activation = bf16;
 
-KT_AVX512_BF16 __attribute__((noinline)) void store_block(bf16* y, int64_t ld, const float* c, bool accumulate, int64_t rows,
-                                                  int64_t cols) {
-    const __mmask32 there = first(cols);
-    for (int64_t r = 0; r < rows; r++) {
-        __m512 low = _mm512_loadu_ps(c + r * kBlock);
-        __m512 high = _mm512_loadu_ps(c + r * kBlock + kStrip);
-        if (accumulate) {
-            const __m512i before = load_row(y + r * ld, cols);
-            low = _mm512_add_ps(low, widen(_mm512_castsi512_si256(before)));
-            high = _mm512_add_ps(high, widen(_mm512_extracti64x4_epi64(before, 1)));
+    static KT_AVX512_BF16 __attribute__((noinline)) void pack_a(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
+        for (int64_t k = 0; k < cols; k += kSteps) {
+            for (int64_t r = 0; r < kStrip; r++) {
+                const __m512i row = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
+                _mm512_storeu_si512(y + k / kSteps * kTile + r * kSteps, row);
+            }
         }
-        _mm512_mask_storeu_epi16(y + r * ld, there, narrow(low, high));
     }
-}
 
-// R rows of an A strip times P B strips in registers.
-template <int R, int P>
-KT_AVX512_BF16 inline void dot_block(float* c, const bf16* a, const bf16* b, int64_t b_strip, int64_t tiles, bool accumulate) {
-    __m512 sums[R][P];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-#pragma GCC unroll 2
-        for (int p = 0; p < P; p++) {
-            sums[r][p] = accumulate ? _mm512_loadu_ps(c + r * kBlock + p * kStrip) : _mm512_setzero_ps();
+    static KT_AVX512_BF16 __attribute__((noinline)) void pack_b(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) {
+        for (int64_t k = 0; k < cols; k += kSteps) {
+            __m512i pairs[16];
+            for (int64_t r = 0; r < kStrip; r++) {
+                pairs[r] = r < rows ? load_row(x + r * ld + k, cols - k) : _mm512_setzero_si512();
+            }
+            transpose(pairs);
+            for (int64_t i = 0; i < kStrip; i++) _mm512_storeu_si512(y + k / kSteps * kTile + i * 32, pairs[i]);
         }
     }
-    for (int64_t i = 0; i < tiles * kStrip; i++) { // pairs of steps
-        __m512bh columns[P];
-#pragma GCC unroll 2
-        for (int p = 0; p < P; p++) {
-            columns[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * b_strip + i * 2 * kStrip));
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            int32_t pair;
-            std::memcpy(&pair, a + i / kStrip * kTile + r * kSteps + i % kStrip * 2, sizeof pair);
-            const __m512bh row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-#pragma GCC unroll 2
-            for (int p = 0; p < P; p++) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], row, columns[p]);
+
+    static KT_AVX512_BF16 __attribute__((noinline)) void weights_a(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
+        for (int64_t r = 0; r < kStrip; r++) {
+            const int64_t start = std::min(first_row + r, w.out - 1) * w.in + from;
+            bf16* to = y + r * kSteps;
+            int64_t k = 0;
+            if (start % kNf4Block == 0) {
+                for (; k + kNf4Block <= depth; k += kNf4Block) {
+                    const __m512i table = table_of(nf4_scale(w.values, (start + k) / kNf4Block));
+                    const uint8_t* packed = w.values.packed + (start + k) / 2;
+                    _mm512_storeu_si512(to + k / kSteps * kTile, nf4_lookup_bf16(table, packed));
+                    _mm512_storeu_si512(to + (k / kSteps + 1) * kTile, nf4_lookup_bf16(table, packed + 16));
+                }
+            }
+            for (; k < depth; k += kSteps) {
+                _mm512_storeu_si512(to + k / kSteps * kTile, values_at(w.values, start + k, std::min(kSteps, depth - k)));
+            }
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-#pragma GCC unroll 2
-        for (int p = 0; p < P; p++) _mm512_storeu_ps(c + r * kBlock + p * kStrip, sums[r][p]);
+
+    static KT_AVX512_BF16 __attribute__((noinline)) void weights_b(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from,
+                                                          int64_t depth) {
+        // Word 2 i of a pair of steps is value i of the first row, word 2 i + 1 of the second.
+        alignas(64) uint16_t low[32];
+        alignas(64) uint16_t high[32];
+        for (int i = 0; i < 16; i++) {
+            low[2 * i] = static_cast<uint16_t>(i);
+            low[2 * i + 1] = static_cast<uint16_t>(32 + i);
+            high[2 * i] = static_cast<uint16_t>(16 + i);
+            high[2 * i + 1] = static_cast<uint16_t>(48 + i);
+        }
+        const __m512i low_half = _mm512_load_si512(low);
+        const __m512i high_half = _mm512_load_si512(high);
+        const int64_t cols = std::min(kBlock, w.in - column);
+        for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k += 2) {
+            __m512i rows[2];
+            for (int64_t i = 0; i < 2; i++) {
+                rows[i] = k + i < depth ? values_at(w.values, (from + k + i) * w.in + column, cols) : _mm512_setzero_si512();
+            }
+            _mm512_storeu_si512(y + k * kStrip, _mm512_permutex2var_epi16(rows[0], low_half, rows[1]));
+            _mm512_storeu_si512(y + strip + k * kStrip, _mm512_permutex2var_epi16(rows[0], high_half, rows[1]));
+        }
     }
-}
+
+    static KT_AVX512_BF16 __attribute__((noinline)) void store_transposed(bf16* y, int64_t ld, const float* c, const bf16* bias,
+                                                                 int64_t rows, int64_t cols) {
+        const __mmask32 there = first(cols);
+        __m512 bias_low = _mm512_setzero_ps();
+        __m512 bias_high = _mm512_setzero_ps();
+        if (bias) {
+            const __m512i all = load_row(bias, cols);
+            bias_low = widen(_mm512_castsi512_si256(all));
+            bias_high = widen(_mm512_extracti64x4_epi64(all, 1));
+        }
+        for (int64_t r = 0; r < rows; r += kStrip) {
+            __m512i low[16];
+            __m512i high[16];
+            for (int64_t n = 0; n < kStrip; n++) {
+                low[n] = _mm512_loadu_si512(c + n * kBlock + r);
+                high[n] = _mm512_loadu_si512(c + (n + kStrip) * kBlock + r);
+            }
+            transpose(low);
+            transpose(high);
+            for (int64_t i = 0; i < std::min(kStrip, rows - r); i++) {
+                const __m512i row = narrow(_mm512_add_ps(_mm512_castsi512_ps(low[i]), bias_low),
+                                           _mm512_add_ps(_mm512_castsi512_ps(high[i]), bias_high));
+                _mm512_mask_storeu_epi16(y + (r + i) * ld, there, row);
+            }
+        }
+    }
+
+    static KT_AVX512_BF16 __attribute__((noinline)) void store_rows(bf16* y, int64_t ld, const float* c, bool accumulate, int64_t rows,
+                                                      int64_t cols) {
+        const __mmask32 there = first(cols);
+        for (int64_t r = 0; r < rows; r++) {
+            __m512 low = _mm512_loadu_ps(c + r * kBlock);
+            __m512 high = _mm512_loadu_ps(c + r * kBlock + kStrip);
+            if (accumulate) {
+                const __m512i before = load_row(y + r * ld, cols);
+                low = _mm512_add_ps(low, widen(_mm512_castsi512_si256(before)));
+                high = _mm512_add_ps(high, widen(_mm512_extracti64x4_epi64(before, 1)));
+            }
+            _mm512_mask_storeu_epi16(y + r * ld, there, narrow(low, high));
+        }
+    }
+};
 
 KT_AVX512_BF16 void dot_strips(float* c, const bf16* a, int64_t a_strip, int64_t a_strips, const bf16* b, int64_t b_strip,
                         int64_t b_strips, int64_t tiles, bool accumulate) {
     for (int64_t r = 0; r < a_strips * kStrip; r += 8) {
         const bf16* rows = a + r / kStrip * a_strip + r % kStrip * kSteps;
         if (b_strips == 2) {
-            dot_block<8, 2>(c + r * kBlock, rows, b, b_strip, tiles, accumulate);
+            dot_block<8, 2>(c + r * kBlock, kBlock, rows, kSteps, kTile, b, b_strip, tiles * kStrip, accumulate);
         } else {
-            dot_block<8, 1>(c + r * kBlock, rows, b, b_strip, tiles, accumulate);
+            dot_block<8, 1>(c + r * kBlock, kBlock, rows, kSteps, kTile, b, b_strip, tiles * kStrip, accumulate);
         }
     }
 }
 
-// Tiles 0 to 3 are the quarters of a block of C, 4 and 5 strips of A, 6 and 7 strips of B.
-// The compiler does not know what memory tile instructions touch: nothing here writes an operand or reads a result, and none
-// of it is inlined where that is done.
 template <int R, int P>
-KT_AMX void tile_block(float* c, const bf16* a, int64_t a_strip, const bf16* b, int64_t b_strip, int64_t tiles,
-                       bool accumulate) {
-    constexpr int64_t c_bytes = kBlock * static_cast<int64_t>(sizeof(float));
-    float* below = c + kStrip * kBlock;
-    if (accumulate) {
-        _tile_loadd(0, c, c_bytes);
-        if (P > 1) _tile_loadd(1, c + kStrip, c_bytes);
-        if (R > 1) _tile_loadd(2, below, c_bytes);
-        if (R > 1 && P > 1) _tile_loadd(3, below + kStrip, c_bytes);
-    } else {
-        _tile_zero(0);
-        if (P > 1) _tile_zero(1);
-        if (R > 1) _tile_zero(2);
-        if (R > 1 && P > 1) _tile_zero(3);
-    }
-    for (int64_t t = 0; t < tiles; t++) {
-        _tile_loadd(4, a + t * kTile, 64);
-        _tile_loadd(6, b + t * kTile, 64);
-        if (P > 1) _tile_loadd(7, b + b_strip + t * kTile, 64);
-        if (R > 1) _tile_loadd(5, a + a_strip + t * kTile, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        if (P > 1) _tile_dpbf16ps(1, 4, 7);
-        if (R > 1) _tile_dpbf16ps(2, 5, 6);
-        if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, c, c_bytes);
-    if (P > 1) _tile_stored(1, c + kStrip, c_bytes);
-    if (R > 1) _tile_stored(2, below, c_bytes);
-    if (R > 1 && P > 1) _tile_stored(3, below + kStrip, c_bytes);
+KT_AMX __attribute__((noinline)) void tile_strips(float* c, const bf16* a, int64_t a_strip, const bf16* b, int64_t b_strip,
+                                                  int64_t tiles, bool accumulate) {
+    tile_block<R, P>(c, kBlock, a, kSteps, kTile, a_strip, b, b_strip, tiles, accumulate);
 }
 
-KT_AMX void load_tile_config() { _tile_loadconfig(&kTileConfig); }
-
-KT_AMX void release_tiles() { _tile_release(); }
-
 template <bool Amx>
-struct Bf16 {
-    using Element = bf16;
-    using Activation = bf16;
-
+struct Bf16 : Bf16Operands {
     static void begin() {
-        if (Amx) load_tile_config();
+        if (Amx) begin_tiles();
     }
 
     static void end() {
-        if (Amx) release_tiles();
+        if (Amx) end_tiles();
     }
 
     static void multiply(float* c, const bf16* a, int64_t a_strip, int64_t a_strips, const bf16* b, int64_t b_strip,
@@ -486,32 +417,12 @@ struct Bf16 {
         if (!Amx) {
             dot_strips(c, a, a_strip, a_strips, b, b_strip, b_strips, tiles, accumulate);
         } else if (a_strips == 2 && b_strips == 2) {
-            tile_block<2, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
+            tile_strips<2, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
         } else if (a_strips == 2) {
-            tile_block<2, 1>(c, a, a_strip, b, b_strip, tiles, accumulate);
+            tile_strips<2, 1>(c, a, a_strip, b, b_strip, tiles, accumulate);
         } else {
-            tile_block<1, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
+            tile_strips<1, 2>(c, a, a_strip, b, b_strip, tiles, accumulate);
         }
-    }
-
-    static void pack_a(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) { pack_rows(y, x, ld, rows, cols); }
-
-    static void pack_b(bf16* y, const bf16* x, int64_t ld, int64_t rows, int64_t cols) { pack_columns(y, x, ld, rows, cols); }
-
-    static void weights_a(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
-        weight_rows(y, w, first_row, from, depth);
-    }
-
-    static void weights_b(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from, int64_t depth) {
-        weight_columns(y, strip, w, column, from, depth);
-    }
-
-    static void store_transposed(bf16* y, int64_t ld, const float* c, const bf16* bias, int64_t rows, int64_t cols) {
-        store_block_transposed(y, ld, c, bias, rows, cols);
-    }
-
-    static void store_rows(bf16* y, int64_t ld, const float* c, bool accumulate, int64_t rows, int64_t cols) {
-        store_block(y, ld, c, accumulate, rows, cols);
     }
 };
 #endif

@@ -74,9 +74,9 @@ class Case {
                     size += std::fabs(term);
                 }
                 expected_.push_back(sum);
-                // Sums in F32; BF16 is rounded once more, by half of 2^-8.
-                limit_.push_back(sizeof(T) == 2 ? std::fabs(sum) / 256 + size * 1e-5 + 1e-30
-                                                : size * 3e-7 * std::sqrt(static_cast<double>(depth_)) + 1e-30);
+                // Rounding of sums in F32 grows with the root of their length; a BF16 result is rounded once more.
+                const double sums = size * 4 * 0x1p-24 * std::sqrt(static_cast<double>(depth_));
+                limit_.push_back(sums + (sizeof(T) == 2 ? std::fabs(sum) * 0x1p-8 : 0) + 1e-30);
             }
         }
     }

@@ -23,7 +23,7 @@ int differences(const char* name, const kt::Nf4& w, int64_t blocks) {
         }
     };
 #if defined(__x86_64__)
-    if (kt::instruction_set() == kt::Isa::avx512) {
+    if (kt::processor().vectors == kt::Vectors::avx512) {
         compare("avx512", [&](T* y) { kt::blocks_avx512(y, w, 0, blocks); });
     }
     if (__builtin_cpu_supports("avx2")) compare("avx2", [&](T* y) { kt::blocks_avx2(y, w, 0, blocks); });

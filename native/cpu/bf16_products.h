@@ -1,0 +1,108 @@
+// Products of BF16 operands in registers, by AMX tiles and by AVX512_BF16's dot products: what attention and NF4 share.
+//
+// The left side a has rows of pairs of steps of the sum: pair i of a row is at i / 16 * step + i % 16 * 2, where step is 32 for
+// a plain row, or larger where a row is cut into tiles. The right side b comes in panels of 16 columns, the two steps of a pair
+// beside each other: pair i of a panel is 32 elements at 32 i. c is F32, ldc elements from row to row.
+#pragma once
+
+#include "bf16.h"
+
+#if defined(__x86_64__)
+
+#include <cstring>
+// GCC 12 warns about the undefined vectors inside its own intrinsics (its bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <immintrin.h>
+
+#define KT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define KT_AMX __attribute__((target("amx-tile,amx-bf16")))
+
+namespace kt {
+
+// R rows times P panels, `pairs` pairs of steps.
+template <int R, int P>
+KT_AVX512_BF16 inline void dot_block(float* c, int64_t ldc, const bf16* a, int64_t row, int64_t step, const bf16* b,
+                                     int64_t panel, int64_t pairs, bool accumulate) {
+    __m512 sums[R][P];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) sums[r][p] = accumulate ? _mm512_loadu_ps(c + r * ldc + p * 16) : _mm512_setzero_ps();
+    }
+    for (int64_t i = 0; i < pairs; i++) {
+        __m512bh columns[P];
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) columns[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + p * panel + i * 32));
+        const bf16* at = a + i / 16 * step + i % 16 * 2;
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            int32_t pair;
+            std::memcpy(&pair, at + r * row, sizeof pair);
+            const __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 8
+            for (int p = 0; p < P; p++) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], x, columns[p]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; p++) _mm512_storeu_ps(c + r * ldc + p * 16, sums[r][p]);
+    }
+}
+
+// All eight tiles are 16 rows of 64 bytes: 0 to 3 the quarters of a block of c, 4 and 5 rows of a, 6 and 7 panels of b.
+struct alignas(64) TileConfig {
+    uint8_t palette = 1;
+    uint8_t start_row = 0;
+    uint8_t reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+inline constexpr TileConfig kTileConfig;
+
+// A thread's, around its products.
+KT_AMX inline void begin_tiles() { _tile_loadconfig(&kTileConfig); }
+
+KT_AMX inline void end_tiles() { _tile_release(); }
+
+// R times 16 rows times P panels, 32 steps of the sum `depths` times. The second 16 rows of a begin `below` elements behind the
+// first. The numbers of tiles are part of the instructions, hence no loops. The compiler does not know what memory tile
+// instructions touch: who calls this neither writes its operands nor reads its result in the same function.
+template <int R, int P>
+KT_AMX [[gnu::always_inline]] inline void tile_block(float* c, int64_t ldc, const bf16* a, int64_t row, int64_t step, int64_t below, const bf16* b,
+                              int64_t panel, int64_t depths, bool accumulate) {
+    const int64_t c_bytes = ldc * static_cast<int64_t>(sizeof(float));
+    const int64_t a_bytes = row * static_cast<int64_t>(sizeof(bf16));
+    float* c_below = c + 16 * ldc;
+    if (accumulate) {
+        _tile_loadd(0, c, c_bytes);
+        if (P > 1) _tile_loadd(1, c + 16, c_bytes);
+        if (R > 1) _tile_loadd(2, c_below, c_bytes);
+        if (R > 1 && P > 1) _tile_loadd(3, c_below + 16, c_bytes);
+    } else {
+        _tile_zero(0);
+        if (P > 1) _tile_zero(1);
+        if (R > 1) _tile_zero(2);
+        if (R > 1 && P > 1) _tile_zero(3);
+    }
+    for (int64_t i = 0; i < depths; i++) {
+        _tile_loadd(4, a + i * step, a_bytes);
+        _tile_loadd(6, b + i * 512, 64);
+        if (P > 1) _tile_loadd(7, b + panel + i * 512, 64);
+        if (R > 1) _tile_loadd(5, a + below + i * step, a_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        if (P > 1) _tile_dpbf16ps(1, 4, 7);
+        if (R > 1) _tile_dpbf16ps(2, 5, 6);
+        if (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, c_bytes);
+    if (P > 1) _tile_stored(1, c + 16, c_bytes);
+    if (R > 1) _tile_stored(2, c_below, c_bytes);
+    if (R > 1 && P > 1) _tile_stored(3, c_below + 16, c_bytes);
+}
+
+}  // namespace kt
+
+#endif
