@@ -56,18 +56,16 @@ inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t 
 // the largest that was asked for. Null where there is none.
 void* scratch(kt_ctx* ctx, int64_t bytes);
 
-// Runs body(begin, end) over [0, n) in contiguous pieces, none below grain: one a thread, or of much work several, which go
-// to whichever thread is free, since the other may be slowed down by somebody else. The pieces depend on n, grain and the
-// number of threads alone, so results are repeatable; which thread a piece runs on does not.
+// Runs body(begin, end) over [0, n) in contiguous pieces, at most one a thread and none below grain. Which piece an
+// index falls into depends on n, grain and the number of threads alone, so results are repeatable.
 template <typename Body>
 void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body) {
-    const int64_t most = n / std::max<int64_t>(grain, 1);
-    const int64_t pieces = most >= 8 * ctx->threads ? 4 * ctx->threads : std::min<int64_t>(ctx->threads, most);
+    const int64_t pieces = std::min<int64_t>(ctx->threads, n / std::max<int64_t>(grain, 1));
     if (pieces <= 1) {
         if (n > 0) body(int64_t{0}, n);
         return;
     }
-#pragma omp parallel for num_threads(static_cast<int>(std::min<int64_t>(ctx->threads, pieces))) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(static_cast<int>(pieces)) schedule(static)
     for (int64_t p = 0; p < pieces; p++) body(n * p / pieces, n * (p + 1) / pieces);
 }
 
