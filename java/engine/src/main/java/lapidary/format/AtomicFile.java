@@ -26,10 +26,12 @@ import java.util.stream.Stream;
  * the same time are not supported.
  *
  * <p>Failures are {@link FormatException}s that name the target and say what to do (disk full, folder read-only); what
- * stood under the name before is then untouched.
+ * stood under the name before is then untouched, or the message says otherwise.
  */
 public final class AtomicFile {
     private static final int CHUNK = 1 << 20; // bytes handed to the channel at once; bounds its off-heap copy
+
+    private static final String UNTOUCHED = "; what stood there before is untouched";
 
     private AtomicFile() {}
 
@@ -49,7 +51,7 @@ public final class AtomicFile {
     public static void write(Path target, Content content) {
         Path file = target.toAbsolutePath().normalize();
         Path part = beside(file, "part");
-        try {
+        attempt(target, part, UNTOUCHED, () -> {
             refuseDirectory(file);
             Files.createDirectories(file.getParent());
             deleteTree(part);
@@ -59,14 +61,7 @@ public final class AtomicFile {
             }
             replace(part, file);
             forceFolder(file.getParent());
-        } catch (IOException e) {
-            throw failure(target, part, e);
-        } catch (UncheckedIOException e) {
-            throw failure(target, part, e.getCause());
-        } catch (RuntimeException | Error e) {
-            deleteQuietly(part);
-            throw e;
-        }
+        });
     }
 
     /** Writes {@code text} as UTF-8, without a byte order mark. */
@@ -83,7 +78,7 @@ public final class AtomicFile {
         Path folder = target.toAbsolutePath().normalize();
         Path part = beside(folder, "part");
         Path old = beside(folder, "old");
-        try {
+        attempt(target, part, UNTOUCHED, () -> {
             Files.createDirectories(folder.getParent());
             if (Files.exists(old, LinkOption.NOFOLLOW_LINKS)) {
                 if (Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
@@ -102,14 +97,7 @@ public final class AtomicFile {
             Files.move(part, folder, StandardCopyOption.ATOMIC_MOVE);
             forceFolder(folder.getParent());
             deleteTree(old);
-        } catch (IOException e) {
-            throw failure(target, part, e);
-        } catch (UncheckedIOException e) {
-            throw failure(target, part, e.getCause());
-        } catch (RuntimeException | Error e) {
-            deleteQuietly(part);
-            throw e;
-        }
+        });
     }
 
     /**
@@ -124,40 +112,38 @@ public final class AtomicFile {
         Path folder = target.toAbsolutePath().normalize();
         Path sealed = folder.resolve(seal);
         Path part = beside(sealed, "parts");
-        try {
+        attempt(target, part, UNTOUCHED, () -> {
             Files.createDirectories(folder);
             deleteTree(part);
             Files.createDirectory(part);
             content.writeTo(part);
             forceTree(part);
-            List<Path> files;
-            try (Stream<Path> list = Files.list(part)) {
-                files = list.filter(file -> !file.endsWith(seal)).toList();
-            }
-            for (Path file : files) {
+            for (Path file : filesIn(part)) {
                 refuseDirectory(folder.resolve(file.getFileName()));
             }
-            refuseDirectory(sealed);
             if (!Files.exists(part.resolve(seal))) {
                 throw new NoSuchFileException(seal, null, "it was not among the files to write");
             }
+        });
+        attempt(target, part, "; " + seal + " is missing until it is written again", () -> {
             if (Files.exists(sealed) && Files.mismatch(sealed, part.resolve(seal)) >= 0) {
                 Files.delete(sealed);
             }
-            for (Path file : files) {
-                replace(file, folder.resolve(file.getFileName()));
+            for (Path file : filesIn(part)) {
+                if (!file.endsWith(seal)) {
+                    replace(file, folder.resolve(file.getFileName()));
+                }
             }
             forceFolder(folder);
             replace(part.resolve(seal), sealed);
             forceFolder(folder);
             deleteTree(part);
-        } catch (IOException e) {
-            throw failure(target, part, e);
-        } catch (UncheckedIOException e) {
-            throw failure(target, part, e.getCause());
-        } catch (RuntimeException | Error e) {
-            deleteQuietly(part);
-            throw e;
+        });
+    }
+
+    private static List<Path> filesIn(Path folder) throws IOException {
+        try (Stream<Path> list = Files.list(folder)) {
+            return list.toList();
         }
     }
 
@@ -204,10 +190,32 @@ public final class AtomicFile {
         }
     }
 
-    private static FormatException failure(Path target, Path part, IOException e) {
+    @FunctionalInterface
+    private interface Work {
+        void run() throws IOException;
+    }
+
+    /**
+     * Does the work, and clears {@code part} away where it fails.
+     *
+     * @param now what a failure leaves behind, in words that end the message
+     */
+    private static void attempt(Path target, Path part, String now, Work work) {
+        try {
+            work.run();
+        } catch (IOException e) {
+            throw failure(target, part, now, e);
+        } catch (UncheckedIOException e) {
+            throw failure(target, part, now, e.getCause());
+        } catch (RuntimeException | Error e) {
+            deleteQuietly(part);
+            throw e;
+        }
+    }
+
+    private static FormatException failure(Path target, Path part, String now, IOException e) {
         deleteQuietly(part);
-        return new FormatException(
-                "cannot write " + target + ": " + reason(target, e) + "; what stood there before is untouched", e);
+        return new FormatException("cannot write " + target + ": " + reason(target, e) + now, e);
     }
 
     /** Why {@code target} cannot be written: the system's words, and the cure where there is one. */
