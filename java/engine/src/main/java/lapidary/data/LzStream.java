@@ -13,7 +13,7 @@ import java.util.Objects;
  * @see <a href="https://github.com/google/snappy/blob/main/format_description.txt">Snappy's format</a> and
  *     <a href="https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md">LZ4's block format</a>
  */
-final class LzStream extends InputStream {
+final class LzStream extends PiecewiseStream {
     enum Format {
         SNAPPY,
         LZ4
@@ -54,12 +54,6 @@ final class LzStream extends InputStream {
                 throw new IOException("a Snappy block of " + stated + " bytes, expected " + size);
             }
         }
-    }
-
-    @Override
-    public int read() throws IOException {
-        byte[] one = new byte[1];
-        return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
     }
 
     @Override

@@ -4,6 +4,7 @@ import com.github.luben.zstd.ZstdInputStream;
 import dev.hardwood.metadata.CompressionCodec;
 import java.io.BufferedInputStream;
 import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -81,18 +82,12 @@ final class PageStream implements AutoCloseable {
     }
 
     /** LZ4 blocks, one after the other. */
-    private static final class Frames extends InputStream {
+    private static final class Frames extends PiecewiseStream {
         private final InputStream in;
         private InputStream block = InputStream.nullInputStream();
 
         Frames(InputStream in) {
             this.in = in;
-        }
-
-        @Override
-        public int read() throws IOException {
-            byte[] one = new byte[1];
-            return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
         }
 
         @Override
@@ -114,7 +109,7 @@ final class PageStream implements AutoCloseable {
     }
 
     /** A part of a file. */
-    private static final class Part extends InputStream {
+    private static final class Part extends PiecewiseStream {
         private final FileChannel channel;
         private long at;
         private long left;
@@ -123,12 +118,6 @@ final class PageStream implements AutoCloseable {
             this.channel = channel;
             this.at = at;
             this.left = size;
-        }
-
-        @Override
-        public int read() throws IOException {
-            byte[] one = new byte[1];
-            return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
         }
 
         @Override
@@ -201,7 +190,7 @@ final class PageStream implements AutoCloseable {
             left -= length;
             return bytes;
         }
-        java.io.ByteArrayOutputStream out = new java.io.ByteArrayOutputStream(Math.min(length, 1 << 20));
+        ByteArrayOutputStream out = new ByteArrayOutputStream(Math.min(length, 1 << 20));
         transfer(length, out::write);
         return out.toByteArray();
     }

@@ -24,6 +24,7 @@ import lapidary.format.FormatException;
 /**
  * What a Parquet file says of itself, checked, and how to read its row groups.
  *
+ * @param schema of all columns
  * @param columns those that make a conversation
  * @param groups those with rows, in the order of the rows
  * @param rows in all groups together
@@ -73,11 +74,10 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
 
     private static List<Group> groups(Path file, ParquetFileReader reader) throws IOException {
         List<Group> groups = new ArrayList<>();
-        Set<Long> middles = new HashSet<>();
+        Set<Long> starts = new HashSet<>();
         long rows = 0;
         long size = Files.size(file);
-        List<RowGroup> all = reader.getFileMetaData().rowGroups();
-        for (RowGroup group : all) {
+        for (RowGroup group : reader.getFileMetaData().rowGroups()) {
             if (group.numRows() < 0 || rows + group.numRows() > Integer.MAX_VALUE - 8) {
                 throw new FormatException(
                         file + " claims " + group.numRows() + " rows in one row group; it is damaged");
@@ -85,8 +85,9 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
             if (group.numRows() == 0) {
                 continue;
             }
+            checkPlaces(file, group, size);
             checkCodecs(file, group);
-            if (!middles.add(middle(file, group, size))) {
+            if (!starts.add(group.columns().get(0).chunkStartOffset())) {
                 throw new FormatException(file + " has two row groups in one place; it is damaged");
             }
             List<ColumnChunk> ours = group.columns().stream()
@@ -99,12 +100,11 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
         return groups;
     }
 
-    /** Checks that the columns of {@code group} lie in the file; returns the byte halfway through them. */
-    private static long middle(Path file, RowGroup group, long size) {
+    /** Checks that the columns of {@code group} lie in the file and have values for its rows. */
+    private static void checkPlaces(Path file, RowGroup group, long size) {
         if (group.columns().isEmpty()) {
             throw new FormatException(file + " has a row group without columns; it is damaged");
         }
-        long bytes = 0;
         for (ColumnChunk column : group.columns()) {
             long start = column.chunkStartOffset();
             long length = column.metaData().totalCompressedSize();
@@ -119,9 +119,7 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
                         + column.metaData().pathInSchema()
                         + "; it is damaged");
             }
-            bytes += length;
         }
-        return group.columns().get(0).chunkStartOffset() + bytes / 2;
     }
 
     private static void checkCodecs(Path file, RowGroup group) {
