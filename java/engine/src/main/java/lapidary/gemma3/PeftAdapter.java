@@ -5,7 +5,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -341,7 +340,7 @@ public final class PeftAdapter implements AutoCloseable {
         config.put("lora_alpha", whole ? (Object) (int) spec.alpha() : (Object) spec.alpha());
         config.put("lora_dropout", spec.dropout());
         config.put("megatron_core", "megatron.core");
-        config.put("modules_to_save", spec.modulesToSave().isEmpty() ? null : savedNames(spec));
+        config.put("modules_to_save", spec.modulesToSave().isEmpty() ? null : LoraSpec.lastParts(spec.modulesToSave()));
         config.put("peft_type", "LORA");
         config.put("peft_version", "0.21.0"); // whose format this is
         config.put("qalora_group_size", 16);
@@ -349,13 +348,6 @@ public final class PeftAdapter implements AutoCloseable {
         config.put("target_modules", targetNames(parameters, linears, spec));
         config.put("task_type", "CAUSAL_LM");
         return config;
-    }
-
-    private static List<String> savedNames(LoraSpec spec) {
-        return spec.modulesToSave().stream()
-                .map(name -> name.substring(name.lastIndexOf('.') + 1))
-                .distinct()
-                .toList();
     }
 
     /**
@@ -375,14 +367,8 @@ public final class PeftAdapter implements AutoCloseable {
                         .substring(PREFIX.length(), parameter.name().length() - A.length()));
             }
         }
-        List<String> endings = lastParts(modules);
+        List<String> endings = LoraSpec.lastParts(modules);
         LoraSpec compressed = new LoraSpec(spec.r(), spec.alpha(), spec.dropout(), endings, List.of());
         return linears.stream().filter(compressed::targets).toList().size() == modules.size() ? endings : modules;
-    }
-
-    private static List<String> lastParts(List<String> modules) {
-        Map<String, Boolean> parts = new LinkedHashMap<>();
-        modules.forEach(module -> parts.put(module.substring(module.lastIndexOf('.') + 1), true));
-        return List.copyOf(parts.keySet());
     }
 }

@@ -32,7 +32,9 @@ public record HubSettings(
         boolean offline,
         Patience patience,
         ProxySelector proxies) {
-    private static final String DEFAULT_ENDPOINT = "https://huggingface.co";
+    /** The Hub itself, which answers with addresses of its own even where it is reached by another. */
+    static final String DEFAULT_ENDPOINT = "https://huggingface.co";
+
     private static final Set<String> TRUE = Set.of("1", "ON", "YES", "TRUE");
     private static final Pattern VARIABLE = Pattern.compile("\\$(?:(\\w+)|\\{([^}]*)})");
     private static final long LONGEST_TOKEN_FILE = 1 << 16; // bytes

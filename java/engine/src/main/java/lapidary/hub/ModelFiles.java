@@ -6,7 +6,10 @@ import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import lapidary.format.Json;
+import lapidary.gemma3.ProcessorFiles;
 
 /** Which files of a model's repository fine-tuning needs. */
 final class ModelFiles {
@@ -17,17 +20,9 @@ final class ModelFiles {
     private static final Set<String> OTHERS = Set.of("tokenizer.model");
 
     /** What a model cannot do without where its repository has it; the rest of the JSON may be missing offline. */
-    private static final Set<String> ESSENTIAL = Set.of(
-            CONFIG,
-            INDEX,
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "added_tokens.json",
-            "chat_template.json",
-            "chat_template.jinja",
-            "preprocessor_config.json",
-            "processor_config.json");
+    private static final Set<String> ESSENTIAL = Stream.concat(
+                    Stream.of(CONFIG, INDEX), ProcessorFiles.NAMES.stream().filter(name -> !OTHERS.contains(name)))
+            .collect(Collectors.toUnmodifiableSet());
 
     private ModelFiles() {}
 

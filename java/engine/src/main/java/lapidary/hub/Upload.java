@@ -32,7 +32,6 @@ import lapidary.format.JsonWriter;
 final class Upload {
     private static final String JSON = "application/json";
     private static final String LFS = "application/vnd.git-lfs+json";
-    private static final String DEFAULT_ENDPOINT = "https://huggingface.co";
     private static final int SAMPLE = 512; // bytes by which the Hub tells text from binary
     private static final int AT_ONCE = 256; // files in one question
     private static final int PARALLEL = 4; // files on their way
@@ -296,8 +295,8 @@ final class Upload {
         return http.destinations()
                 .follow(
                         from,
-                        href.startsWith(DEFAULT_ENDPOINT + "/")
-                                ? endpoint + href.substring(DEFAULT_ENDPOINT.length())
+                        href.startsWith(HubSettings.DEFAULT_ENDPOINT + "/")
+                                ? endpoint + href.substring(HubSettings.DEFAULT_ENDPOINT.length())
                                 : href);
     }
 

@@ -39,6 +39,14 @@ public record LoraSpec(int r, double alpha, double dropout, List<String> targetM
         return matches(modulesToSave, module);
     }
 
+    /** The last part of each module's name, each once, in their order: how PEFT compresses names. */
+    public static List<String> lastParts(List<String> modules) {
+        return modules.stream()
+                .map(module -> module.substring(module.lastIndexOf('.') + 1))
+                .distinct()
+                .toList();
+    }
+
     private static boolean matches(List<String> names, String module) {
         return names.stream().anyMatch(name -> module.equals(name) || module.endsWith("." + name));
     }

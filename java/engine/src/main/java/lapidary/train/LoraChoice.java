@@ -1,7 +1,6 @@
 package lapidary.train;
 
 import java.util.ArrayList;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Objects;
 import java.util.Set;
@@ -43,10 +42,11 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
                 own.alpha());
         choice.require(
                 config.loraModulesToSave() == null
-                        || lastParts(config.loraModulesToSave()).equals(lastParts(own.modulesToSave())),
+                        || Set.copyOf(LoraSpec.lastParts(config.loraModulesToSave()))
+                                .equals(Set.copyOf(LoraSpec.lastParts(own.modulesToSave()))),
                 "lora_modules_to_save",
                 config.loraModulesToSave(),
-                lastParts(own.modulesToSave()));
+                LoraSpec.lastParts(own.modulesToSave()));
         choice.requireTargets(own.targetModules());
         return choice;
     }
@@ -67,7 +67,9 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
                 throw conflict(
                         "lora_target_modules",
                         config.loraTargetModules(),
-                        lastParts(spec.targetModules()) + (spec.targets(module) ? ", " : " and not ") + module);
+                        LoraSpec.lastParts(spec.targetModules())
+                                + (spec.targets(module) ? ", " : " and not ")
+                                + module);
             }
         }
     }
@@ -82,10 +84,10 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
             taken.add("lora_alpha " + number(spec.alpha()));
         }
         if (init != null && config.loraTargetModules() == null) {
-            taken.add("lora_target_modules " + String.join(",", lastParts(spec.targetModules())));
+            taken.add("lora_target_modules " + String.join(",", LoraSpec.lastParts(spec.targetModules())));
         }
         if (init != null && config.loraModulesToSave() == null) {
-            Set<String> saved = lastParts(spec.modulesToSave());
+            List<String> saved = LoraSpec.lastParts(spec.modulesToSave());
             taken.add("lora_modules_to_save " + (saved.isEmpty() ? "none" : String.join(",", saved)));
         }
         return taken.isEmpty() ? "" : "From the adapter in " + init.directory() + ": " + String.join(", ", taken);
@@ -111,11 +113,5 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
         return value == Math.rint(value) && Math.abs(value) < 1e9
                 ? String.valueOf((long) value)
                 : String.valueOf(value);
-    }
-
-    private static Set<String> lastParts(List<String> names) {
-        Set<String> parts = new LinkedHashSet<>();
-        names.forEach(name -> parts.add(name.substring(name.lastIndexOf('.') + 1)));
-        return parts;
     }
 }
