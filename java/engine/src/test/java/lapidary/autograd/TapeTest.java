@@ -8,38 +8,22 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
+import lapidary.DeviceTest;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class TapeTest {
-    private final Device device;
+final class TapeTest extends DeviceTest {
     private final List<String> backwards = new ArrayList<>();
-    private Frame frame;
-    private long inUseBefore;
 
     TapeTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void open() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     /** y = a * b elementwise, on the host: enough of an op to test the tape with. */

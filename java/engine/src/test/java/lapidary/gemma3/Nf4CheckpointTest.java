@@ -18,6 +18,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import lapidary.DeviceTest;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
 import lapidary.device.Device;
@@ -32,8 +33,6 @@ import lapidary.nn.Parameter;
 import lapidary.quant.BitsAndBytes;
 import lapidary.quant.QuantStorage;
 import lapidary.tensor.Frame;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
@@ -44,29 +43,15 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** Written checkpoints against those that Transformers and bitsandbytes wrote (bench/reference/make_nf4_golden.py). */
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class Nf4CheckpointTest {
+final class Nf4CheckpointTest extends DeviceTest {
     private static final Path GOLDEN = Path.of("src/test/resources/golden");
     private static final long UNLIMITED = Long.MAX_VALUE;
-
-    private final Device device;
 
     @TempDir
     private Path folder;
 
-    private long inUseBefore;
-
     Nf4CheckpointTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void remember() {
-        inUseBefore = device.pool().inUse();
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     private Nf4Checkpoint.Written write(String model, Path target, DType dtype, Nf4Options options, long shard) {

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.List;
 import java.util.Random;
 import java.util.function.Function;
+import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Op;
 import lapidary.autograd.Tape;
@@ -14,29 +15,12 @@ import lapidary.device.Device;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 
 /** What op tests share: a frame per test, random inputs, tolerances, and the empty pool afterwards. */
-abstract class OpTest {
-    final Device device;
-    Frame frame;
-    private long inUseBefore;
+abstract class OpTest extends DeviceTest {
 
     OpTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void openFrame() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse(), "bytes left in the pool");
+        super(device);
     }
 
     /** Normal values, rounded to what the dtype can hold. */

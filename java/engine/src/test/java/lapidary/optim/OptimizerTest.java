@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.Random;
+import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
 import lapidary.device.DType;
 import lapidary.device.Device;
@@ -15,8 +16,6 @@ import lapidary.nn.Parameter;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -25,25 +24,10 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class OptimizerTest {
-    private final Device device;
-    private Frame frame;
-    private long inUseBefore;
+final class OptimizerTest extends DeviceTest {
 
     OptimizerTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void open() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     /** The paper's algorithm in double. */

@@ -15,6 +15,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.stream.Stream;
+import lapidary.DeviceTest;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.Checkpoint;
@@ -22,10 +23,7 @@ import lapidary.format.FormatException;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.SafetensorsWriter.Item;
 import lapidary.format.TensorEntry;
-import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
@@ -37,35 +35,18 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** Reading and writing bitsandbytes' layout: files that it wrote, and damaged ones. */
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class BitsAndBytesTest {
+final class BitsAndBytesTest extends DeviceTest {
     private static final Path GOLDEN = Path.of("src/test/resources/golden");
     private static final String STATE = ".quant_state.bitsandbytes__nf4";
 
     /** One matrix of the nested checkpoint. */
     private static final String FC1 = "vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight";
 
-    private final Device device;
-
     @TempDir
     private Path folder;
 
-    private Frame frame;
-    private long inUseBefore;
-
     BitsAndBytesTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void open() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     private static byte[] bytes(Tensor x) {

@@ -12,6 +12,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import lapidary.DeviceTest;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.Nf4Operand;
@@ -20,8 +21,6 @@ import lapidary.format.TensorEntry;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -32,28 +31,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** The NF4 kernels against what bitsandbytes made (bench/reference/nf4_golden.py), and against plain loops. */
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class Nf4KernelsTest {
+final class Nf4KernelsTest extends DeviceTest {
     private static final Safetensors GOLDEN =
             Safetensors.open(Path.of("src/test/resources/lapidary/quant/nf4.safetensors"));
 
-    private final Device device;
-    private Frame frame;
-    private long inUseBefore;
-
     Nf4KernelsTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void open() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     static Stream<String> goldenCases() {

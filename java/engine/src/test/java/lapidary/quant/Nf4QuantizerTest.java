@@ -17,6 +17,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import lapidary.DeviceTest;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.Nf4Operand;
@@ -24,11 +25,8 @@ import lapidary.format.FormatException;
 import lapidary.format.Safetensors;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.TensorEntry;
-import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
@@ -38,29 +36,13 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class Nf4QuantizerTest {
-    private final Device device;
+final class Nf4QuantizerTest extends DeviceTest {
 
     @TempDir
     private Path folder;
 
-    private Frame frame;
-    private long inUseBefore;
-
     Nf4QuantizerTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void open() {
-        inUseBefore = device.pool().inUse();
-        frame = Frame.root(device, "test");
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        frame.close();
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     @Test

@@ -8,6 +8,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -26,8 +27,6 @@ import lapidary.optim.Optimizer;
 import lapidary.optim.OptimizerOptions;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -42,24 +41,11 @@ import org.junit.jupiter.params.provider.ValueSource;
  */
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class GoldenRunTest {
+final class GoldenRunTest extends DeviceTest {
     private static final int IGNORED = -100;
 
-    private final Device device;
-    private long inUseBefore;
-
     GoldenRunTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void remember() {
-        inUseBefore = device.pool().inUse();
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     private static Path golden(String model) {

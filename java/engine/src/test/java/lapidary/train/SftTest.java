@@ -19,6 +19,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
+import lapidary.DeviceTest;
 import lapidary.data.Profile;
 import lapidary.device.CpuDevice;
 import lapidary.device.DType;
@@ -29,8 +30,6 @@ import lapidary.format.Safetensors;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.TensorEntry;
 import lapidary.optim.OptimizerOptions;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
@@ -41,30 +40,16 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** Whole runs on the demo's model; golden ones are TRL's (bench/reference/sft_golden.py). */
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#all")
-final class SftTest {
+final class SftTest extends DeviceTest {
     private static final Path MODEL = Path.of("src/main/resources/lapidary/demo/base");
     private static final Path GOLDEN = Path.of("src/test/resources/lapidary/train/sft");
     private static final String ROWS = GOLDEN.resolve("rows.parquet").toString();
 
-    private final Device device;
-
     @TempDir
     private Path folder;
 
-    private long inUseBefore;
-
     SftTest(Device device) {
-        this.device = device;
-    }
-
-    @BeforeEach
-    void remember() {
-        inUseBefore = device.pool().inUse();
-    }
-
-    @AfterEach
-    void poolIsEmpty() {
-        assertEquals(inUseBefore, device.pool().inUse());
+        super(device);
     }
 
     private SftConfig.Builder config(Path model, String data, String output) {
