@@ -238,13 +238,13 @@ public final class BitsAndBytes {
         }
     }
 
-    /** The map that a file carries is what other programs decode with; this one has NF4's own. */
+    /** The map that a file carries is what other programs decode with; kernels have NF4's own, so it must be that. */
     private static void checkCodes(TensorEntry map) {
         requireVector(map, "F32", 16);
         float[] codes = Nf4.codes();
         for (int i = 0; i < codes.length; i++) {
             float code = map.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * i);
-            if (!(Math.abs(code - codes[i]) <= 1e-6f)) {
+            if (code != codes[i]) {
                 throw map.error("entry " + i + " is " + code + ", expected " + codes[i] + " as in NF4");
             }
         }

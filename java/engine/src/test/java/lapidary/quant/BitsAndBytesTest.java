@@ -186,6 +186,15 @@ final class BitsAndBytesTest extends DeviceTest {
                 new Damage(
                         "nested block count", items -> put(items, ".nested_absmax", "F32", 2), ".nested_absmax", "[1]"),
                 new Damage("nested map", items -> put(items, ".nested_quant_map", "F32", 255), "[256]"),
+                new Damage(
+                        "a code one ulp off",
+                        items -> {
+                            float[] codes = Nf4.codes();
+                            codes[3] = Math.nextUp(codes[3]);
+                            items.put(".quant_map", Item.of("w.quant_map", new long[] {16}, codes));
+                        },
+                        ".quant_map",
+                        "entry 3"),
                 new Damage("code map", items -> put(items, ".quant_map", "F32", 16), ".quant_map", "entry 0", "-1.0"),
                 new Damage(
                         "scale of NaN",
