@@ -245,7 +245,7 @@ final class Train implements Callable<Integer> {
                 names = "--compat",
                 paramLabel = "WHAT",
                 description =
-                        "default: what the guide means. trl: TRL 1.13 number by number (two <bos>, trained"
+                        "default: what the guide means. trl: as TRL 1.13 computes it (two <bos>, trained"
                                 + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters) (default: default).")
         private String compat = "default";
     }
