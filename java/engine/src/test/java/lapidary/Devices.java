@@ -4,10 +4,11 @@ import java.util.ArrayList;
 import java.util.List;
 import lapidary.device.CpuDevice;
 import lapidary.device.Device;
+import lapidary.device.EmulatedDevice;
 
 /**
- * The devices that tests run on, one instance each for the whole run. {@code -Dtest.devices=cpu} names those that must be
- * there: a missing one fails instead of being left out.
+ * The devices that tests run on, one instance each for the whole run. {@code -Dtest.devices=cpu,emulated} names those that
+ * must be there: a missing one fails instead of being left out.
  */
 public final class Devices {
     private static final List<Device> ALL = open();
@@ -24,6 +25,7 @@ public final class Devices {
             devices.add(
                     switch (name) {
                         case "cpu" -> CpuDevice.open();
+                        case "emulated" -> EmulatedDevice.open();
                         default -> throw new IllegalArgumentException("no device " + name);
                     });
         }

@@ -7,14 +7,22 @@ import lapidary.ffi.kernels.KernelTable;
 
 /** The host's processor: kernels from the CPU library, matrix products from oneDNN. */
 public final class CpuDevice implements Device {
+    private final String name;
     private final Kernels kernels;
     private final DnnlGemm gemm;
     private final MemoryPool pool;
+    private final boolean sharesHostMemory;
 
-    private CpuDevice(Kernels kernels, DnnlGemm gemm) {
+    /**
+     * @param kernels of any backend whose memory is the host's; the tests' are CUDA's, emulated
+     * @param sharesHostMemory whether to say so: false has every copy made that another device would need
+     */
+    CpuDevice(String name, Kernels kernels, boolean sharesHostMemory) {
+        this.name = name;
         this.kernels = kernels;
-        this.gemm = gemm;
+        this.gemm = new DnnlGemm(kernels);
         this.pool = new MemoryPool(kernels);
+        this.sharesHostMemory = sharesHostMemory;
     }
 
     /**
@@ -22,8 +30,7 @@ public final class CpuDevice implements Device {
      */
     public static CpuDevice open() {
         NativeLibraries.loadCpu();
-        Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
-        return new CpuDevice(kernels, new DnnlGemm(kernels));
+        return new CpuDevice("cpu", new Kernels("cpu", KernelTable.lapidary_cpu_kernels()), true);
     }
 
     /** Files of the native libraries that this device runs on. */
@@ -33,7 +40,7 @@ public final class CpuDevice implements Device {
 
     @Override
     public String name() {
-        return "cpu";
+        return name;
     }
 
     @Override
@@ -58,7 +65,7 @@ public final class CpuDevice implements Device {
 
     @Override
     public boolean sharesHostMemory() {
-        return true;
+        return sharesHostMemory;
     }
 
     @Override

@@ -1,0 +1,35 @@
+package lapidary.device;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import lapidary.ffi.kernels.kt_table;
+
+/**
+ * The CUDA kernels on the host: native/cuda compiled as C++ over native/test/emulation. {@code -Dtest.emulation=FILE}
+ * names the library, of which there are three builds. Matrix products are the processor's.
+ */
+public final class EmulatedDevice {
+    private EmulatedDevice() {}
+
+    public static Device open() {
+        NativeLibraries.loadCpu();
+        Path library = Path.of(System.getProperty("test.emulation"));
+        SymbolLookup symbols = SymbolLookup.libraryLookup(library, Arena.global());
+        MemorySegment entry = symbols.find("lapidary_cuda_kernels").orElseThrow();
+        try {
+            MemorySegment table = (MemorySegment) Linker.nativeLinker()
+                    .downcallHandle(entry, FunctionDescriptor.of(ValueLayout.ADDRESS))
+                    .invokeExact();
+            return new CpuDevice("emulated", new Kernels("emulated", table.reinterpret(kt_table.sizeof())), false);
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new IllegalStateException("cannot call lapidary_cuda_kernels of " + library, e);
+        }
+    }
+}
