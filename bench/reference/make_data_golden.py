@@ -134,6 +134,17 @@ for name, bad in {"gone": {"bytes": None, "path": "nowhere.png"}, "none": {"byte
     write(f"picture-{name}", pa.Table.from_pylist(
         [{"messages": [asking, {"role": "assistant", "content": [text("y")]}], "images": [each]} for each in (picture(1), bad)],
         schema=schema()))
+mmiu = {"task": "t", "options": "A: one\nB: two", "question": "Which?", "context": "You are given two.", "output": "B",
+        "input_image_path": ["./Low-level/odd/0.png", "picture.bin"]}
+write("rows-mmiu", pa.Table.from_pylist([mmiu, {**mmiu, "context": None, "input_image_path": []}]))
+said = [{"role": "user", "content": "q"}]
+write("rows-prompt", pa.Table.from_pylist(
+    [{"prompt": said, "completion": [{"role": "assistant", "content": "a"}]}]))
+write("rows-prompttext", pa.table({"prompt": ["q"], "completion": ["a"]}))
+write("rows-ambiguous", pa.table({"prompt": ["q"], "completion": ["a"], "messages": [said]}))
+write("rows-imageurl", pa.Table.from_pylist([{"messages": [{"role": "user", "content": [
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}, "text": None},
+    {"type": "text", "image_url": None, "text": "q"}]}]}]))
 write("rows-empty", llava[:0])
 write("rows-nomessages", pa.table({"text": ["a"], "images": [[b"x"]]}))
 write("rows-numbers", pa.table({"messages": pa.array([[{"role": "user", "content": 3}]])}))

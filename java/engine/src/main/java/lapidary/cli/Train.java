@@ -1,12 +1,14 @@
 package lapidary.cli;
 
 import java.io.PrintWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import lapidary.data.Profile;
+import lapidary.data.Split;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.optim.OptimizerOptions;
@@ -76,13 +78,14 @@ final class Train implements Callable<Integer> {
                 names = "--dataset_name",
                 paramLabel = "PATH|NAME",
                 description =
-                        "Parquet or JSON lines with messages: a file, a folder of shards, a glob, or a name on the Hub.")
+                        "Parquet or JSON with messages, prompt and completion, or MMIU's columns: a file, a folder of shards, a glob,"
+                                + " or a name on the Hub.")
         private String dataset;
 
         @Option(
                 names = "--dataset_train_split",
                 paramLabel = "NAME",
-                description = "Split to train on (default: train).")
+                description = "Split to train on, or a slice: train[:1000], train[10%%:] (default: train).")
         private String split = "train";
 
         @Option(
@@ -271,7 +274,7 @@ final class Train implements Callable<Integer> {
                 hub.isPush() ? Optional.of(hub.begin(outputDir(), spec.commandLine())) : Optional.empty();
         SftConfig config = config(
                 hub.model(inputs.model, spec.commandLine()),
-                hub.dataset(inputs.dataset, inputs.split, spec.commandLine()));
+                hub.dataset(inputs.dataset, split(inputs.split).name(), spec.commandLine()));
         try (Device device = Devices.open(running.device, spec.commandLine())) {
             ConsoleProgress progress = new ConsoleProgress(out);
             new Sft(config, device, progress).run();
@@ -319,7 +322,7 @@ final class Train implements Callable<Integer> {
                 builder.loraAlpha(lora.alpha);
             }
             return builder.baseModelName(inputs.model.toString())
-                    .datasetTrainSplit(inputs.split)
+                    .datasetTrainSplit(splitOf(dataset).toString())
                     .numTrainEpochs(recipe.epochs)
                     .maxSteps(recipe.maxSteps)
                     .perDeviceTrainBatchSize(recipe.batchSize)
@@ -346,6 +349,21 @@ final class Train implements Callable<Integer> {
                     .build();
         } catch (IllegalArgumentException e) {
             throw usage(e.getMessage());
+        }
+    }
+
+    /** Files that the Hub's rules have chosen for a split are all of it, whatever they are called. */
+    private Split splitOf(String dataset) {
+        Split split = split(inputs.split);
+        boolean chosen = !dataset.equals(inputs.dataset) && !Files.isDirectory(Path.of(dataset));
+        return chosen ? split.named("train") : split;
+    }
+
+    private Split split(String text) {
+        try {
+            return Split.parse(text);
+        } catch (IllegalArgumentException e) {
+            throw usage("--dataset_train_split: " + e.getMessage());
         }
     }
 

@@ -16,13 +16,22 @@ import lapidary.image.ImageSource;
  *     column of their own gives that column here, so that a count which differs from the placeholders is found
  * @param lost parts that are no message's content here, as Gemma 3's chat template passes over them: where each stood
  *     and its type
+ * @param prompt how many of the messages are the prompt of a prompt/completion record; 0 for records that do not say
  */
-public record Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost) {
+public record Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost, int prompt) {
     public Conversation {
         Objects.requireNonNull(id, "id");
         messages = List.copyOf(messages);
         images = List.copyOf(images);
         lost = List.copyOf(lost);
+        if (prompt < 0 || prompt > messages.size()) {
+            throw new IllegalArgumentException(id + ": " + prompt + " of " + messages.size() + " messages are prompt");
+        }
+    }
+
+    /** A conversation that is not parted into prompt and completion. */
+    public Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost) {
+        this(id, messages, images, lost, 0);
     }
 
     /** A conversation of which all is here. */

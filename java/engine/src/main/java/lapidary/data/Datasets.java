@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.nio.file.PathMatcher;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -35,32 +36,45 @@ public final class Datasets {
 
     private Datasets() {}
 
+    /** Opens a data set whose rows say by their columns which form they have. */
+    public static Dataset open(String name, String split) {
+        return open(name, split, EnumSet.allOf(RowForm.class));
+    }
+
     /**
      * Opens a data set of conversations.
      *
-     * <p>{@code name} is a file ({@code .parquet}, {@code .jsonl}, {@code .ndjson} or {@code .json} with an object a line); a glob of
-     * such files; or a folder. In a folder, {@code data/<split>-00000-of-0000n.*} is what the Hub has; else all files whose
+     * <p>{@code name} is a file ({@code .parquet}; {@code .jsonl}, {@code .ndjson} or {@code .json} with an object a line or one
+     * list of objects); a glob of such files; or a folder. In a folder, README.md may say which files are of which split; else
+     * {@code data/<split>-00000-of-0000n.*} is what the Hub has; else all files whose
      * path names the split ({@code train.jsonl}, {@code test/a.parquet}); else, where no file names any split, all files
-     * are {@code train}. Files follow each other in the order of their names. A file or glob is taken whole,
-     * whatever {@code split} says.
+     * are {@code train}. Files follow each other in the order of their names. A file or glob that is named by itself is
+     * {@code train}, whatever it is called, and of any split that its name or the README.md beside it says.
      *
+     * @param split a split or a slice of one, as {@link Split} reads it
+     * @param forms those that rows may have
      * @throws FormatException there is no such data set, or it cannot be read, or it is empty
+     * @throws IllegalArgumentException the split is malformed
      */
-    public static Dataset open(String name, String split) {
+    public static Dataset open(String name, String split, Set<RowForm> forms) {
         if (name.isBlank()) {
             throw new IllegalArgumentException("the name of the data set is empty");
         }
-        List<Path> files = find(name, split);
+        Split wanted = Split.parse(split);
+        List<Path> files = find(name, wanted.name());
         List<Dataset> parts = new ArrayList<>();
         try {
             for (Path file : files) {
-                parts.add(ending(file).equals("parquet") ? ParquetDataset.open(file) : JsonlDataset.open(file));
+                parts.add(
+                        ending(file).equals("parquet")
+                                ? ParquetDataset.open(file, forms)
+                                : JsonlDataset.open(file, forms));
             }
             Dataset whole = parts.size() == 1 ? parts.get(0) : new Chained(name, parts);
             if (whole.size() == 0) {
                 throw new FormatException(name + " has no rows");
             }
-            return whole;
+            return wanted.isWhole() ? whole : Slice.of(whole, wanted, name);
         } catch (RuntimeException | Error e) {
             parts.forEach(Dataset::close);
             throw e;
@@ -74,16 +88,38 @@ public final class Datasets {
                 throw new FormatException(name + " ends in \"" + ending(path) + "\", expected one of "
                         + new TreeSet<>(ENDINGS) + "; give the file the ending of its format");
             }
+            requireSplit(List.of(path), split);
             return List.of(path);
         }
         if (Files.isDirectory(path)) {
             return inFolder(path, split);
         }
         if (name.matches(".*[*?\\[{].*")) {
-            return matching(name);
+            List<Path> files = matching(name);
+            requireSplit(files, split);
+            return files;
         }
         throw new FormatException("no such data set: " + name
                 + " is neither a file, a folder nor a pattern; a name on the Hub has the form namespace/name");
+    }
+
+    /** Files that are named by themselves are train, and of the splits that they say. */
+    private static void requireSplit(List<Path> files, String split) {
+        for (Path file : files) {
+            Path name = file.getFileName();
+            if (split.equals("train") || names(name, split)) {
+                continue;
+            }
+            Path folder = file.toAbsolutePath().getParent();
+            List<String> said = new ArrayList<>(DatasetCard.read(folder).splitsOf(file));
+            SPLITS.keySet().stream().sorted().filter(each -> names(name, each)).forEach(said::add);
+            if (!said.contains(split)) {
+                throw new FormatException(file + " is not of split \"" + split + "\" but "
+                        + (said.isEmpty()
+                                ? "[train], as it names none"
+                                : said.stream().distinct().toList()));
+            }
+        }
     }
 
     private static List<Path> matching(String glob) {
@@ -99,7 +135,18 @@ public final class Datasets {
     }
 
     private static List<Path> inFolder(Path folder, String split) {
-        return ofSplit(folder, list(folder), split);
+        List<Path> all = list(folder);
+        List<Path> files = DatasetCard.read(folder).files(all, split).orElseGet(() -> ofSplit(folder, all, split));
+        requireOneKind(folder, files, split);
+        checkShards(files);
+        return files;
+    }
+
+    private static void requireOneKind(Path folder, List<Path> files, String split) {
+        if (files.stream().map(f -> ending(f).equals("parquet")).distinct().count() > 1) {
+            throw new FormatException(folder + " has both Parquet and JSON files for split \"" + split
+                    + "\"; name one kind, for example " + folder.resolve("*.parquet"));
+        }
     }
 
     /** Whether a file of that name, anywhere in a folder, is one of a data set. */
@@ -111,7 +158,7 @@ public final class Datasets {
     }
 
     /**
-     * Which of a folder's data files, sorted, are those of a split, by the rules of {@link #open}. They need not exist.
+     * Which of a folder's data files, sorted, are those of a split by their names, as {@link #open} says. They need not exist.
      *
      * @throws FormatException there are none, or not all
      */
@@ -137,10 +184,7 @@ public final class Datasets {
             throw new FormatException(folder + " has no split \"" + split + "\""
                     + (splits.isEmpty() ? ", only files that name none: they are \"train\"" : ", only " + splits));
         }
-        if (files.stream().map(f -> ending(f).equals("parquet")).distinct().count() > 1) {
-            throw new FormatException(folder + " has both Parquet and JSON files for split \"" + split
-                    + "\"; name one kind, for example " + folder.resolve("*.parquet"));
-        }
+        requireOneKind(folder, files, split);
         checkShards(files);
         return files;
     }
@@ -251,6 +295,48 @@ public final class Datasets {
         @Override
         public void close() {
             parts.forEach(Dataset::close);
+        }
+    }
+
+    /** Consecutive rows of a data set, which it closes. */
+    private record Slice(Dataset whole, int from, int to, String split) implements Dataset {
+        static Slice of(Dataset whole, Split split, String name) {
+            int from = split.first(whole.size());
+            int to = split.end(whole.size());
+            if (from >= to) {
+                throw new FormatException(name + " has " + whole.size() + " rows, of which " + split + " takes none");
+            }
+            return new Slice(whole, from, to, split.toString());
+        }
+
+        @Override
+        public int size() {
+            return to - from;
+        }
+
+        @Override
+        public Conversation get(int row) {
+            if (row < 0 || row >= size()) {
+                throw new IndexOutOfBoundsException("row " + row + " of " + size());
+            }
+            return whole.get(from + row);
+        }
+
+        @Override
+        public void forEach(Consumer<Conversation> visitor) {
+            for (int row = from; row < to; row++) {
+                visitor.accept(whole.get(row));
+            }
+        }
+
+        @Override
+        public String description() {
+            return whole.description() + ", of which " + split + " takes " + size();
+        }
+
+        @Override
+        public void close() {
+            whole.close();
         }
     }
 }

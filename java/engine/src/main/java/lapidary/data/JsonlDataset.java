@@ -12,41 +12,44 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Consumer;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
 
 /**
- * A JSON object a line. Opening notes where the lines start; a line is read and parsed when its row is asked for. Blank
- * lines, a byte order mark and CRLF are passed over. Lines are counted from 1.
+ * A JSON object a line, or one list of objects over any lines. Opening notes where the objects start; one is read and parsed when
+ * its row is asked for. Blank lines, a byte order mark and CRLF are passed over. Lines are counted from 1.
  */
 final class JsonlDataset implements Dataset {
     private static final int MAX_LINE = 1 << 29; // bytes
 
     private final Path file;
-    private final Path folder;
+    private final PictureFiles pictures;
+    private final Set<RowForm> forms;
     private final FileChannel channel;
     private final long[] starts; // of each row's line
     private final long[] ends; // behind the line's last byte, its line break left out
     private final int[] lines;
 
-    private JsonlDataset(Path file, FileChannel channel, Lines found) {
+    private JsonlDataset(Path file, FileChannel channel, Lines found, Set<RowForm> forms) {
         this.file = file;
-        this.folder = file.toAbsolutePath().getParent();
+        this.pictures = new PictureFiles(file);
+        this.forms = forms;
         this.channel = channel;
         this.starts = Arrays.copyOf(found.starts, found.rows);
         this.ends = Arrays.copyOf(found.ends, found.rows);
         this.lines = Arrays.copyOf(found.lines, found.rows);
     }
 
-    /** Finds the lines; there may be none. */
-    static JsonlDataset open(Path file) {
+    /** Finds the rows, which have one of the {@code forms}; there may be none. */
+    static JsonlDataset open(Path file, Set<RowForm> forms) {
         try {
             FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
             try {
                 Lines found = new Lines();
                 found.scan(channel, file);
-                return new JsonlDataset(file, channel, found);
+                return new JsonlDataset(file, channel, found, forms);
             } catch (IOException | RuntimeException | Error e) {
                 channel.close();
                 throw e;
@@ -70,11 +73,10 @@ final class JsonlDataset implements Dataset {
         if (!json.isObject()) {
             throw json.error(
                     json.isArray()
-                            ? "expected an object {...} on each line, got a list; write its elements a line each"
-                                    + " (jq -c '.[]')"
+                            ? "expected an object {...} on each line, got a list"
                             : "expected an object {...} on each line");
         }
-        return RowParser.parse(id, folder, (Map<?, ?>) plain(json.node()));
+        return RowParser.parse(id, pictures, (Map<?, ?>) plain(json.node()), forms);
     }
 
     private byte[] line(int row, String id) {
@@ -125,6 +127,7 @@ final class JsonlDataset implements Dataset {
 
     @Override
     public void close() {
+        pictures.close();
         try {
             channel.close();
         } catch (IOException e) {
@@ -132,7 +135,7 @@ final class JsonlDataset implements Dataset {
         }
     }
 
-    /** The lines of a file that hold more than white space. */
+    /** The lines of a file that hold more than white space; of a file that is one list, the elements. */
     private static final class Lines {
         private long[] starts = new long[1024];
         private long[] ends = new long[1024];
@@ -143,6 +146,15 @@ final class JsonlDataset implements Dataset {
         private boolean blank = true;
         private int line = 1;
 
+        // Within a file that is one list:
+        private boolean list;
+        private boolean ended; // its closing bracket has come
+        private boolean wanted; // a comma asks for an element
+        private boolean string;
+        private boolean escaped;
+        private int depth; // of brackets in the element at hand
+        private int startLine;
+
         void scan(FileChannel channel, Path file) throws IOException {
             ByteBuffer buffer = ByteBuffer.allocate(1 << 20);
             long at = 0; // of the buffer in the file
@@ -151,7 +163,11 @@ final class JsonlDataset implements Dataset {
                 int n = buffer.position();
                 for (int i = 0; i < n; i++) {
                     byte b = bytes[i];
-                    if (b == '\n') {
+                    if (list) {
+                        inList(b, at + i, file);
+                    } else if (b == '[' && blank && rows == 0) {
+                        list = true;
+                    } else if (b == '\n') {
                         endLine(at + i, file);
                         start = at + i + 1;
                         blank = true;
@@ -162,7 +178,47 @@ final class JsonlDataset implements Dataset {
                 }
                 at += n;
             }
-            endLine(at, file);
+            if (!list) {
+                endLine(at, file);
+            } else if (!ended) {
+                throw new FormatException(
+                        file + ":" + line + ": the list that the file begins with does not end; the file is truncated");
+            }
+        }
+
+        /** Finds where elements begin and end; whether they are JSON is seen when they are read. */
+        private void inList(byte b, long at, Path file) {
+            line += b == '\n' ? 1 : 0;
+            boolean space = b == ' ' || b == '\t' || b == '\r' || b == '\n';
+            if (string) {
+                string = escaped || b != '"';
+                escaped = !escaped && b == '\\';
+                return;
+            }
+            if (space) {
+                return;
+            }
+            if (ended || blank && (b == ',' || b == ']' && wanted)) {
+                throw new FormatException(
+                        file + ":" + line + ": not valid JSON: unexpected '" + (char) (b & 0xff) + "'");
+            }
+            if (depth == 0 && (b == ',' || b == ']')) {
+                int elementEnd = line;
+                line = startLine;
+                endLine(at, file);
+                line = elementEnd;
+                blank = true;
+                wanted = b == ',';
+                ended = b == ']';
+                return;
+            }
+            if (blank) {
+                blank = false;
+                start = at;
+                startLine = line;
+            }
+            string = b == '"';
+            depth += b == '{' || b == '[' ? 1 : b == '}' || b == ']' ? -1 : 0;
         }
 
         private void endLine(long end, Path file) {
@@ -171,7 +227,7 @@ final class JsonlDataset implements Dataset {
             }
             if (end - start > MAX_LINE) {
                 throw new FormatException(file + ":" + line + " has " + (end - start) + " bytes, more than the "
-                        + MAX_LINE + " allowed; is there a line break after each object?");
+                        + MAX_LINE + " allowed for a row; is there a line break after each object?");
             }
             if (rows == lines.length) {
                 starts = Arrays.copyOf(starts, 2 * rows);

@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.function.Consumer;
 import lapidary.format.FormatException;
@@ -25,15 +26,21 @@ import lapidary.image.ImageSource;
  * pages are. Rows are counted from 0.
  */
 final class ParquetDataset implements Dataset {
+    private static final byte SPILLED = 0; // where a picture's bytes are
+    private static final byte ON_DISK = 1;
+    private static final byte ZIPPED = 2;
+
     private final ParquetFile file;
-    private final Path folder;
+    private final PictureFiles pictures;
+    private final Set<RowForm> form;
     private final Spill spill;
     private final AtomicLongArray where; // of each row's record in the spill; -1: its group is not decoded yet
     private final int[] length; // of each row's record, bytes; written before where
 
     private ParquetDataset(ParquetFile file) {
         this.file = file;
-        this.folder = file.path().toAbsolutePath().getParent();
+        this.pictures = new PictureFiles(file.path());
+        this.form = Set.of(file.form());
         long[] nowhere = new long[file.rows()];
         Arrays.fill(nowhere, -1);
         this.where = new AtomicLongArray(nowhere);
@@ -42,9 +49,9 @@ final class ParquetDataset implements Dataset {
     }
 
     /** Reads the description of the file; it may have no rows. */
-    static ParquetDataset open(Path path) {
+    static ParquetDataset open(Path path, Set<RowForm> forms) {
         try {
-            return new ParquetDataset(ParquetFile.open(path));
+            return new ParquetDataset(ParquetFile.open(path, forms));
         } catch (OutOfMemoryError e) {
             throw ParquetFile.damaged(path.toString(), e);
         }
@@ -101,7 +108,7 @@ final class ParquetDataset implements Dataset {
         try (DataOutputStream out = new DataOutputStream(bytes)) {
             Conversation conversation;
             try {
-                conversation = RowParser.parse(file.id(number), folder, row);
+                conversation = RowParser.parse(file.id(number), pictures, row, form);
             } catch (FormatException e) {
                 out.writeBoolean(false);
                 Spill.writeText(out, e.getMessage());
@@ -116,6 +123,7 @@ final class ParquetDataset implements Dataset {
             for (String part : conversation.lost()) {
                 Spill.writeText(out, part);
             }
+            out.writeInt(conversation.prompt());
             out.writeInt(conversation.messages().size());
             for (Message message : conversation.messages()) {
                 Spill.writeText(out, message.role());
@@ -132,12 +140,18 @@ final class ParquetDataset implements Dataset {
 
     private void write(DataOutputStream out, ImageSource source) throws IOException {
         if (source instanceof ImageSource.OnDisk onDisk) {
-            out.writeBoolean(true);
+            out.writeByte(ON_DISK);
             Spill.writeText(out, onDisk.file().toString());
             return;
         }
+        if (source instanceof PictureFiles.Zipped zipped) {
+            out.writeByte(ZIPPED);
+            Spill.writeText(out, zipped.archive().file().toString());
+            Spill.writeText(out, zipped.entry());
+            return;
+        }
         Encoded.Spilled spilled = source instanceof Encoded.Spilled s ? s : spilled(source.name(), source.bytes());
-        out.writeBoolean(false);
+        out.writeByte(SPILLED);
         Spill.writeText(out, spilled.name());
         out.writeLong(spilled.at());
         out.writeInt((int) spilled.length());
@@ -160,17 +174,13 @@ final class ParquetDataset implements Dataset {
         }
         List<ImageSource> images = new ArrayList<>();
         for (int i = in.readInt(); i > 0; i--) {
-            boolean onDisk = in.readBoolean();
-            String name = Spill.readText(in);
-            images.add(
-                    onDisk
-                            ? ImageSource.of(Path.of(name))
-                            : new Encoded.Spilled(spill, name, in.readLong(), in.readInt()));
+            images.add(readImage(in));
         }
         List<String> lost = new ArrayList<>();
         for (int i = in.readInt(); i > 0; i--) {
             lost.add(Spill.readText(in));
         }
+        int prompt = in.readInt();
         List<Message> messages = new ArrayList<>();
         for (int m = in.readInt(); m > 0; m--) {
             String role = Spill.readText(in);
@@ -181,7 +191,17 @@ final class ParquetDataset implements Dataset {
             }
             messages.add(new Message(role, parts));
         }
-        return new Conversation(file.id(row), messages, images, lost);
+        return new Conversation(file.id(row), messages, images, lost, prompt);
+    }
+
+    private ImageSource readImage(DataInputStream in) throws IOException {
+        byte kind = in.readByte();
+        String name = Spill.readText(in);
+        return switch (kind) {
+            case ON_DISK -> ImageSource.of(Path.of(name));
+            case ZIPPED -> pictures.zipped(Path.of(name), Spill.readText(in));
+            default -> new Encoded.Spilled(spill, name, in.readLong(), in.readInt());
+        };
     }
 
     private Encoded.Spilled spilled(String name, byte[] bytes) {
@@ -198,7 +218,7 @@ final class ParquetDataset implements Dataset {
     private void forEach(ParquetFile.Group group, Consumer<Conversation> visitor) {
         try (ParquetRows rows = file.read(group, ParquetDataset::pass)) {
             for (int row = group.firstRow(); row < group.firstRow() + group.rows(); row++) {
-                visitor.accept(RowParser.parse(file.id(row), folder, file.next(rows, row)));
+                visitor.accept(RowParser.parse(file.id(row), pictures, file.next(rows, row), form));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
             throw ParquetFile.damaged(file.rowsOf(group), e);
@@ -212,6 +232,7 @@ final class ParquetDataset implements Dataset {
 
     @Override
     public void close() {
+        pictures.close();
         spill.close();
     }
 }

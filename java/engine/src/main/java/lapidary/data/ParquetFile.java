@@ -14,6 +14,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -25,11 +26,12 @@ import lapidary.format.FormatException;
  * What a Parquet file says of itself, checked, and how to read its row groups.
  *
  * @param schema of all columns
+ * @param form what the columns make
  * @param columns those that make a conversation
  * @param groups those with rows, in the order of the rows
  * @param rows in all groups together
  */
-record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Group> groups, int rows) {
+record ParquetFile(Path path, FileSchema schema, RowForm form, List<String> columns, List<Group> groups, int rows) {
     /** The Parquet reader tells of its inner life at start; a reference keeps the setting alive. */
     private static final Logger QUIET = Logger.getLogger("dev.hardwood");
 
@@ -40,18 +42,20 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
     /** A row group with its columns that make a conversation. */
     record Group(int firstRow, int rows, List<ColumnChunk> chunks) {}
 
-    /** Reads the description at the end of the file. */
-    static ParquetFile open(Path path) {
+    /** Reads the description at the end of the file, whose rows have one of the {@code forms}. */
+    static ParquetFile open(Path path, Set<RowForm> forms) {
         if (!Files.isRegularFile(path)) {
             throw new FormatException(Files.exists(path) ? path + " is not a file" : "no such file: " + path);
         }
         try (HardwoodContext context = HardwoodContext.create(1);
                 ParquetFileReader reader = ParquetFileReader.open(InputFile.of(path), context)) {
-            List<Group> groups = groups(path, reader);
+            RowForm form = form(path, reader, forms);
+            List<Group> groups = groups(path, reader, form);
             return new ParquetFile(
                     path,
                     reader.getFileSchema(),
-                    columns(path, reader),
+                    form,
+                    columns(path, reader, form),
                     groups,
                     groups.stream().mapToInt(Group::rows).sum());
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
@@ -72,7 +76,19 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
         return new ParquetRows(path, schema, chunks, bytes);
     }
 
-    private static List<Group> groups(Path file, ParquetFileReader reader) throws IOException {
+    private static RowForm form(Path file, ParquetFileReader reader, Set<RowForm> forms) {
+        Set<String> tops = new LinkedHashSet<>();
+        reader.getFileSchema()
+                .getColumns()
+                .forEach(column -> tops.add(top(column.fieldPath().toString())));
+        try {
+            return RowForm.of(tops, forms);
+        } catch (IllegalArgumentException e) {
+            throw new FormatException(file + " " + e.getMessage(), e);
+        }
+    }
+
+    private static List<Group> groups(Path file, ParquetFileReader reader, RowForm form) throws IOException {
         List<Group> groups = new ArrayList<>();
         Set<Long> starts = new HashSet<>();
         long rows = 0;
@@ -86,13 +102,13 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
                 continue;
             }
             checkPlaces(file, group, size);
-            checkCodecs(file, group);
+            checkCodecs(file, group, form);
             if (!starts.add(group.columns().get(0).chunkStartOffset())) {
                 throw new FormatException(file + " has two row groups in one place; it is damaged");
             }
             List<ColumnChunk> ours = group.columns().stream()
                     .filter(column ->
-                            isOurs(top(column.metaData().pathInSchema().toString())))
+                            isOurs(top(column.metaData().pathInSchema().toString()), form))
                     .toList();
             groups.add(new Group((int) rows, (int) group.numRows(), ours));
             rows += group.numRows();
@@ -122,36 +138,29 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
         }
     }
 
-    private static void checkCodecs(Path file, RowGroup group) {
+    private static void checkCodecs(Path file, RowGroup group, RowForm form) {
         for (ColumnChunk column : group.columns()) {
             String path = column.metaData().pathInSchema().toString();
             CompressionCodec codec = column.metaData().codec();
-            if (isOurs(top(path)) && !PageStream.CODECS.contains(codec)) {
+            if (isOurs(top(path), form) && !PageStream.CODECS.contains(codec)) {
                 throw new FormatException(file + ": column " + path + " is compressed with " + codec
                         + ", expected one of " + PageStream.CODECS + "; write the file again with one of these");
             }
         }
     }
 
-    private static List<String> columns(Path file, ParquetFileReader reader) {
+    private static List<String> columns(Path file, ParquetFileReader reader, RowForm form) {
         List<String> ours = new ArrayList<>();
         List<ColumnSchema> pictures = new ArrayList<>();
-        List<String> all = new ArrayList<>();
         for (ColumnSchema column : reader.getFileSchema().getColumns()) {
             String path = column.fieldPath().toString();
             String top = top(path);
-            if (!all.contains(top)) {
-                all.add(top);
-            }
-            if (isPictureBytes(column, top)) {
+            if (isOurs(top, form) && isPictureBytes(column, top)) {
                 pictures.add(column);
             }
-            if (isOurs(top) && ParquetRows.isReadable(column)) {
+            if (isOurs(top, form) && ParquetRows.isReadable(column)) {
                 ours.add(path);
             }
-        }
-        if (!all.contains("messages")) {
-            throw new FormatException(file + " has no column \"messages\", only " + all);
         }
         if (pictures.size() > 1) {
             throw new FormatException(file + " has pictures in several columns: "
@@ -168,12 +177,11 @@ record ParquetFile(Path path, FileSchema schema, List<String> columns, List<Grou
                 && column.type() == PhysicalType.BYTE_ARRAY
                 && column.logicalType() == null
                 && column.maxRepetitionLevel() == (top.equals("images") ? 1 : 0)
-                && !top.equals("messages")
-                && isOurs(top);
+                && (top.equals("images") || top.equals("image"));
     }
 
-    private static boolean isOurs(String top) {
-        return top.equals("messages") || top.equals("images") || top.equals("image");
+    private static boolean isOurs(String top, RowForm form) {
+        return form.columns().contains(top);
     }
 
     private static String top(String path) {

@@ -1,8 +1,5 @@
 package lapidary.data;
 
-import java.nio.file.Files;
-import java.nio.file.InvalidPathException;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashSet;
@@ -31,9 +28,12 @@ import lapidary.image.ImageSource;
  * have one. Parts that are null are left out, and so are parts of other types, as the chat template leaves them out;
  * the conversation tells of these. Other fields are ignored.
  *
- * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A path is relative to
- * the folder of the data file, or absolute; either way it is the user's own data, so that it may lead anywhere. URLs are
+ * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A part of OpenAI's type
+ * {@code image_url} brings its picture along, too. A path is relative to the folder of the data file, or absolute; either way it is
+ * the user's own data, so that it may lead anywhere; {@link PictureFiles} says how it leads into zip files. URLs are
  * refused: nothing is fetched.
+ *
+ * <p>{@link RowForm} says which columns make the other forms of conversations.
  */
 final class RowParser {
     private static final Pattern URL = Pattern.compile("^[A-Za-z][A-Za-z0-9+.-]+://.*", Pattern.DOTALL);
@@ -41,34 +41,88 @@ final class RowParser {
     private static final int SHOWN = 60; // characters of what is wrong
 
     private final String id;
-    private final Path folder;
+    private final PictureFiles files;
     private final List<String> lost = new ArrayList<>();
 
-    private RowParser(String id, Path folder) {
+    private RowParser(String id, PictureFiles files) {
         this.id = id;
-        this.folder = folder;
+        this.files = files;
     }
 
-    /** Parses {@code row}, which an error calls {@code id} and whose paths start in {@code folder}. */
-    static Conversation parse(String id, Path folder, Map<?, ?> row) {
-        return new RowParser(id, folder).conversation(row);
+    /**
+     * Parses {@code row}, which an error calls {@code id}, of one of the {@code forms}; pictures that it names by path are among
+     * {@code files}.
+     */
+    static Conversation parse(String id, PictureFiles files, Map<?, ?> row, Set<RowForm> forms) {
+        return new RowParser(id, files).conversation(row, forms);
     }
 
-    private Conversation conversation(Map<?, ?> row) {
-        if (!row.containsKey("messages")) {
-            throw bad("has no \"messages\", only " + row.keySet());
+    private Conversation conversation(Map<?, ?> row, Set<RowForm> forms) {
+        RowForm form;
+        try {
+            form = RowForm.of(row.keySet(), forms);
+        } catch (IllegalArgumentException e) {
+            throw bad(e.getMessage());
         }
-        List<?> messages = list(row.get("messages"), "messages");
-        if (messages.isEmpty()) {
-            throw bad("messages is empty");
-        }
+        return switch (form) {
+            case MESSAGES -> {
+                List<?> messages = list(row.get("messages"), "messages");
+                if (messages.isEmpty()) {
+                    throw bad("messages is empty");
+                }
+                yield conversation(row, messages, 0);
+            }
+            case PROMPT_COMPLETION -> {
+                List<?> prompt = side(row.get("prompt"), "prompt", "user");
+                List<Object> all = new ArrayList<>(prompt);
+                all.addAll(side(row.get("completion"), "completion", "assistant"));
+                yield conversation(row, all, prompt.size());
+            }
+            case MMIU -> mmiu(row);
+        };
+    }
+
+    /** @param prompt how many of the messages are the prompt's; 0 where that is not told */
+    private Conversation conversation(Map<?, ?> row, List<?> messages, int prompt) {
         Pictures pictures = pictures(column(row), messages);
         List<Message> out = new ArrayList<>(messages.size());
         for (int i = 0; i < messages.size(); i++) {
-            out.add(message(messages.get(i), "messages[" + i + "]", pictures));
+            String at = prompt == 0
+                    ? "messages[" + i + "]"
+                    : i < prompt ? "prompt[" + i + "]" : "completion[" + (i - prompt) + "]";
+            out.add(message(messages.get(i), at, pictures));
         }
         pictures.checkAllUsed();
-        return new Conversation(id, out, pictures.placed, lost);
+        return new Conversation(id, out, pictures.placed, lost, prompt);
+    }
+
+    /** One side of a prompt/completion row: a list of messages, or the text of one. */
+    private List<?> side(Object value, String column, String role) {
+        if (value instanceof String) {
+            return List.of(Map.of("role", role, "content", value));
+        }
+        List<?> messages = list(value, column);
+        if (messages.isEmpty()) {
+            throw bad(column + " is empty");
+        }
+        return messages;
+    }
+
+    private Conversation mmiu(Map<?, ?> row) {
+        List<Message> messages = new ArrayList<>();
+        if (row.get("context") != null) {
+            messages.add(Message.of("system", string(row.get("context"), "context")));
+        }
+        Object paths = row.get("input_image_path");
+        List<?> pictures = paths instanceof String ? List.of(paths) : list(paths, "input_image_path");
+        List<Content> question = new ArrayList<>();
+        for (int i = 0; i < pictures.size(); i++) {
+            question.add(new Content.Image(image(pictures.get(i), "input_image_path[" + i + "]")));
+        }
+        question.add(new Content.Text(string(row.get("question"), "question")));
+        messages.add(new Message("user", question));
+        messages.add(Message.of("assistant", string(row.get("output"), "output")));
+        return new Conversation(id, messages);
     }
 
     /** How the pictures of the record's column find their places. */
@@ -149,11 +203,20 @@ final class RowParser {
             out.add(new Content.Image(ownImage(part)
                     .map(own -> pictures.own(image(own, at + ".image")))
                     .orElseGet(() -> pictures.take(part.get("index"), at))));
+        } else if (type.equals("image_url")) {
+            out.add(new Content.Image(pictures.own(imageUrl(part.get("image_url"), at + ".image_url"))));
         } else if (type.contains("image")) {
             throw bad(at + ".type is \"" + type + "\"; write {\"type\": \"image\", \"image\": path} instead");
         } else {
             lost.add(at + " of type \"" + type + "\"");
         }
+    }
+
+    /** OpenAI's form: an object with a {@code url}, or the URL itself; only data: URIs and paths can be had. */
+    private ImageSource imageUrl(Object value, String at) {
+        return value instanceof Map<?, ?> object
+                ? image(string(object.get("url"), at + ".url"), at + ".url")
+                : image(string(value, at), at);
     }
 
     /** The picture that a part brings along: Arrow gives every part every key, most of them null. */
@@ -193,7 +256,7 @@ final class RowParser {
             return encoded.named(id + " " + at);
         }
         if (value instanceof String path) {
-            return path.startsWith("data:") ? dataUri(path, at) : file(path, at);
+            return path.regionMatches(true, 0, "data:", 0, 5) ? dataUri(path, at) : file(path, at);
         }
         if (value instanceof Map<?, ?> image) {
             Object path = image.get("path");
@@ -236,21 +299,14 @@ final class RowParser {
 
     private ImageSource file(String path, String at) {
         if (URL.matcher(path).matches()) {
-            throw bad(at + " is a URL (" + shown(path) + "); download the picture and name the file");
+            throw bad(at + " is a URL (" + shown(path)
+                    + "), which is not fetched; download the picture and name the file");
         }
-        Path file;
         try {
-            file = folder.resolve(path).normalize();
-        } catch (InvalidPathException e) {
-            throw bad(at + " is not a path: " + shown(path));
+            return files.find(path);
+        } catch (IllegalArgumentException | FormatException e) {
+            throw bad(at + ": " + e.getMessage());
         }
-        if (path.isEmpty() || !Files.exists(file)) {
-            throw bad(at + ": no such picture: " + (path.isEmpty() ? "\"\"" : file));
-        }
-        if (!Files.isRegularFile(file)) {
-            throw bad(at + ": " + file + " is not a file");
-        }
-        return ImageSource.of(file);
     }
 
     private Map<?, ?> map(Object value, String at) {

@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Content;
 import org.junit.jupiter.api.Test;
@@ -81,10 +82,101 @@ class DatasetsTest {
         assertEquals(List.of("1", "2"), answers(dir + "/x/*.jsonl", "train"));
         assertEquals(List.of("1", "2"), answers(dir + "//x///*.jsonl", "train"));
         assertEquals(List.of("1", "2", "3"), answers(dir + "/**.jsonl", "train"));
-        assertEquals(List.of("2", "3"), answers(dir + "/{x,y}/t*.jsonl", "test"));
+        assertEquals(List.of("2", "3"), answers(dir + "/{x,y}/t*.jsonl", "train"));
+        assertEquals(List.of("1"), answers(dir.resolve("x/one-test.jsonl").toString(), "test"));
+        refused("two.jsonl is not of split \"test\" but [train]", dir + "/{x,y}/t*.jsonl", "test");
+        refused("one-test.jsonl is not of split \"validation\" but [test]", dir + "/x/one-test.jsonl", "validation");
         refused("no data file matches", dir + "/z*.jsonl", "train");
         jsonl("x/odd[1].jsonl", "odd");
         assertEquals(List.of("odd"), answers(dir + "/x/odd[1].jsonl", "train"));
+    }
+
+    @Test
+    void slicesAsTheReferenceDoes() throws IOException {
+        StringBuilder rows = new StringBuilder();
+        for (int i = 0; i < 7; i++) {
+            rows.append("{\"prompt\": \"q\", \"completion\": \"" + i + "\"}\n");
+        }
+        String file = Files.writeString(dir.resolve("seven.jsonl"), rows).toString();
+        // by datasets 5.0.1: load_dataset("json", data_files=file, split=...)
+        Map<String, String> expected = Map.of(
+                "train[:3]", "012",
+                "train[5:]", "56",
+                "train[-2:]", "56",
+                "train[:-5]", "01",
+                "train[2:4]", "23",
+                "train[:50%]", "0123", // 3.5 is rounded to the even 4
+                "train[10%:]", "123456",
+                "train[-30%:]", "56",
+                "train[25%:75%]", "234",
+                "train[3:1_000]", "3456");
+        expected.forEach((split, answers) -> assertEquals(answers, String.join("", answers(file, split)), split));
+        assertEquals("train[:3]", Split.parse("train[:3]").named("train").toString());
+        try (Dataset data = Datasets.open(file, "train[5:]")) {
+            assertEquals(file + ":7", data.get(1).id());
+            assertThrows(IndexOutOfBoundsException.class, () -> data.get(2));
+            assertThrows(IndexOutOfBoundsException.class, () -> data.get(-1));
+            List<String> ids = new ArrayList<>();
+            data.forEach(each -> ids.add(each.id()));
+            assertEquals(List.of(file + ":6", file + ":7"), ids);
+        }
+        refused("has 7 rows, of which train[7:] takes none", file, "train[7:]");
+        refused("takes none", file, "train[4:2]");
+        for (String wrong : List.of(
+                "", "train[", "train[1]", "train[1:2:3]", "train[a:]", "train[10%:3]", "train[:101%]", "a+b", "[:3]")) {
+            assertThrows(IllegalArgumentException.class, () -> Datasets.open(file, wrong), wrong);
+        }
+    }
+
+    @Test
+    void theCardSaysWhichFilesAreOfASplit() throws IOException {
+        jsonl("all.jsonl", "a");
+        jsonl("more/b1.jsonl", "b");
+        jsonl("more/b2.jsonl", "c");
+        jsonl("train.jsonl", "not in the card");
+        Files.writeString(
+                dir.resolve("README.md"),
+                """
+                ---
+                license: mit
+                configs:
+                - config_name: other
+                  data_files: x.jsonl
+                - config_name: default
+                  data_files:
+                  - split: test
+                    path: all.jsonl
+                  - split: train
+                    path:
+                    - "more/*.jsonl"
+                ---
+                # Words
+                """);
+        assertEquals(List.of("a"), answers(dir.toString(), "test"));
+        assertEquals(List.of("b", "c"), answers(dir.toString(), "train"));
+        assertEquals(List.of("b"), answers(dir.toString(), "train[:1]"));
+        refused("README.md has no split \"dev\", only [test, train]", dir.toString(), "dev");
+        // a file named by itself
+        assertEquals(List.of("a"), answers(dir.resolve("all.jsonl").toString(), "test"));
+        assertEquals(List.of("a"), answers(dir.resolve("all.jsonl").toString(), "train"));
+        refused("is not of split \"dev\" but [test]", dir.resolve("all.jsonl").toString(), "dev");
+        Files.delete(dir.resolve("all.jsonl"));
+        refused("README.md keeps split \"test\" in [all.jsonl], but no such", dir.toString(), "test");
+    }
+
+    @Test
+    void otherCardsSayNothing() throws IOException {
+        jsonl("train.jsonl", "a");
+        for (String card :
+                List.of("", "no head", "---\n: : [\n---\n", "---\nlicense: mit\n---\n", "---\n", "---\n- 1\n---")) {
+            Files.writeString(dir.resolve("README.md"), card);
+            assertEquals(List.of("a"), answers(dir.toString(), "train"), card);
+        }
+        Files.writeString(
+                dir.resolve("README.md"),
+                "---\nconfigs:\n- config_name: x\n  data_dir: sub\n  data_files:\n    train: '**/t*'\n---\n");
+        jsonl("sub/deep/t.jsonl", "b");
+        assertEquals(List.of("b"), answers(dir.toString(), "train"));
     }
 
     @Test

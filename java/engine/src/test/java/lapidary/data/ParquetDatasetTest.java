@@ -271,7 +271,8 @@ class ParquetDatasetTest {
             textBlock =
                     """
             rows-empty | has no rows
-            rows-nomessages | no column "messages", only [text, images]
+            rows-nomessages | has no "messages" (nor "prompt" and "completion", nor "question", "input_image_path" and "output"), only [text, images]
+            rows-ambiguous | could be read in several ways; choose one with --dataset_format [messages, prompt_completion]
             """)
     void refusesFiles(String name, String why) {
         assertComplaint(why, () -> Datasets.open(golden(name), "train"));
