@@ -5,6 +5,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -19,6 +20,7 @@ import lapidary.format.JsonWriter;
 import lapidary.format.Safetensors;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.TensorEntry;
+import lapidary.nn.LoraPatterns;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
 import lapidary.tensor.Frame;
@@ -33,8 +35,15 @@ public final class PeftAdapter implements AutoCloseable {
     private static final String A = ".lora_A.weight";
     private static final String B = ".lora_B.weight";
 
-    private static final Set<String> USED =
-            Set.of("r", "lora_alpha", "lora_dropout", "modules_to_save", "init_lora_weights");
+    private static final Set<String> USED = Set.of(
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "modules_to_save",
+            "init_lora_weights",
+            "use_rslora",
+            "rank_pattern",
+            "alpha_pattern");
 
     /** Keys that change nothing in what a finished adapter computes, and why. */
     private static final Map<String, String> IGNORED = Map.ofEntries(
@@ -61,12 +70,9 @@ public final class PeftAdapter implements AutoCloseable {
             Map.entry("fan_in_fan_out", "false"),
             Map.entry("lora_bias", "false"),
             Map.entry("use_dora", "false"),
-            Map.entry("use_rslora", "false"),
             Map.entry("use_qalora", "false"),
             Map.entry("ensure_weight_tying", "false"),
             Map.entry("use_bdlora", "null"),
-            Map.entry("rank_pattern", "{}"),
-            Map.entry("alpha_pattern", "{}"),
             Map.entry("layer_replication", "null"),
             Map.entry("target_parameters", "null"),
             Map.entry("trainable_token_indices", "null"),
@@ -158,6 +164,7 @@ public final class PeftAdapter implements AutoCloseable {
     private static PeftAdapter read(Path directory, JsonNode config, Path modelFile, Safetensors file) {
         Map<String, TensorEntry> tensors = new TreeMap<>();
         Set<String> targets = new LinkedHashSet<>();
+        Set<String> halves = new TreeSet<>(); // of which one factor was seen
         Set<String> saved = new LinkedHashSet<>();
         for (String key : file.names()) {
             TensorEntry entry = file.entry(key);
@@ -171,7 +178,11 @@ public final class PeftAdapter implements AutoCloseable {
             }
             String module = name.substring(PREFIX.length());
             if (module.endsWith(A) || module.endsWith(B)) {
-                targets.add(module.substring(0, module.length() - A.length()));
+                String target = module.substring(0, module.length() - A.length());
+                targets.add(target);
+                if (!halves.add(target)) {
+                    halves.remove(target);
+                }
             } else {
                 saved.add(module.substring(0, module.length() - ".weight".length()));
             }
@@ -179,14 +190,119 @@ public final class PeftAdapter implements AutoCloseable {
         if (targets.isEmpty()) {
             throw new FormatException(modelFile + ": holds no lora_A and lora_B tensors");
         }
+        if (!halves.isEmpty()) {
+            String module = halves.iterator().next();
+            boolean hasA = tensors.containsKey(PREFIX + module + A);
+            throw new FormatException(modelFile + ": holds " + (hasA ? "lora_A" : "lora_B") + " of " + module
+                    + " but no " + (hasA ? "lora_B" : "lora_A") + "; the adapter is not complete, fetch it again");
+        }
         checkSaved(directory, config.path("modules_to_save"), saved);
         LoraSpec spec = new LoraSpec(
                 config.path("r").intValue(),
                 config.path("lora_alpha").doubleValue(),
                 config.path("lora_dropout").asDouble(0),
                 List.copyOf(targets),
-                List.copyOf(saved));
-        return new PeftAdapter(directory, spec, file, tensors);
+                List.copyOf(saved),
+                patterns(directory.resolve(CONFIG_FILE), config));
+        PeftAdapter adapter = new PeftAdapter(directory, spec, file, tensors);
+        adapter.pairs().forEach(adapter::checkShapes);
+        return adapter;
+    }
+
+    private static LoraPatterns patterns(Path configFile, JsonNode config) {
+        JsonNode rslora = config.path("use_rslora");
+        if (!rslora.isBoolean() && !rslora.isNull() && !rslora.isMissingNode()) {
+            throw new FormatException(configFile + ": use_rslora is " + rslora + ", expected true or false");
+        }
+        Map<String, Integer> ranks = new LinkedHashMap<>();
+        pattern(configFile, config, "rank_pattern").forEach((key, value) -> {
+            if (!value.canConvertToInt() || !value.isIntegralNumber()) {
+                throw new FormatException(configFile + ": rank_pattern gives " + key + " the rank " + value
+                        + ", expected a whole number");
+            }
+            ranks.put(key, value.intValue());
+        });
+        Map<String, Double> alphas = new LinkedHashMap<>();
+        pattern(configFile, config, "alpha_pattern").forEach((key, value) -> {
+            if (!value.isNumber()) {
+                throw new FormatException(
+                        configFile + ": alpha_pattern gives " + key + " the alpha " + value + ", expected a number");
+            }
+            alphas.put(key, value.doubleValue());
+        });
+        try {
+            return new LoraPatterns(rslora.asBoolean(false), ranks, alphas);
+        } catch (IllegalArgumentException e) {
+            throw new FormatException(configFile + ": " + e.getMessage(), e);
+        }
+    }
+
+    private static Map<String, JsonNode> pattern(Path configFile, JsonNode config, String key) {
+        JsonNode value = config.path(key);
+        if (!value.isObject() && !value.isNull() && !value.isMissingNode()) {
+            throw new FormatException(configFile + ": " + key + " is " + value + ", expected names and numbers");
+        }
+        Map<String, JsonNode> entries = new LinkedHashMap<>();
+        value.properties().forEach(entry -> entries.put(entry.getKey(), entry.getValue()));
+        return entries;
+    }
+
+    /** A file whose factors do not fit each other, or another rank than the configuration's, is of two adapters. */
+    private void checkShapes(Pair pair) {
+        for (TensorEntry factor : List.of(pair.a(), pair.b())) {
+            dtype(factor);
+            if (factor.shape().length != 2) {
+                throw factor.error("is no matrix, expected lora_A [r, in] and lora_B [out, r]");
+            }
+        }
+        long rank = pair.a().shape()[0];
+        if (pair.b().shape()[1] != rank) {
+            throw pair.b()
+                    .error("does not fit its lora_A " + Arrays.toString(pair.a().shape()));
+        }
+        int expected;
+        try {
+            expected = spec.rank(pair.module());
+            pair.scaling();
+        } catch (IllegalArgumentException e) {
+            throw new FormatException(directory.resolve(CONFIG_FILE) + ": " + e.getMessage(), e);
+        }
+        if (rank != expected) {
+            throw pair.a()
+                    .error("has rank " + rank + ", but " + CONFIG_FILE + " says " + expected
+                            + (spec.patterns().ranks().isEmpty() ? " (r)" : " (r and rank_pattern)")
+                            + "; fetch both files again from one training run");
+        }
+    }
+
+    /**
+     * The two factors on one linear layer.
+     *
+     * @param module the layer's name in memory
+     * @param a [r, in] F32 or BF16
+     * @param b [out, r] F32 or BF16
+     * @param spec of the adapter
+     */
+    public record Pair(String module, TensorEntry a, TensorEntry b, LoraSpec spec) {
+        /** What b a is multiplied with before it is added to the layer's matrix. */
+        public float scaling() {
+            return spec.scaling(module);
+        }
+    }
+
+    /** The factors of each layer that has an adapter, by the layers' names. */
+    public List<Pair> pairs() {
+        return spec.targetModules().stream()
+                .map(module ->
+                        new Pair(module, tensors.get(PREFIX + module + A), tensors.get(PREFIX + module + B), spec))
+                .toList();
+    }
+
+    /** Modules that were trained whole, by their names in memory, and their weights. */
+    public Map<String, TensorEntry> saved() {
+        Map<String, TensorEntry> saved = new TreeMap<>();
+        spec.modulesToSave().forEach(module -> saved.put(module, tensors.get(PREFIX + module + ".weight")));
+        return saved;
     }
 
     /** @throws FormatException where modules_to_save lists what the file has not, or the other way round */
@@ -325,12 +441,12 @@ public final class PeftAdapter implements AutoCloseable {
                 "velora_config")) {
             config.put(absent, null);
         }
-        for (String off :
-                List.of("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora", "use_rslora")) {
+        for (String off : List.of("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora")) {
             config.put(off, false);
         }
-        config.put("alpha_pattern", Map.of());
-        config.put("rank_pattern", Map.of());
+        config.put("alpha_pattern", spec.patterns().alphas());
+        config.put("rank_pattern", spec.patterns().ranks());
+        config.put("use_rslora", spec.patterns().rslora());
         config.put("loftq_config", Map.of());
         config.put("base_model_name_or_path", baseModel);
         config.put("bias", "none");

@@ -75,19 +75,20 @@ final class Slots {
         // Kaiming-uniform with a = sqrt(5) is U(-1/sqrt(in), 1/sqrt(in)); B starts at zero, so the adapter adds
         // nothing.
         float bound = (float) (1 / Math.sqrt(in));
-        float[] uniform = new float[Math.toIntExact(lora.r() * in)];
+        int r = lora.rank(module);
+        float[] uniform = new float[Math.toIntExact(r * in)];
         for (int i = 0; i < uniform.length; i++) {
             uniform[i] = random.nextFloat(-bound, bound);
         }
         DType dtype = bf16Adapters && weight instanceof Nf4Tensor ? DType.BF16 : DType.F32;
-        Tensor a = frame.empty(dtype, lora.r(), in);
+        Tensor a = frame.empty(dtype, r, in);
         try (Frame scratch = frame.child("uniform")) {
-            frame.kernels().convert(a, scratch.of(uniform, lora.r(), in), 1);
+            frame.kernels().convert(a, scratch.of(uniform, r, in), 1);
         }
-        Tensor b = frame.zeros(dtype, out, lora.r());
+        Tensor b = frame.zeros(dtype, out, r);
         parameters.add(new Parameter(PEFT + module + ".lora_A.weight", a));
         parameters.add(new Parameter(PEFT + module + ".lora_B.weight", b));
-        return new LoraLinear(weight, offset, a, b, lora.scaling(), dropout, adapters++);
+        return new LoraLinear(weight, offset, a, b, lora.scaling(module), dropout, adapters++);
     }
 
     /** A table that may be trained whole: a copy of the checkpoint's where it is, else the checkpoint's own. */

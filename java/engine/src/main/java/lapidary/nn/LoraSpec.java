@@ -10,8 +10,15 @@ import java.util.List;
  * @param alpha adapters are scaled by alpha / r
  * @param targetModules name endings, or the one word {@code all-linear}: every linear layer but the output head
  * @param modulesToSave {@code lm_head}, {@code embed_tokens}, or nothing
+ * @param patterns where rank and scale differ from r and alpha / r
  */
-public record LoraSpec(int r, double alpha, double dropout, List<String> targetModules, List<String> modulesToSave) {
+public record LoraSpec(
+        int r,
+        double alpha,
+        double dropout,
+        List<String> targetModules,
+        List<String> modulesToSave,
+        LoraPatterns patterns) {
     public static final String ALL_LINEAR = "all-linear";
 
     public LoraSpec {
@@ -25,8 +32,22 @@ public record LoraSpec(int r, double alpha, double dropout, List<String> targetM
         modulesToSave = List.copyOf(modulesToSave);
     }
 
-    public float scaling() {
-        return (float) (alpha / r);
+    /** One rank, scaled by alpha / r, for all. */
+    public LoraSpec(int r, double alpha, double dropout, List<String> targetModules, List<String> modulesToSave) {
+        this(r, alpha, dropout, targetModules, modulesToSave, LoraPatterns.NONE);
+    }
+
+    /** Rank of the adapter on the linear layer of that name. */
+    public int rank(String module) {
+        return LoraPatterns.first("rank_pattern", patterns.ranks(), module).orElse(r);
+    }
+
+    /** What the product of that layer's two factors is multiplied with. */
+    public float scaling(String module) {
+        double own =
+                LoraPatterns.first("alpha_pattern", patterns.alphas(), module).orElse(alpha);
+        int rank = rank(module);
+        return (float) (own / (patterns.rslora() ? Math.sqrt(rank) : rank));
     }
 
     /** Whether the linear layer of that name gets an adapter. */

@@ -33,7 +33,13 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
         LoraChoice choice = new LoraChoice(
                 config,
                 init,
-                new LoraSpec(own.r(), own.alpha(), config.loraDropout(), own.targetModules(), own.modulesToSave()));
+                new LoraSpec(
+                        own.r(),
+                        own.alpha(),
+                        config.loraDropout(),
+                        own.targetModules(),
+                        own.modulesToSave(),
+                        own.patterns()));
         choice.require(config.loraR() == null || config.loraR() == own.r(), "lora_r", config.loraR(), own.r());
         choice.require(
                 config.loraAlpha() == null || config.loraAlpha() == own.alpha(),

@@ -1,0 +1,90 @@
+package lapidary.nn;
+
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
+
+/**
+ * Where ranks and scales of an adapter's layers differ from the one r and alpha, as PEFT's {@code rank_pattern} and
+ * {@code alpha_pattern} say it: the first expression that a module's name matches, whole or from after a dot, counts.
+ *
+ * @param rslora whether adapters are scaled by alpha / sqrt(r) instead of alpha / r
+ * @param ranks expression to rank, in order
+ * @param alphas expression to alpha, in order
+ * @see <a href="https://arxiv.org/abs/2312.03732">rank-stabilised LoRA</a>
+ */
+public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<String, Double> alphas) {
+    public static final LoraPatterns NONE = new LoraPatterns(false, Map.of(), Map.of());
+
+    /** Characters that matching one name may look at; expressions come from outside, and some never end. */
+    private static final int MOST_LOOKS = 1 << 20;
+
+    /** @throws IllegalArgumentException where an expression is none, a rank is below 1 or an alpha not positive */
+    public LoraPatterns {
+        ranks = Collections.unmodifiableMap(new LinkedHashMap<>(ranks)); // Map.copyOf has another order
+        alphas = Collections.unmodifiableMap(new LinkedHashMap<>(alphas));
+        ranks.forEach((key, rank) -> {
+            compile("rank_pattern", key);
+            if (rank < 1) {
+                throw new IllegalArgumentException("rank_pattern gives " + key + " the rank " + rank);
+            }
+        });
+        alphas.forEach((key, alpha) -> {
+            compile("alpha_pattern", key);
+            if (!(alpha > 0) || Double.isInfinite(alpha)) {
+                throw new IllegalArgumentException("alpha_pattern gives " + key + " the alpha " + alpha);
+            }
+        });
+    }
+
+    /** The value of the first expression that matches. */
+    static <T> Optional<T> first(String where, Map<String, T> patterns, String module) {
+        for (Map.Entry<String, T> pattern : patterns.entrySet()) {
+            if (compile(where, pattern.getKey())
+                    .matcher(new Bounded(module, where, pattern.getKey(), new int[] {MOST_LOOKS}))
+                    .matches()) {
+                return Optional.of(pattern.getValue());
+            }
+        }
+        return Optional.empty();
+    }
+
+    private static Pattern compile(String where, String key) {
+        try {
+            return Pattern.compile("(.*\\.)?(" + key + ")");
+        } catch (PatternSyntaxException e) {
+            throw new IllegalArgumentException(
+                    where + " has " + key + ", which is no regular expression: " + e.getDescription(), e);
+        }
+    }
+
+    /** A name that lets itself be looked at so many times only. */
+    private record Bounded(String text, String where, String pattern, int[] looks) implements CharSequence {
+        @Override
+        public char charAt(int index) {
+            if (--looks[0] < 0) {
+                throw new IllegalArgumentException(
+                        where + " has " + pattern + ", which takes too long to match; write it simpler");
+            }
+            return text.charAt(index);
+        }
+
+        @Override
+        public int length() {
+            return text.length();
+        }
+
+        @Override
+        public CharSequence subSequence(int start, int end) {
+            return text.subSequence(start, end);
+        }
+
+        @Override
+        public String toString() {
+            return text;
+        }
+    }
+}
