@@ -27,6 +27,7 @@ final class ArchitectureTest {
             "image",
             "gemma3",
             "infer",
+            "export",
             "data",
             "optim",
             "train",

@@ -21,6 +21,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
         subcommands = {
             Train.class,
             Quantize.class,
+            Merge.class,
             Info.class,
             Tokenize.class,
             Login.class,

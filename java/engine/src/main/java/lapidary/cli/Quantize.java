@@ -4,8 +4,6 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.concurrent.Callable;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.gemma3.Nf4Checkpoint;
@@ -34,8 +32,6 @@ import picocli.CommandLine.Spec;
         usageHelpAutoWidth = true,
         mixinStandardHelpOptions = true)
 final class Quantize implements Callable<Integer> {
-    private static final Pattern SIZE = Pattern.compile("(\\d{1,6})\\s*([KMGT]?)B", Pattern.CASE_INSENSITIVE);
-
     @Spec
     private CommandSpec spec;
 
@@ -89,7 +85,7 @@ final class Quantize implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.output, "--output_dir");
         quant.refuseOthers(spec.commandLine(), inputs.dtype);
-        long maxShardBytes = bytes(inputs.maxShardSize);
+        long maxShardBytes = Sizes.bytes("--max_shard_size", inputs.maxShardSize, spec.commandLine());
         Path model = HubOptions.model(inputs.model, inputs.revision, spec.commandLine());
         Nf4Checkpoint.Written written;
         try (Device device = Devices.open(inputs.device, spec.commandLine())) {
@@ -113,22 +109,6 @@ final class Quantize implements Callable<Integer> {
                 written.files() == 1 ? "" : "s");
         out.flush();
         return 0;
-    }
-
-    private long bytes(String size) {
-        Matcher matcher = SIZE.matcher(size.strip());
-        long units = matcher.matches() ? Long.parseLong(matcher.group(1)) : 0;
-        if (units == 0) {
-            throw new ParameterException(
-                    spec.commandLine(), "--max_shard_size " + size + ": expected a size like 5GB or 500MB");
-        }
-        return switch (matcher.group(2).toUpperCase(Locale.ROOT)) {
-            case "K" -> units * 1_000;
-            case "M" -> units * 1_000_000;
-            case "G" -> units * 1_000_000_000;
-            case "T" -> units * 1_000_000_000_000L;
-            default -> units;
-        };
     }
 
     private void require(Object value, String option) {

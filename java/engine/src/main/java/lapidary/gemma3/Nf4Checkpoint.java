@@ -2,8 +2,6 @@ package lapidary.gemma3;
 
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -11,13 +9,13 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.Stream;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
 import lapidary.format.JsonWriter;
+import lapidary.format.NewFolder;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.SafetensorsWriter.Item;
 import lapidary.quant.QuantStorage;
@@ -68,30 +66,13 @@ public final class Nf4Checkpoint {
             Nf4Options options,
             QuantStorage storage,
             long maxShardBytes) {
-        requireFree(target);
+        NewFolder.requireFree("--output_dir", target);
         if (Gemma3.readConfig(source).isQuantized()) {
             throw new FormatException(source.resolve("config.json")
                     + ": the checkpoint is quantised already; give the unquantised one of the same model");
         }
         try (Gemma3 model = Gemma3.load(source, device, new Precision(dtype, options, false), null, 0)) {
             return new Nf4Checkpoint(model, source, options, storage, maxShardBytes).write(target);
-        }
-    }
-
-    private static void requireFree(Path target) {
-        if (!Files.exists(target)) {
-            return;
-        }
-        if (!Files.isDirectory(target)) {
-            throw new FormatException("--output_dir " + target + " is a file, expected a new or an empty folder");
-        }
-        try (Stream<Path> inside = Files.list(target)) {
-            if (inside.findAny().isPresent()) {
-                throw new FormatException("--output_dir " + target
-                        + " is not empty: a checkpoint is written to a new folder, so that nothing is lost");
-            }
-        } catch (IOException e) {
-            throw new FormatException("--output_dir " + target + " cannot be read: " + e.getMessage(), e);
         }
     }
 

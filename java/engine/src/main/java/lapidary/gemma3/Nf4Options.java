@@ -14,6 +14,11 @@ public record Nf4Options(boolean doubleQuant, List<String> skipModules) {
         skipModules = List.copyOf(skipModules);
     }
 
+    /** Whether the linear layer of that name becomes NF4. */
+    public boolean quantizes(String module) {
+        return skipModules.stream().noneMatch(skip -> matches(skip, module));
+    }
+
     /** Whether a name in a skip list means that module, as in Transformers (which also reads it as an expression). */
     static boolean matches(String skip, String module) {
         return module.equals(skip) || module.startsWith(skip + ".") || module.endsWith(skip);

@@ -28,7 +28,7 @@ public final class ProcessorFiles {
     }
 
     /** Copies those of {@code names} that are there. */
-    static void copy(List<String> names, Path from, Path to) {
+    public static void copy(List<String> names, Path from, Path to) {
         for (String name : names) {
             if (Files.isRegularFile(from.resolve(name))) {
                 copyFile(from.resolve(name), to.resolve(name));

@@ -19,6 +19,23 @@ public final class WeightNames {
 
     private WeightNames() {}
 
+    /**
+     * The name in the Hub's original layout of a weight in memory; of a text-only model they are the same. The output head
+     * stands at the top, as Transformers writes it.
+     */
+    public static String onHub(String name) {
+        String decoder = "model.language_model.";
+        String tower = "model.vision_tower.";
+        String projector = "model.multi_modal_projector.";
+        if (name.startsWith(decoder)) {
+            return "language_model.model." + name.substring(decoder.length());
+        }
+        if (name.startsWith(tower)) {
+            return "vision_tower.vision_model." + name.substring(tower.length());
+        }
+        return name.startsWith(projector) ? name.substring("model.".length()) : name;
+    }
+
     /** The name in memory of a checkpoint's tensor. */
     public static String inMemory(String checkpointName) {
         String name = checkpointName;
