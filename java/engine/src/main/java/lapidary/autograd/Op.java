@@ -23,6 +23,29 @@ public interface Op {
      */
     void backward(Tensor dy, Frame frame, Gradients grads);
 
+    /** Whether backward reads the values of inputs; where not, nobody need compute them for its sake. */
+    default boolean backwardReadsInputs() {
+        return true;
+    }
+
+    /** What a checkpointed block keeps of forward for {@link #resume}: of ops whose work costs more than it weighs. */
+    default List<Tensor> kept() {
+        return List.of();
+    }
+
+    /** Forward in a checkpointed block's second run, which has what the first one {@link #kept}. */
+    default Tensor resume(List<Tensor> kept) {
+        throw new IllegalStateException("[" + name() + "] kept nothing to resume from");
+    }
+
+    /**
+     * Forward where nobody reads the output: saves what backward reads. The output's content is unspecified, shape and
+     * dtype are forward's.
+     */
+    default Tensor forwardUnread(Frame frame) {
+        return forward(frame);
+    }
+
     /** For messages and frame paths. */
     default String name() {
         return getClass().getSimpleName();

@@ -19,12 +19,21 @@ public final class Tape {
 
     private final Frame frame;
     private final boolean recording;
+    private final BiFunction<Op, Frame, Tensor> forward;
+    private final boolean insideBlock;
     private final Set<Object> tracked = Collections.newSetFromMap(new IdentityHashMap<>());
     private final List<Node> nodes = new ArrayList<>();
 
-    private Tape(Frame frame, boolean recording, List<Tensor> leaves) {
+    private Tape(
+            Frame frame,
+            boolean recording,
+            List<Tensor> leaves,
+            BiFunction<Op, Frame, Tensor> forward,
+            boolean insideBlock) {
         this.frame = frame;
         this.recording = recording;
+        this.forward = forward;
+        this.insideBlock = insideBlock;
         for (Tensor leaf : leaves) {
             tracked.add(leaf.identity());
         }
@@ -32,12 +41,17 @@ public final class Tape {
 
     /** A tape whose tensors live in the frame and that records what depends on one of the leaves. */
     public static Tape recording(Frame frame, List<Tensor> leaves) {
-        return new Tape(frame, true, leaves);
+        return new Tape(frame, true, leaves, Op::forward, false);
     }
 
     /** A tape that only runs ops; nothing is kept for backward. */
     public static Tape notRecording(Frame frame) {
-        return new Tape(frame, false, List.of());
+        return new Tape(frame, false, List.of(), Op::forward, false);
+    }
+
+    /** The tape of a checkpointed block, whose ops are run by {@code forward}. */
+    static Tape ofBlock(Frame frame, boolean recording, List<Tensor> leaves, BiFunction<Op, Frame, Tensor> forward) {
+        return new Tape(frame, recording, leaves, forward, true);
     }
 
     public Frame frame() {
@@ -50,7 +64,7 @@ public final class Tape {
 
     /** Runs an op and returns its output. */
     public Tensor run(Op op) {
-        Tensor output = op.forward(frame);
+        Tensor output = forward.apply(op, frame);
         if (recording && isAnyTracked(op.inputs())) {
             tracked.add(output.identity());
             nodes.add(new Node(op, output));
@@ -59,12 +73,16 @@ public final class Tape {
     }
 
     /**
-     * Runs a block keeping only its output; backward runs it again, recording, in a frame of its own. The block must
-     * compute the same both times.
+     * Runs a block keeping its output and what its ops want {@link Op#kept}; backward runs it again, recording, in a frame
+     * of its own. The block must run the same ops both times, and read their outputs only through ops.
      *
      * @param leaves what is trained, all that the block might use
+     * @throws IllegalStateException inside another such block
      */
     public Tensor checkpoint(String name, Tensor x, List<Tensor> leaves, BiFunction<Tape, Tensor, Tensor> block) {
+        if (insideBlock) {
+            throw new IllegalStateException("[checkpoint] " + name + " is inside another checkpointed block");
+        }
         if (!recording || (leaves.isEmpty() && !isTracked(x))) {
             try (Frame inner = frame.child(name)) {
                 return inner.escape(block.apply(notRecording(inner), x));
@@ -92,7 +110,7 @@ public final class Tape {
     }
 
     /** Walks backwards from an output with its gradient; the gradient of {@code x} ends up in the frame around. */
-    private Tensor backward(Tensor output, Tensor dy, Gradients grads, Tensor x) {
+    Tensor backward(Tensor output, Tensor dy, Gradients grads, Tensor x) {
         grads.push(this);
         try {
             grads.add(output, dy);
@@ -125,34 +143,5 @@ public final class Tape {
             }
         }
         return false;
-    }
-
-    /** A block that is run again to be walked backwards. */
-    private record Checkpoint(
-            String name, Tensor x, boolean wantsX, List<Tensor> leaves, BiFunction<Tape, Tensor, Tensor> block)
-            implements Op {
-        @Override
-        public List<Tensor> inputs() {
-            return List.of(x);
-        }
-
-        @Override
-        public Tensor forward(Frame around) {
-            try (Frame inner = around.child(name)) {
-                return inner.escape(block.apply(notRecording(inner), x));
-            }
-        }
-
-        @Override
-        public void backward(Tensor dy, Frame scratch, Gradients grads) {
-            List<Tensor> all = new ArrayList<>(leaves);
-            if (wantsX) {
-                all.add(x);
-            }
-            Tape again = recording(scratch, all);
-            Tensor output = block.apply(again, x);
-            Tensor dx = again.backward(output, dy, grads, wantsX ? x : Tensor.NONE);
-            grads.add(x, dx);
-        }
     }
 }

@@ -32,6 +32,16 @@ public final class Add implements Op {
     }
 
     @Override
+    public Tensor forwardUnread(Frame frame) {
+        return frame.emptyLike(a);
+    }
+
+    @Override
+    public boolean backwardReadsInputs() {
+        return false;
+    }
+
+    @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
         grads.add(a, dy);
         grads.add(b, dy);

@@ -58,6 +58,22 @@ public final class Attention implements Op {
         return y;
     }
 
+    /**
+     * Where every token sees all of its row, as the patches of an image do, forward costs more by far for each byte than
+     * the ops around it.
+     */
+    @Override
+    public List<Tensor> kept() {
+        return shape.causal() ? List.of() : List.of(y, lse);
+    }
+
+    @Override
+    public Tensor resume(List<Tensor> kept) {
+        y = kept.get(0);
+        lse = kept.get(1);
+        return y;
+    }
+
     @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
         Tensor dq = frame.emptyLike(q);

@@ -57,9 +57,14 @@ public final class Linear implements Op {
 
     @Override
     public Tensor forward(Frame frame) {
-        Tensor y = frame.empty(x.dtype(), x.shape().withLast(projection ? weight.last() : weight.rows()));
+        Tensor y = forwardUnread(frame);
         frame.gemm().multiply(y, x, false, weight, !projection, bias, 1, false);
         return y;
+    }
+
+    @Override
+    public Tensor forwardUnread(Frame frame) {
+        return frame.empty(x.dtype(), x.shape().withLast(projection ? weight.last() : weight.rows()));
     }
 
     @Override

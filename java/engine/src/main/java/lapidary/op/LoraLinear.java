@@ -93,16 +93,22 @@ public final class LoraLinear implements Op {
 
     @Override
     public Tensor forward(Frame frame) {
-        a = inDtypeOfX(adapter.a(), 1, frame);
-        scaledB = inDtypeOfX(adapter.b(), adapter.scaling(), frame);
-        down = frame.empty(x.dtype(), x.rows(), a.rows());
-        Tensor y = frame.empty(x.dtype(), x.shape().withLast(weight.out()));
-        try (Frame scratch = frame.child("dropout")) {
-            frame.gemm().linear(down, dropped(scratch), a, Tensor.NONE);
-        }
+        Tensor y = forwardUnread(frame);
         weight.multiply(y, x, bias, frame);
         frame.gemm().multiply(y, down, false, scaledB, true, Tensor.NONE, 1, true);
         return y;
+    }
+
+    /** Computes the adapter's inner activations, without the product with the weight. */
+    @Override
+    public Tensor forwardUnread(Frame frame) {
+        a = inDtypeOfX(adapter.a(), 1, frame);
+        scaledB = inDtypeOfX(adapter.b(), adapter.scaling(), frame);
+        down = frame.empty(x.dtype(), x.rows(), a.rows());
+        try (Frame scratch = frame.child("dropout")) {
+            frame.gemm().linear(down, dropped(scratch), a, Tensor.NONE);
+        }
+        return frame.empty(x.dtype(), x.shape().withLast(weight.out()));
     }
 
     @Override

@@ -39,9 +39,14 @@ public final class Nf4Linear implements Op {
 
     @Override
     public Tensor forward(Frame frame) {
-        Tensor y = frame.empty(x.dtype(), x.shape().withLast(weight.out()));
+        Tensor y = forwardUnread(frame);
         weight.multiply(y, x, bias, frame);
         return y;
+    }
+
+    @Override
+    public Tensor forwardUnread(Frame frame) {
+        return frame.empty(x.dtype(), x.shape().withLast(weight.out()));
     }
 
     @Override

@@ -180,6 +180,153 @@ final class TapeTest extends DeviceTest {
         return tape.run(new Times(tape.run(new Times(x, w)), w));
     }
 
+    /** y = a * b, which checkpoints keep, or run again without its output where nobody reads that. */
+    private final class Noted implements Op {
+        private final Times times;
+        private final boolean keeps;
+        private final List<String> runs;
+        private Tensor y;
+
+        Noted(Tensor a, Tensor b, boolean keeps, List<String> runs) {
+            times = new Times(a, b);
+            this.keeps = keeps;
+            this.runs = runs;
+        }
+
+        @Override
+        public List<Tensor> inputs() {
+            return times.inputs();
+        }
+
+        @Override
+        public Tensor forward(Frame owner) {
+            runs.add("forward");
+            y = times.forward(owner);
+            return y;
+        }
+
+        @Override
+        public Tensor forwardUnread(Frame owner) {
+            runs.add("unread");
+            return owner.of(new float[] {Float.NaN, Float.NaN}, 2);
+        }
+
+        @Override
+        public List<Tensor> kept() {
+            return keeps ? List.of(y) : List.of();
+        }
+
+        @Override
+        public Tensor resume(List<Tensor> kept) {
+            runs.add("resume");
+            return kept.get(0);
+        }
+
+        @Override
+        public void backward(Tensor dy, Frame owner, Gradients grads) {
+            times.backward(dy, owner, grads);
+        }
+    }
+
+    /** Of {@code second + first}, {@code first = x w} and {@code second = first w}: w^2 u and w^3 u. */
+    private List<String> runsOf(boolean keeps, boolean sumReads) {
+        List<String> runs = new ArrayList<>();
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        Tensor u = frame.of(new float[] {5, 7}, 2);
+        try (Gradients grads = new Gradients(frame, List.of(w));
+                Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            Tensor x = tape.run(new Times(w, u));
+            Tensor y = tape.checkpoint("block", x, List.of(w), (t, in) -> {
+                Tensor first = t.run(new Noted(in, w, keeps, runs));
+                Tensor second = t.run(new Noted(first, w, keeps, runs));
+                return t.run(sumReads ? new Pass(second, first) : new Blind(second, first));
+            });
+            assertArrayEquals(new float[] {4 * 5 + 8 * 5, 9 * 7 + 27 * 7}, y.toFloats());
+            tape.backward(tape.run(new Sum(y)), grads);
+            assertArrayEquals(
+                    new float[] {2 * 2 * 5 + 3 * 4 * 5, 2 * 3 * 7 + 3 * 9 * 7},
+                    grads.of(w).toFloats());
+        }
+        return runs;
+    }
+
+    /** As {@link Pass}, which does not read its inputs' values in backward. */
+    private record Blind(Tensor x, Tensor same) implements Op {
+        @Override
+        public List<Tensor> inputs() {
+            return List.of(x, same);
+        }
+
+        @Override
+        public Tensor forward(Frame owner) {
+            return new Pass(x, same).forward(owner);
+        }
+
+        @Override
+        public Tensor forwardUnread(Frame owner) {
+            return owner.of(new float[] {Float.NaN, Float.NaN}, 2);
+        }
+
+        @Override
+        public boolean backwardReadsInputs() {
+            return false;
+        }
+
+        @Override
+        public void backward(Tensor dy, Frame owner, Gradients grads) {
+            new Pass(x, same).backward(dy, owner, grads);
+        }
+    }
+
+    @Test
+    void aSecondRunLeavesOutWhatNoBackwardReads() {
+        assertEquals(List.of("forward", "forward", "forward", "unread"), runsOf(false, false));
+        assertEquals(List.of("forward", "forward", "forward", "forward"), runsOf(false, true));
+    }
+
+    @Test
+    void whatAnOpKeepsIsNotComputedAgain() {
+        assertEquals(List.of("forward", "forward", "resume", "resume"), runsOf(true, false));
+    }
+
+    @Test
+    void aCheckpointInsideAnotherIsRefused() {
+        Tensor w = frame.of(new float[] {2, 3}, 2);
+        try (Frame step = frame.child("step")) {
+            Tape tape = Tape.recording(step, List.of(w));
+            IllegalStateException failure = assertThrows(
+                    IllegalStateException.class,
+                    () -> tape.checkpoint(
+                            "outer", w, List.of(w), (t, in) -> t.checkpoint("inner", in, List.of(w), (u, x) -> x)));
+            assertTrue(failure.getMessage().contains("inner is inside another"), failure.getMessage());
+        }
+    }
+
+    @Test
+    void aBlockThatRunsOtherOpsTheSecondTimeIsNoticed() {
+        for (int extra : new int[] {-1, 1}) {
+            int[] ops = {2};
+            Tensor w = frame.of(new float[] {2, 3}, 2);
+            try (Gradients grads = new Gradients(frame, List.of(w));
+                    Frame step = frame.child("step")) {
+                Tape tape = Tape.recording(step, List.of(w));
+                Tensor y = tape.checkpoint("block", w, List.of(w), (t, in) -> {
+                    Tensor h = in;
+                    for (int i = 0; i < ops[0]; i++) {
+                        h = t.run(new Times(h, w));
+                    }
+                    ops[0] += extra;
+                    return h;
+                });
+                Tensor loss = tape.run(new Sum(y));
+                IllegalStateException failure =
+                        assertThrows(IllegalStateException.class, () -> tape.backward(loss, grads));
+                assertTrue(failure.getMessage().contains("2 ops"), failure.getMessage());
+            }
+        }
+    }
+
     @Test
     void aCheckpointedBlockOnAnUntrackedInputTrainsWhatIsInside() {
         Tensor w = frame.of(new float[] {2, 3}, 2);
