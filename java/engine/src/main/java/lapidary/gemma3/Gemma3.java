@@ -3,6 +3,7 @@ package lapidary.gemma3;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -13,6 +14,7 @@ import lapidary.format.Json;
 import lapidary.nn.Dropout;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
+import lapidary.op.Concat;
 import lapidary.op.RopeTable;
 import lapidary.op.ScatterImageFeatures;
 import lapidary.op.Segments;
@@ -25,6 +27,9 @@ import lapidary.tensor.Tensor;
  * weights' frame and the mapped checkpoint.
  */
 public final class Gemma3 implements AutoCloseable {
+    /** The tower runs so many patches at a time: enough rows for its products, while a layer's activations stay small. */
+    private static final int PATCHES_TOGETHER = 4096;
+
     private final Gemma3Config config;
     private final DType dtype;
     private final Checkpoint checkpoint;
@@ -197,7 +202,7 @@ public final class Gemma3 implements AutoCloseable {
             throw new IllegalArgumentException(
                     "this checkpoint is text-only (model_type gemma3_text) and takes no images");
         }
-        return decoder.forward(tape, x, context(tape.frame(), batch), checkpointing, trained);
+        return decoder.forward(new Pass(tape, checkpointing, trained, dropout, 0), x, context(tape.frame(), batch));
     }
 
     private Tensor embed(Tape tape, PackedBatch batch) {
@@ -247,7 +252,14 @@ public final class Gemma3 implements AutoCloseable {
             }
             frame.device().copyIn(stacked.slice(i, i + 1).segment(), MemorySegment.ofArray(pixels.get(i)));
         }
-        Tensor patches = visionTower.forward(tape, stacked, checkpointing, trained);
-        return projector.forward(tape, patches, images);
+        int patches = vision.side() * vision.side();
+        int together = Math.max(1, PATCHES_TOGETHER / patches);
+        List<Tensor> features = new ArrayList<>();
+        for (int from = 0; from < images; from += together) {
+            int to = Math.min(images, from + together);
+            Pass pass = new Pass(tape, checkpointing, trained, dropout, features.size());
+            features.add(projector.forward(tape, visionTower.forward(pass, stacked.slice(from, to)), to - from));
+        }
+        return features.size() == 1 ? features.get(0) : tape.run(new Concat(features));
     }
 }

@@ -55,20 +55,14 @@ final class Gemma3Decoder {
                 embedTokens, ids, embedTokens.dtype() == DType.BF16 ? toBf16(scale) : scale, config.padTokenId()));
     }
 
-    /**
-     * Hidden states after the last norm, [tokens, hidden].
-     *
-     * @param trained what checkpointed layers may find trained
-     */
-    Tensor forward(Tape tape, Tensor embeddings, Context context, boolean checkpointing, List<Tensor> trained) {
+    /** Hidden states after the last norm, [tokens, hidden]. */
+    Tensor forward(Pass pass, Tensor embeddings, Context context) {
         Tensor h = embeddings;
         for (int i = 0; i < layers.size(); i++) {
             DecoderLayer layer = layers.get(i);
-            h = checkpointing
-                    ? tape.checkpoint("decoder layer " + i, h, trained, (t, x) -> layer.forward(t, x, context))
-                    : layer.forward(tape, h, context);
+            h = pass.layer("decoder layer " + i, h, (t, x) -> layer.forward(t, x, context));
         }
-        return norm.apply(tape, h);
+        return norm.apply(pass.tape(), h);
     }
 
     private static float toBf16(float x) {

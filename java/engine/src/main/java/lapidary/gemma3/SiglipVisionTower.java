@@ -46,20 +46,19 @@ final class SiglipVisionTower {
      * @param pixels F32 [images, channels, size, size]
      * @return [images * patches, hidden]
      */
-    Tensor forward(Tape tape, Tensor pixels, boolean checkpointing, List<Tensor> trained) {
+    Tensor forward(Pass pass, Tensor pixels) {
         int images = (int) pixels.shape().axis(0);
         int patches = config.side() * config.side();
         int[] starts = new int[images + 1];
         for (int i = 0; i <= images; i++) {
             starts[i] = i * patches;
         }
+        Tape tape = pass.tape();
         Segments segments = new Segments(tape.frame().of(starts, starts.length), Tensor.NONE);
         Tensor h = tape.run(new PatchEmbedding(pixels, patchWeight, patchBias, positionEmbedding));
         for (int i = 0; i < layers.size(); i++) {
             EncoderLayer layer = layers.get(i);
-            h = checkpointing
-                    ? tape.checkpoint("vision layer " + i, h, trained, (t, x) -> layer.forward(t, x, segments))
-                    : layer.forward(tape, h, segments);
+            h = pass.layer("vision layer " + i, h, (t, x) -> layer.forward(t, x, segments));
         }
         return postLayernorm.apply(tape, h);
     }

@@ -5,9 +5,12 @@ package lapidary.nn;
  * mask again. One object is shared by the layers of a model; the trainer moves it on.
  */
 public final class Dropout {
+    private static final int PART_BITS = 12;
+
     private final float probability;
     private final long seed;
     private long position;
+    private int part;
     private boolean training = true;
 
     public Dropout(float probability, long seed) {
@@ -23,6 +26,15 @@ public final class Dropout {
         position = microBatch;
     }
 
+    /** @param number of a run of the same layers within a micro-batch, below 4096 */
+    public void moveToPart(int number) {
+        if (number < 0 || number >= 1 << PART_BITS) {
+            throw new IllegalArgumentException(
+                    "[dropout] part " + number + ", expected 0 to " + ((1 << PART_BITS) - 1));
+        }
+        part = number;
+    }
+
     /** Off while evaluating and generating. */
     public void setTraining(boolean on) {
         training = on;
@@ -36,8 +48,8 @@ public final class Dropout {
         return seed;
     }
 
-    /** Distinct for every layer of every micro-batch; no model has 2^20 adapters. */
+    /** Distinct for every layer of every part of every micro-batch; no model has 2^20 adapters. */
     long stream(int layer) {
-        return (position << 20) | layer;
+        return (position << (PART_BITS + 20)) | ((long) part << 20) | layer;
     }
 }

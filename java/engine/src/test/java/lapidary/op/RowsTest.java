@@ -7,14 +7,17 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.Random;
+import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** Kernels that move and add rows, and the op that puts image features among text. */
@@ -66,6 +69,41 @@ final class RowsTest extends OpTest {
             }
             assertArrayEquals(expected, y.toFloats());
         }
+    }
+
+    @ParameterizedTest
+    @EnumSource(
+            value = DType.class,
+            names = {"F32", "BF16"})
+    void concatenates(DType dtype) {
+        float[] a = random(8, dtype, 3 * 7);
+        float[] b = random(9, dtype, 7);
+        float[] c = random(10, dtype, 2 * 7);
+        List<Tensor> parts = List.of(tensor(dtype, a, 3, 7), tensor(dtype, b, 1, 7), tensor(dtype, c, 2, 7));
+        float[] dy = random(11, dtype, 6 * 7);
+        try (Gradients grads = new Gradients(frame, parts);
+                Frame step = frame.child("step")) {
+            Concat concat = new Concat(parts);
+            Tensor y = concat.forward(step);
+            float[] expected = new float[6 * 7];
+            System.arraycopy(a, 0, expected, 0, a.length);
+            System.arraycopy(b, 0, expected, a.length, b.length);
+            System.arraycopy(c, 0, expected, a.length + b.length, c.length);
+            assertArrayEquals(expected, y.toFloats());
+            concat.backward(tensor(step, dtype, dy, 6, 7), step, grads);
+            int from = 0;
+            for (Tensor part : parts) {
+                int to = from + (int) part.elements();
+                assertArrayEquals(
+                        java.util.Arrays.copyOfRange(dy, from, to),
+                        grads.of(part).toFloats());
+                from = to;
+            }
+        }
+        assertThrows(IllegalArgumentException.class, () -> new Concat(List.of()));
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new Concat(List.of(parts.get(0), tensor(dtype, random(12, dtype, 6), 1, 6))));
     }
 
     @ParameterizedTest

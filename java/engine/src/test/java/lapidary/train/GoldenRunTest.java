@@ -1,6 +1,7 @@
 package lapidary.train;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -21,12 +22,14 @@ import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.PackedBatch;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.Precision;
+import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
 import lapidary.optim.Optimizer;
 import lapidary.optim.OptimizerOptions;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -81,6 +84,11 @@ final class GoldenRunTest extends DeviceTest {
 
     /** The golden batch, packed. */
     private static MicroBatch batch(String model) {
+        return batch(model, 1);
+    }
+
+    /** The golden rows so many times over, packed. */
+    private static MicroBatch batch(String model, int times) {
         List<PackedBatch.Row> rows = new ArrayList<>();
         List<Integer> targets = new ArrayList<>();
         Path pixelsFile = plain(model).resolve("pixels.safetensors");
@@ -108,9 +116,15 @@ final class GoldenRunTest extends DeviceTest {
                 targets.add(t < labels.length ? labels[t] : IGNORED);
             }
         }
-        int[] packed = targets.stream().mapToInt(Integer::intValue).toArray();
-        int trained = (int) targets.stream().filter(t -> t != IGNORED).count();
-        return new MicroBatch(PackedBatch.of(rows), packed.length, packed, trained, List.of());
+        List<PackedBatch.Row> all = new ArrayList<>();
+        List<Integer> allTargets = new ArrayList<>();
+        for (int i = 0; i < times; i++) {
+            all.addAll(rows);
+            allTargets.addAll(targets);
+        }
+        int[] packed = allTargets.stream().mapToInt(Integer::intValue).toArray();
+        int trained = (int) allTargets.stream().filter(t -> t != IGNORED).count();
+        return new MicroBatch(PackedBatch.of(all), packed.length, packed, trained, List.of());
     }
 
     private Gemma3 load(String model, DType dtype) {
@@ -191,6 +205,65 @@ final class GoldenRunTest extends DeviceTest {
                         gradient(grads, parameter.value()),
                         1e-4,
                         "gradient of " + parameter.name());
+            }
+        }
+    }
+
+    /** The golden rows again and again, which have more pictures than the vision tower runs at a time. */
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void manyPicturesGiveWhatFewGiveTogether(boolean checkpointing) {
+        MicroBatch few = batch("multimodal");
+        MicroBatch many = batch("multimodal", 70 / few.packed().pixels().size() + 1);
+        try (Gemma3 model = load("multimodal", DType.F32);
+                Gradients expected = new Gradients(model.frame(), trained(model));
+                Gradients actual = new Gradients(model.frame(), trained(model))) {
+            double loss = addGradients(model, few, checkpointing, expected);
+            assertEquals(loss, addGradients(model, many, checkpointing, actual), 1e-5 * loss);
+            for (Parameter parameter : model.parameters()) {
+                assertRelative(
+                        gradient(expected, parameter.value()),
+                        gradient(actual, parameter.value()),
+                        1e-4,
+                        "gradient of " + parameter.name());
+            }
+        }
+    }
+
+    private static double addGradients(Gemma3 model, MicroBatch batch, boolean checkpointing, Gradients grads) {
+        try (Frame frame = model.frame().child("step")) {
+            Tape tape = Tape.recording(frame, trained(model));
+            Tensor loss =
+                    tape.run(crossEntropy(model, model.forward(tape, batch.packed(), checkpointing), batch, grads));
+            tape.backward(loss, grads);
+            return loss.item();
+        }
+    }
+
+    @Test
+    void equalPicturesOfDifferentPartsMeetDifferentMasks() {
+        float[] picture = batch("multimodal").packed().pixels().get(0);
+        try (PeftAdapter init = PeftAdapter.open(golden("multimodal").resolve("init"))) {
+            LoraSpec spec = init.spec();
+            LoraSpec dropping = new LoraSpec(spec.r(), spec.alpha(), 0.5, spec.targetModules(), spec.modulesToSave());
+            try (Gemma3 model =
+                            Gemma3.load(golden("multimodal"), device, precision("multimodal", DType.F32), dropping, 1);
+                    Frame frame = model.frame().child("forward")) {
+                init.copyTo(model.parameters(), model.frame());
+                Tensor features =
+                        model.imageFeatures(Tape.notRecording(frame), java.util.Collections.nCopies(65, picture));
+                long each = features.rows() / 65;
+                float[] first = features.slice(0, each).toFloats();
+                float[] last = features.slice(64 * each, 65 * each).toFloats();
+                assertFalse(java.util.Arrays.equals(first, last), "the 65th picture begins another part");
+                model.dropout().setTraining(false);
+                Tensor plain =
+                        model.imageFeatures(Tape.notRecording(frame), java.util.Collections.nCopies(65, picture));
+                assertRelative(
+                        plain.slice(0, each).toFloats(),
+                        plain.slice(64 * each, 65 * each).toFloats(),
+                        1e-6,
+                        "without dropout");
             }
         }
     }
