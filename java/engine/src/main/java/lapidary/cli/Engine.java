@@ -22,6 +22,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
             Train.class,
             Quantize.class,
             Merge.class,
+            Adapter.class,
             Info.class,
             Tokenize.class,
             Login.class,

@@ -348,7 +348,7 @@ final class MergedWeights implements AutoCloseable {
         return w;
     }
 
-    private static Tensor floats(Frame owner, TensorEntry entry, long first, Shape shape) {
+    static Tensor floats(Frame owner, TensorEntry entry, long first, Shape shape) {
         return convert(owner, values(owner, entry, first, shape), DType.F32);
     }
 
@@ -362,7 +362,7 @@ final class MergedWeights implements AutoCloseable {
     }
 
     /** Values of a stored tensor from {@code first} on: as they lie where kernels read them so, F16 widened. */
-    private static Tensor values(Frame owner, TensorEntry entry, long first, Shape shape) {
+    static Tensor values(Frame owner, TensorEntry entry, long first, Shape shape) {
         DType dtype = DType.valueOf(entry.dtype());
         MemorySegment data = entry.data().asSlice(first * dtype.bytes(), shape.elements() * dtype.bytes());
         if (dtype == DType.F16) {

@@ -9,6 +9,7 @@ import lapidary.data.Datasets;
 import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.gemma3.AdapterUse;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.Parameter;
@@ -67,6 +68,9 @@ public final class Sft {
                     lora.requireTargets(model.linears());
                     start(model, lora);
                 }
+                List<String> adapted =
+                        model.linears().stream().filter(lora.spec()::targets).toList();
+                listener.onNotice(AdapterUse.of(lora.spec(), adapted).line());
                 output.save(model, lora.spec(), config, train(model, plan, batches, output));
             }
         }
