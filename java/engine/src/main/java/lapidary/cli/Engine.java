@@ -20,6 +20,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
         versionProvider = Info.Version.class,
         subcommands = {
             Train.class,
+            Check.class,
             Quantize.class,
             Merge.class,
             Adapter.class,

@@ -1,14 +1,10 @@
 package lapidary.cli;
 
 import java.io.PrintWriter;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Callable;
-import lapidary.data.Profile;
-import lapidary.data.Split;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.optim.OptimizerOptions;
@@ -274,7 +270,10 @@ final class Train implements Callable<Integer> {
                 hub.isPush() ? Optional.of(hub.begin(outputDir(), spec.commandLine())) : Optional.empty();
         SftConfig config = config(
                 hub.model(inputs.model, spec.commandLine()),
-                hub.dataset(inputs.dataset, split(inputs.split).name(), spec.commandLine()));
+                hub.dataset(
+                        inputs.dataset,
+                        Splits.parse(inputs.split, spec.commandLine()).name(),
+                        spec.commandLine()));
         try (Device device = Devices.open(running.device, spec.commandLine())) {
             ConsoleProgress progress = new ConsoleProgress(out);
             new Sft(config, device, progress).run();
@@ -322,7 +321,9 @@ final class Train implements Callable<Integer> {
                 builder.loraAlpha(lora.alpha);
             }
             return builder.baseModelName(inputs.model.toString())
-                    .datasetTrainSplit(splitOf(dataset).toString())
+                    .datasetTrainSplit(
+                            Splits.of(Splits.parse(inputs.split, spec.commandLine()), inputs.dataset, dataset)
+                                    .toString())
                     .numTrainEpochs(recipe.epochs)
                     .maxSteps(recipe.maxSteps)
                     .perDeviceTrainBatchSize(recipe.batchSize)
@@ -345,34 +346,11 @@ final class Train implements Callable<Integer> {
                     .dtype(running.dtype)
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)
-                    .profile(profile())
+                    .profile(Profiles.of(running.compat, spec.commandLine()))
                     .build();
         } catch (IllegalArgumentException e) {
             throw usage(e.getMessage());
         }
-    }
-
-    /** Files that the Hub's rules have chosen for a split are all of it, whatever they are called. */
-    private Split splitOf(String dataset) {
-        Split split = split(inputs.split);
-        boolean chosen = !dataset.equals(inputs.dataset) && !Files.isDirectory(Path.of(dataset));
-        return chosen ? split.named("train") : split;
-    }
-
-    private Split split(String text) {
-        try {
-            return Split.parse(text);
-        } catch (IllegalArgumentException e) {
-            throw usage("--dataset_train_split: " + e.getMessage());
-        }
-    }
-
-    private Profile profile() {
-        return switch (running.compat) {
-            case "default" -> Profile.DEFAULT;
-            case "trl" -> Profile.TRL;
-            default -> throw usage("--compat " + running.compat + " is neither of " + Arrays.asList("default", "trl"));
-        };
     }
 
     private void require(Object value, String option) {

@@ -1,5 +1,6 @@
 package lapidary.data;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import lapidary.format.FormatException;
@@ -13,29 +14,43 @@ import lapidary.gemma3.Rendered;
  * From a conversation to what is trained on: the template is written out, stripped and tokenised, images are counted,
  * and labels say which tokens are targets. Nothing is padded: batches are packed. Safe for many threads.
  *
- * <p>All words are targets, the user's too, in both {@link Profile}s. A conversation without an answer is trained on as
- * it stands. In the {@link Profile#DEFAULT} profile a user's text cannot hold a control token: {@code <end_of_turn>}
+ * <p>Which words are targets is {@link LossOn}'s to say; by default all are, the user's too, in both {@link Profile}s. A conversation
+ * without an answer is then trained on as it stands. In the {@link Profile#DEFAULT} profile a user's text cannot hold a control token: {@code <end_of_turn>}
  * written there is those thirteen characters. Only {@code <start_of_image>} keeps its meaning where a record brings an
  * image for it. Under {@link Profile#TRL} each control token in a text counts, as it does there.
  */
 public final class Collator {
     private final Gemma3Processor processor;
     private final Profile profile;
+    private final LossOn lossOn;
 
+    /** A collator of the guide's targets. */
     public Collator(Gemma3Processor processor, Profile profile) {
+        this(processor, profile, LossOn.DEFAULT);
+    }
+
+    public Collator(Gemma3Processor processor, Profile profile, LossOn lossOn) {
+        this.lossOn = Objects.requireNonNull(lossOn, "lossOn");
         this.processor = Objects.requireNonNull(processor, "processor");
         this.profile = Objects.requireNonNull(profile, "profile");
+    }
+
+    /** {@link #collate(Conversation, int[])} of images that are not cut. */
+    public Sample collate(Conversation conversation) {
+        return collate(conversation, new int[conversation.images().size()]);
     }
 
     /**
      * Makes the sample of a conversation.
      *
+     * @param crops of each image, how many further views pan-and-scan has cut
      * @throws FormatException when the roles do not alternate, when images and placeholders differ in number, when no
      *     token is a target, and in the default profile when part of a message would be lost; it names the record
      */
-    public Sample collate(Conversation conversation) {
+    public Sample collate(Conversation conversation, int[] crops) {
         boolean trl = profile == Profile.TRL;
         Encoded encoded;
+        int[] labels;
         try {
             if (!trl) {
                 checkParts(conversation.lost());
@@ -43,23 +58,56 @@ public final class Collator {
             }
             Rendered text =
                     processor.template().render(conversation.messages(), false).stripEnd();
-            encoded = processor.encode(text, conversation.images().size(), trl, trl);
+            encoded = processor.encode(text, crops, trl, trl);
+            labels = labels(conversation, text, crops, encoded.ids());
         } catch (IllegalArgumentException e) {
             throw new FormatException(conversation.id() + ": " + e.getMessage(), e);
-        }
-        int[] labels = encoded.ids().clone();
-        for (int t = 0; t < labels.length; t++) {
-            if (isMasked(labels[t])) {
-                labels[t] = Sample.MASKED;
-            }
         }
         Sample sample =
                 new Sample(conversation.id(), encoded.ids(), encoded.tokenTypeIds(), labels, conversation.images());
         if (sample.targets() == 0) {
             throw new FormatException(conversation.id() + ": none of its " + labels.length
-                    + " tokens is a target, so there is nothing to learn; take the record out of the data set");
+                    + " tokens is a target, so there is nothing to learn; "
+                    + (lossOn == LossOn.ASSISTANT ? "give it an answer, or " : "")
+                    + "take the record out of the data set");
         }
         return sample;
+    }
+
+    private int[] labels(Conversation conversation, Rendered text, int[] crops, int[] ids) {
+        int[] labels = ids.clone();
+        for (int t = 0; t < labels.length; t++) {
+            if (isMasked(labels[t])) {
+                labels[t] = Sample.MASKED;
+            }
+        }
+        boolean parted = conversation.prompt() > 0;
+        if (lossOn == LossOn.COMPLETION && !parted) {
+            throw new IllegalArgumentException(
+                    "has messages, of which --completion_only_loss cannot tell the completion;"
+                            + " give prompt and completion, or use --assistant_only_loss");
+        }
+        if (lossOn == LossOn.ASSISTANT || parted && lossOn != LossOn.ALL) {
+            boolean[] wanted = new boolean[ids.length];
+            List<Rendered.Span> turns = processor.turns(text, crops, profile == Profile.TRL, ids);
+            for (Rendered.Span turn : turns) {
+                if (turn.message() >= conversation.prompt()
+                        && (lossOn != LossOn.ASSISTANT || isAssistant(conversation, turn))) {
+                    // a completion is all that follows the prompt, marks between its turns included
+                    int to = lossOn == LossOn.ASSISTANT ? turn.to() : ids.length;
+                    Arrays.fill(wanted, turn.from(), to, true);
+                }
+            }
+            for (int t = 0; t < labels.length; t++) {
+                labels[t] = wanted[t] ? labels[t] : Sample.MASKED;
+            }
+        }
+        return labels;
+    }
+
+    private static boolean isAssistant(Conversation conversation, Rendered.Span turn) {
+        String role = conversation.messages().get(turn.message()).role();
+        return role.equals("assistant") || role.equals("model");
     }
 
     private boolean isMasked(int id) {

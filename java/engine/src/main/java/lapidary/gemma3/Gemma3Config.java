@@ -90,6 +90,7 @@ public record Gemma3Config(
      *
      * @param globalLayer per layer, whether it attends to everything before it instead of a window
      * @param finalLogitSoftcapping 0 for none
+     * @param maxPositionEmbeddings tokens that a prompt and its answer may have together, or a row that is trained on
      */
     public record Text(
             int vocabSize,
@@ -107,7 +108,8 @@ public record Gemma3Config(
             List<Boolean> globalLayer,
             double finalLogitSoftcapping,
             int padTokenId,
-            boolean tieWordEmbeddings) {}
+            boolean tieWordEmbeddings,
+            int maxPositionEmbeddings) {}
 
     /** Rotary embedding: base frequency, and the factor that positions are divided by. */
     public record Rope(double theta, double factor) {}
@@ -261,8 +263,8 @@ public record Gemma3Config(
                 globalLayers(c, layers),
                 c.positive("final_logit_softcapping", 0),
                 c.id("pad_token_id", 0),
-                c.flag("tie_word_embeddings", tiedByDefault));
-        c.size("max_position_embeddings", 131072); // rotary positions have no table that ends
+                c.flag("tie_word_embeddings", tiedByDefault),
+                c.size("max_position_embeddings", 131072));
         c.text("model_type", "gemma3_text");
         c.ids("eos_token_id", List.of());
         c.ignore(IGNORED);

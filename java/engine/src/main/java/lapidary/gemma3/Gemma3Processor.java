@@ -13,7 +13,7 @@ import lapidary.tokenizer.Tokenizer;
  * From a conversation's text to token ids: puts the soft tokens of images in place of their placeholders and tells the
  * types of tokens. Made from a model folder's tokenizer and processor files; immutable.
  *
- * <p>Pan and scan is not done, whatever {@code preprocessor_config.json} says: transformers' processor sets it off itself.
+ * <p>Pan and scan is the caller's to do, whatever {@code preprocessor_config.json} says: transformers' processor sets it off itself.
  */
 public final class Gemma3Processor {
     /** Soft tokens of an image where no file says how many. */
@@ -27,6 +27,13 @@ public final class Gemma3Processor {
     private final int imageSeqLength;
     private final SpecialTokens special;
     private final String imageSequence;
+
+    /** What stands around the views of an image that pan-and-scan has cut: the reference's words. */
+    private static final String WHOLE = "Here is the original image ";
+
+    private static final String CROPS = " and here are some crops to help you see better ";
+
+    private static final String END_OF_TURN = "<end_of_turn>";
 
     private static final String BOI = ChatTemplate.IMAGE;
 
@@ -179,29 +186,87 @@ public final class Gemma3Processor {
         return special.imageId();
     }
 
+    /** {@link #encode(Rendered, int[], boolean, boolean)} of images that are not cut. */
+    public Encoded encode(Rendered conversation, int images, boolean withBos, boolean controlTokensInTexts) {
+        return encode(conversation, new int[images], withBos, controlTokensInTexts);
+    }
+
     /**
      * Token ids of a rendered conversation.
      *
-     * @param images how many images come with it; each takes the place of one {@code <start_of_image>}
+     * @param crops of each image that comes with it, how many further views pan-and-scan has cut; each image takes the
+     *     place of one {@code <start_of_image>}
      * @param withBos set another {@code <bos>} before the one that the template wrote
      * @param controlTokensInTexts whether control tokens in the data's own words count as such; if not they are text,
      *     except for placeholders of images
      * @throws IllegalArgumentException when placeholders and images differ in number, or words hold an image soft token
      *     that would count as one
      */
-    public Encoded encode(Rendered conversation, int images, boolean withBos, boolean controlTokensInTexts) {
+    public Encoded encode(Rendered conversation, int[] crops, boolean withBos, boolean controlTokensInTexts) {
         List<Integer> placeholders = multimodal ? placeholders(conversation.text()) : List.of();
-        checkImages(conversation, placeholders.size(), images);
+        checkImages(conversation, placeholders.size(), crops.length);
         if (controlTokensInTexts) {
             checkSoftTokens(conversation);
         }
-        int[] plain = controlTokensInTexts ? new int[0] : plainRanges(conversation.texts(), placeholders);
-        int[] ids = tokenizer.encode(expand(conversation.text(), placeholders), withBos, plain);
+        Expansion expansion = expand(conversation.text(), placeholders, crops);
+        int[] plain = controlTokensInTexts ? new int[0] : plainRanges(conversation.texts(), expansion);
+        int[] ids = tokenizer.encode(expansion.text(), withBos, plain);
         int[] types = new int[ids.length];
         if (multimodal) {
             Arrays.setAll(types, t -> ids[t] == special.imageId() ? 1 : 0);
         }
         return new Encoded(ids, types);
+    }
+
+    /**
+     * Which tokens are those of each turn: what the turn says, its {@code <end_of_turn>} and the newline behind that, if any. It
+     * follows from where the template put them and from no token's value.
+     *
+     * @param conversation,crops,withBos as they were encoded
+     * @param ids what they became
+     * @return spans of tokens, one for each of {@link Rendered#turns}
+     */
+    public List<Rendered.Span> turns(Rendered conversation, int[] crops, boolean withBos, int[] ids) {
+        List<Integer> placeholders = multimodal ? placeholders(conversation.text()) : List.of();
+        Expansion expansion = expand(conversation.text(), placeholders, crops);
+        int first = withBos ? 1 : 0;
+        int[] starts = tokenizer.starts(expansion.text(), Arrays.copyOfRange(ids, first, ids.length));
+        List<Rendered.Span> turns = new ArrayList<>();
+        for (Rendered.Span turn : conversation.turns()) {
+            int end = Math.min(
+                    turn.to() + END_OF_TURN.length() + 1, conversation.text().length());
+            turns.add(new Rendered.Span(
+                    turn.message(),
+                    first + atOrAfter(starts, expansion.place(turn.from())),
+                    first + atOrAfter(starts, expansion.place(end))));
+        }
+        return turns;
+    }
+
+    /** The first token that begins at {@code place} or behind it. */
+    private static int atOrAfter(int[] starts, int place) {
+        int found = Arrays.binarySearch(starts, place);
+        while (found > 0 && starts[found - 1] == place) {
+            found--; // bytes of one code point
+        }
+        return found < 0 ? -found - 1 : found;
+    }
+
+    /**
+     * A text with images in the place of their placeholders.
+     *
+     * @param at where each placeholder was
+     * @param grown how much longer the text is behind each, all before included
+     */
+    private record Expansion(String text, List<Integer> at, int[] grown) {
+        /** Where what stood at {@code place} is now; nothing within a placeholder is asked for. */
+        int place(int place) {
+            int passed = 0;
+            while (passed < at.size() && at.get(passed) < place) {
+                passed++;
+            }
+            return place + (passed == 0 ? 0 : grown[passed - 1]);
+        }
     }
 
     private static List<Integer> placeholders(String text) {
@@ -243,19 +308,28 @@ public final class Gemma3Processor {
         }
     }
 
-    private String expand(String text, List<Integer> placeholders) {
+    private Expansion expand(String text, List<Integer> placeholders, int[] crops) {
         StringBuilder out = new StringBuilder(text.length() + placeholders.size() * imageSequence.length());
+        int[] grown = new int[placeholders.size()];
         int at = 0;
-        for (int placeholder : placeholders) {
-            out.append(text, at, placeholder).append(imageSequence);
-            at = placeholder + BOI.length();
+        for (int i = 0; i < grown.length; i++) {
+            out.append(text, at, placeholders.get(i));
+            if (crops[i] > 0) {
+                out.append(WHOLE).append(imageSequence).append(CROPS);
+            }
+            out.append(imageSequence);
+            for (int crop = 1; crop < crops[i]; crop++) {
+                out.append(' ').append(imageSequence);
+            }
+            at = placeholders.get(i) + BOI.length();
+            grown[i] = out.length() - at;
         }
-        return out.append(text, at, text.length()).toString();
+        return new Expansion(out.append(text, at, text.length()).toString(), placeholders, grown);
     }
 
     /** Where the data's own words lie once images are expanded, as from, to pairs; placeholders are not among them. */
-    private int[] plainRanges(List<Rendered.Span> texts, List<Integer> placeholders) {
-        int grown = imageSequence.length() - BOI.length();
+    private static int[] plainRanges(List<Rendered.Span> texts, Expansion expansion) {
+        List<Integer> placeholders = expansion.at();
         int[] ranges = new int[2 * (texts.size() + placeholders.size())];
         int n = 0;
         int passed = 0; // placeholders that end before the words at hand
@@ -263,16 +337,18 @@ public final class Gemma3Processor {
             int at = span.from();
             while (passed < placeholders.size() && placeholders.get(passed) < span.to()) {
                 int placeholder = placeholders.get(passed);
+                int grown = passed == 0 ? 0 : expansion.grown()[passed - 1];
                 if (placeholder > at) {
-                    ranges[n++] = at + passed * grown;
-                    ranges[n++] = placeholder + passed * grown;
+                    ranges[n++] = at + grown;
+                    ranges[n++] = placeholder + grown;
                 }
                 at = Math.max(at, placeholder + BOI.length());
                 passed++;
             }
             if (at < span.to()) {
-                ranges[n++] = at + passed * grown;
-                ranges[n++] = span.to() + passed * grown;
+                int grown = passed == 0 ? 0 : expansion.grown()[passed - 1];
+                ranges[n++] = at + grown;
+                ranges[n++] = span.to() + grown;
             }
         }
         return Arrays.copyOf(ranges, n);

@@ -97,6 +97,20 @@ public record ImagePreprocessor(
         return views;
     }
 
+    /** The picture that {@code values} of {@link #pixelValues(Rgb)} were made of: what the model sees, for people. */
+    public Rgb picture(float[] values) {
+        byte[] pixels = new byte[values.length];
+        int plane = width * height;
+        for (int c = 0; c < 3; c++) {
+            float[] table = table(c);
+            float scale = 255 / (table[255] - table[0]);
+            for (int i = 0; i < plane; i++) {
+                pixels[3 * i + c] = (byte) Math.round((values[c * plane + i] - table[0]) * scale);
+            }
+        }
+        return new Rgb(width, height, pixels);
+    }
+
     private static Rgb cut(Rgb image, PanAndScan.Crop crop) {
         byte[] pixels = new byte[3 * crop.width() * crop.height()];
         for (int y = 0; y < crop.height(); y++) {

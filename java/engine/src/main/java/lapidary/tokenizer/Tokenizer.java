@@ -99,6 +99,59 @@ public final class Tokenizer {
         return ids.toArray();
     }
 
+    /**
+     * Where in a text each of its tokens begins, in UTF-16 units. A code point that became several byte pieces gives each of them
+     * its own place.
+     *
+     * @param ids what {@link #encode} made of {@code text}, with no {@code <bos>} set before
+     * @throws IllegalArgumentException the ids are not those of the text, or some are for what the vocabulary cannot spell
+     */
+    public int[] starts(CharSequence text, int[] ids) {
+        char[] chars = text.toString().toCharArray();
+        replaceUnpairedSurrogates(chars);
+        int[] starts = new int[ids.length];
+        int at = 0;
+        int pending = 0; // bytes of the code point at hand that are still to come
+        int width = 0; // UTF-16 units of that code point
+        for (int t = 0; t < ids.length; t++) {
+            starts[t] = at;
+            if (pending == 0 && spells(ids[t], chars, at)) {
+                at += vocabulary.length(ids[t]);
+                continue;
+            }
+            if (byteValue(ids[t]) < 0 || at >= chars.length) {
+                throw new IllegalArgumentException("[starts] token " + t + " is " + ids[t]
+                        + ", which is not what stands at " + at + " of the text");
+            }
+            if (pending == 0) {
+                int codePoint = Character.codePointAt(chars, at);
+                pending = codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4;
+                width = Character.charCount(codePoint);
+            }
+            pending--;
+            at += pending == 0 ? width : 0;
+        }
+        if (at != chars.length) {
+            throw new IllegalArgumentException(
+                    "[starts] the tokens end at " + at + " of a text of " + chars.length + " UTF-16 units");
+        }
+        return starts;
+    }
+
+    private boolean spells(int id, char[] chars, int at) {
+        int length = vocabulary.length(id);
+        if (length == 0 || length > chars.length - at) {
+            return false;
+        }
+        for (int i = 0; i < length; i++) {
+            char unit = vocabulary.charAt(id, i);
+            if (unit != chars[at + i] && !(unit == SPACE_MARK && chars[at + i] == ' ')) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     private void segment(char[] chars, int from, int to, Ids ids, Bpe.Scratch scratch) {
         for (int i = from; i < to; i++) {
             if (chars[i] == ' ') {
