@@ -16,16 +16,12 @@ import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
 import lapidary.gemma3.Content;
-import lapidary.gemma3.Gemma3;
-import lapidary.gemma3.Gemma3Processor;
 import lapidary.gemma3.Message;
-import lapidary.gemma3.PackedBatch;
-import lapidary.gemma3.PeftAdapter;
-import lapidary.image.ImageDecoder;
-import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
-import lapidary.image.Rgb;
-import lapidary.infer.GreedyDecoder;
+import lapidary.infer.Generation;
+import lapidary.infer.GenerationOptions;
+import lapidary.infer.LanguageModel;
+import lapidary.infer.LoadOptions;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 
@@ -45,7 +41,7 @@ final class Demo {
     private final PrintWriter out;
 
     /** One held-out question: what is asked about which picture, and what is right. */
-    private record Question(String text, String pictureName, Rgb picture, String answer) {}
+    private record Question(String text, String pictureName, ImageSource picture, String answer) {}
 
     Demo(Device device, Path folder, long seed, PrintWriter out) {
         this.device = device;
@@ -125,11 +121,20 @@ final class Demo {
                 questions.add(new Question(
                         text(conversation.messages().get(0)),
                         shortName(picture),
-                        ImageDecoder.decode(picture),
+                        kept(picture),
                         text(conversation.messages().get(1))));
             }
         }
         return questions;
+    }
+
+    /** The picture in memory, as the data set is closed before it is asked about. */
+    private static ImageSource kept(ImageSource picture) {
+        try {
+            return ImageSource.of(picture.name(), picture.bytes());
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     /** The picture's own name, where the source's says in parentheses what it is called in the file that holds it. */
@@ -149,37 +154,25 @@ final class Demo {
     }
 
     private List<String> answers(Path modelFolder, Path adapterFolder, List<Question> questions) {
-        Gemma3Processor processor = Gemma3Processor.load(modelFolder);
-        ImagePreprocessor preprocessor = ImagePreprocessor.read(modelFolder);
+        LoadOptions options = LoadOptions.DEFAULT.withDtype(DType.F32).withBatchSize(QUESTIONS_AT_ONCE);
         List<String> answers = new ArrayList<>();
-        try (PeftAdapter adapter = adapterFolder == null ? null : PeftAdapter.open(adapterFolder);
-                Gemma3 model =
-                        Gemma3.load(modelFolder, device, DType.F32, adapter == null ? null : adapter.spec(), seed)) {
-            if (adapter != null) {
-                adapter.copyTo(model.parameters(), model.frame());
+        try (LanguageModel model = LanguageModel.load(modelFolder, options, device)) {
+            if (adapterFolder != null) {
+                model.attach("trained", adapterFolder);
+                model.use("trained");
             }
-            for (int from = 0; from < questions.size(); from += QUESTIONS_AT_ONCE) {
-                List<PackedBatch.Row> prompts = new ArrayList<>();
-                for (Question q : questions.subList(from, Math.min(from + QUESTIONS_AT_ONCE, questions.size()))) {
-                    prompts.add(prompt(processor, preprocessor, q));
-                }
-                for (int[] ids : new GreedyDecoder(model).decode(prompts, LONGEST_ANSWER)) {
-                    answers.add(processor.tokenizer().decode(ids, true).strip());
-                }
+            List<Generation> generations = new ArrayList<>();
+            for (Question question : questions) {
+                generations.add(model.generate(
+                        List.of(new Message(
+                                "user",
+                                List.of(new Content.Image(question.picture()), new Content.Text(question.text())))),
+                        GenerationOptions.GREEDY.withMaxNewTokens(LONGEST_ANSWER)));
             }
+            generations.forEach(
+                    generation -> answers.add(generation.answer().text().strip()));
         }
         return answers;
-    }
-
-    private static PackedBatch.Row prompt(
-            Gemma3Processor processor, ImagePreprocessor preprocessor, Question question) {
-        // The template only counts pictures: this one's pixels are at hand already.
-        ImageSource picture = ImageSource.of(question.pictureName(), new byte[0]);
-        Message asked = new Message("user", List.of(new Content.Image(picture), new Content.Text(question.text())));
-        Gemma3Processor.Encoded encoded =
-                processor.encode(processor.template().render(List.of(asked), true), 1, false, false);
-        float[] pixels = preprocessor.pixelValues(question.picture());
-        return new PackedBatch.Row(encoded.ids(), encoded.tokenTypeIds(), List.of(pixels));
     }
 
     private static double accuracy(List<Question> questions, List<String> answers) {

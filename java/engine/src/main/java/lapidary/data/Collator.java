@@ -4,10 +4,9 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import lapidary.format.FormatException;
-import lapidary.gemma3.Content;
+import lapidary.gemma3.ChatTemplate;
 import lapidary.gemma3.Gemma3Processor;
 import lapidary.gemma3.Gemma3Processor.Encoded;
-import lapidary.gemma3.Message;
 import lapidary.gemma3.Rendered;
 
 /**
@@ -54,7 +53,7 @@ public final class Collator {
         try {
             if (!trl) {
                 checkParts(conversation.lost());
-                checkRoles(conversation.messages());
+                ChatTemplate.checkRoles(conversation.messages());
             }
             Rendered text =
                     processor.template().render(conversation.messages(), false).stripEnd();
@@ -122,30 +121,6 @@ public final class Collator {
                     + (lost.size() == 1 ? " is" : " and " + (lost.size() - 1) + " more are")
                     + " nothing that Gemma 3 reads, expected \"text\" or \"image\"; take it out"
                     + " (--compat trl passes over it)");
-        }
-    }
-
-    /** The template takes any role as the other side's and drops what follows the first part of a system message. */
-    private static void checkRoles(List<Message> messages) {
-        for (int i = 0; i < messages.size(); i++) {
-            Message message = messages.get(i);
-            String role = message.role();
-            boolean known = role.equals("user") || role.equals("assistant") || role.equals("model");
-            if (!known && !(role.equals("system") && i == 0)) {
-                throw new IllegalArgumentException("messages[" + i + "] is of role \"" + role
-                        + "\", expected user or assistant" + (role.equals("system") ? " after the first" : ""));
-            }
-            if (role.equals("system") && message.content().size() > 1) {
-                throw new IllegalArgumentException("the system message has "
-                        + message.content().size()
-                        + " parts, of which Gemma 3's chat template takes the first alone; join them into one text");
-            }
-            for (Content part : message.content()) {
-                if (role.equals("system") && part instanceof Content.Image) {
-                    throw new IllegalArgumentException(
-                            "the system message holds an image; move it to the first user message");
-                }
-            }
         }
     }
 }

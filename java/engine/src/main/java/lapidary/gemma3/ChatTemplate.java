@@ -79,6 +79,35 @@ public record ChatTemplate(String bosToken) {
     }
 
     /**
+     * Refuses what {@link #render} would take for something else or drop: it takes any role as the other side's, and of a
+     * system message the first part alone.
+     *
+     * @throws IllegalArgumentException naming the message
+     */
+    public static void checkRoles(List<Message> messages) {
+        for (int i = 0; i < messages.size(); i++) {
+            Message message = messages.get(i);
+            String role = message.role();
+            boolean known = role.equals("user") || role.equals("assistant") || role.equals("model");
+            if (!known && !(role.equals("system") && i == 0)) {
+                throw new IllegalArgumentException("messages[" + i + "] is of role \"" + role
+                        + "\", expected user or assistant" + (role.equals("system") ? " after the first" : ""));
+            }
+            if (role.equals("system") && message.content().size() > 1) {
+                throw new IllegalArgumentException("the system message has "
+                        + message.content().size()
+                        + " parts, of which Gemma 3's chat template takes the first alone; join them into one text");
+            }
+            for (Content part : message.content()) {
+                if (role.equals("system") && part instanceof Content.Image) {
+                    throw new IllegalArgumentException(
+                            "the system message holds an image; move it to the first user message");
+                }
+            }
+        }
+    }
+
+    /**
      * Writes a conversation out. The words of user and assistant are trimmed part by part, those of the system are not; of
      * a system message only the first part counts.
      *

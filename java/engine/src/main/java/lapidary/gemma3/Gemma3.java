@@ -32,7 +32,7 @@ public final class Gemma3 implements AutoCloseable {
 
     private final Gemma3Config config;
     private final DType dtype;
-    private final Checkpoint checkpoint;
+    private final Checkpoint checkpoint; // null where the base of an adapter owns it
     private final Frame frame;
     private final Dropout dropout;
     private final Weights weights;
@@ -44,27 +44,42 @@ public final class Gemma3 implements AutoCloseable {
     private final List<String> linears;
 
     private Gemma3(
-            Gemma3Config config, Precision precision, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
+            Gemma3Config config,
+            DType dtype,
+            Checkpoint checkpoint,
+            Frame frame,
+            Dropout dropout,
+            Weights weights,
+            Slots slots) {
         this.config = config;
-        this.dtype = precision.dtype();
+        this.dtype = dtype;
         this.checkpoint = checkpoint;
         this.frame = frame;
-        this.dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
-        weights = new Weights(checkpoint, frame, precision);
-        Slots slots = new Slots(frame, weights, lora, precision.bf16Adapters(), dropout, seed);
+        this.dropout = dropout;
+        this.weights = weights;
         String prefix = config.isTextOnly() ? "model." : "model.language_model.";
         visionTower = config.isTextOnly() ? null : new SiglipVisionTower(config.vision(), slots);
         projector = config.isTextOnly() ? null : new MultiModalProjector(config, slots);
         decoder = new Gemma3Decoder(config.text(), slots, prefix);
         // A head that is not stored is the embedding; one that is stored counts, whatever the config says of tying.
-        if (!slots.has("lm_head.weight") && !config.text().tieWordEmbeddings()) {
+        String head = slots.has("lm_head.weight") ? "lm_head.weight" : prefix + "embed_tokens.weight";
+        lmHead = slots.table(
+                "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());
+        parameters = slots.parameters();
+        linears = slots.linears();
+    }
+
+    private static Gemma3 load(
+            Gemma3Config config, Precision precision, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
+        Dropout dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
+        Weights weights = new Weights(checkpoint, frame, precision);
+        if (!weights.has("lm_head.weight") && !config.text().tieWordEmbeddings()) {
             throw new FormatException("checkpoint " + checkpoint.folder() + ": tensor lm_head.weight is missing, but"
                     + " config.json has tie_word_embeddings false; fetch config.json and the weights again from one"
                     + " revision, or set it to true where the head is the embedding");
         }
-        String head = slots.has("lm_head.weight") ? "lm_head.weight" : prefix + "embed_tokens.weight";
-        lmHead = slots.table(
-                "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());
+        Slots slots = new Slots(frame, weights, lora, precision.bf16Adapters(), dropout, seed);
+        Gemma3 model = new Gemma3(config, precision.dtype(), checkpoint, frame, dropout, weights, slots);
         slots.requireTargetsMatched();
         weights.requireSkipsMatched(slots.linears());
         weights.refuseUnused();
@@ -75,8 +90,26 @@ public final class Gemma3 implements AutoCloseable {
                             : "linear layers are quantised, but config.json has no quantization_config")
                     + "; fetch config.json and the weights again from one revision");
         }
-        parameters = slots.parameters();
-        linears = slots.linears();
+        return model;
+    }
+
+    /**
+     * This model with an adapter beside it, to run and not to train. It shares this one's weights, owns the adapter's, and is
+     * to be closed before this one; both may be used in turns.
+     *
+     * @throws FormatException where the adapter does not fit: nothing of it is left out in silence
+     */
+    public Gemma3 withAdapter(PeftAdapter adapter) {
+        Frame own = frame.child("adapter " + adapter.directory());
+        try {
+            Slots slots = new Slots(own, weights, adapter);
+            Gemma3 adapted = new Gemma3(config, dtype, null, own, new Dropout(0, 0), weights, slots);
+            slots.requireAdapterRead();
+            return adapted;
+        } catch (RuntimeException e) {
+            own.close();
+            throw e;
+        }
     }
 
     /**
@@ -103,7 +136,7 @@ public final class Gemma3 implements AutoCloseable {
         Checkpoint checkpoint = Checkpoint.open(directory);
         Frame frame = Frame.root(device, "model");
         try {
-            return new Gemma3(config, precision, checkpoint, frame, lora, seed);
+            return load(config, precision, checkpoint, frame, lora, seed);
         } catch (RuntimeException e) {
             frame.close();
             checkpoint.close();
@@ -188,7 +221,9 @@ public final class Gemma3 implements AutoCloseable {
     @Override
     public void close() {
         frame.close();
-        checkpoint.close();
+        if (checkpoint != null) {
+            checkpoint.close();
+        }
     }
 
     private Tensor forward(Tape tape, PackedBatch batch, Tensor features, boolean checkpointing, List<Tensor> trained) {

@@ -90,12 +90,15 @@ public final class PeftAdapter implements AutoCloseable {
 
     private final Path directory;
     private final LoraSpec spec;
+    private final String baseModel; // as adapter_config.json names it; empty where it does not
     private final Safetensors file;
     private final Map<String, TensorEntry> tensors; // by the name that a Parameter has
 
-    private PeftAdapter(Path directory, LoraSpec spec, Safetensors file, Map<String, TensorEntry> tensors) {
+    private PeftAdapter(
+            Path directory, LoraSpec spec, String baseModel, Safetensors file, Map<String, TensorEntry> tensors) {
         this.directory = directory;
         this.spec = spec;
+        this.baseModel = baseModel;
         this.file = file;
         this.tensors = tensors;
     }
@@ -204,7 +207,8 @@ public final class PeftAdapter implements AutoCloseable {
                 List.copyOf(targets),
                 List.copyOf(saved),
                 patterns(directory.resolve(CONFIG_FILE), config));
-        PeftAdapter adapter = new PeftAdapter(directory, spec, file, tensors);
+        PeftAdapter adapter = new PeftAdapter(
+                directory, spec, config.path("base_model_name_or_path").asText(""), file, tensors);
         adapter.pairs().forEach(adapter::checkShapes);
         return adapter;
     }
@@ -345,6 +349,50 @@ public final class PeftAdapter implements AutoCloseable {
     /** What a model must be loaded with to take this adapter: its rank, alpha and modules by their full names. */
     public LoraSpec spec() {
         return spec;
+    }
+
+    /** Whether the file has a tensor of that name, which is that of a {@link Parameter}. */
+    boolean has(String name) {
+        return tensors.containsKey(name);
+    }
+
+    /**
+     * One tensor, times a factor, in another dtype.
+     *
+     * @param owner of the result
+     * @throws FormatException where it is missing or has another shape
+     */
+    Tensor read(String name, Frame owner, DType dtype, float factor, long... shape) {
+        TensorEntry entry = tensors.get(name);
+        if (entry == null) {
+            throw new FormatException(directory + ": has no tensor for " + name + "; the adapter is not complete");
+        }
+        if (!Arrays.equals(entry.shape(), shape)) {
+            throw new FormatException(directory.resolve(MODEL_FILE) + ": tensor " + entry.name() + " is "
+                    + Arrays.toString(entry.shape()) + ", this model expects " + Arrays.toString(shape)
+                    + madeFor());
+        }
+        Tensor value = owner.empty(dtype, shape);
+        try (Frame scratch = owner.child("adapter tensor")) {
+            scratch.kernels().convert(value, scratch.borrow(entry.data(), dtype(entry), value.shape()), factor);
+        }
+        return value;
+    }
+
+    /** @throws FormatException where the file has tensors that are not among those that were read */
+    void requireAllRead(Set<String> read) {
+        Set<String> unread = new TreeSet<>(tensors.keySet());
+        unread.removeAll(read);
+        if (!unread.isEmpty()) {
+            throw new FormatException(directory + ": " + unread.size()
+                    + " tensors have no place in this model, the first is "
+                    + unread.iterator().next() + madeFor());
+        }
+    }
+
+    /** What the adapter says of its base, for messages. */
+    private String madeFor() {
+        return baseModel.isEmpty() ? "; is it an adapter of another base?" : "; the adapter was made for " + baseModel;
     }
 
     /**

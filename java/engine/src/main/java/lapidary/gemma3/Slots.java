@@ -1,7 +1,9 @@
 package lapidary.gemma3;
 
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.random.RandomGenerator;
 import java.util.random.RandomGeneratorFactory;
 import lapidary.device.DType;
@@ -28,25 +30,45 @@ import lapidary.tensor.Tensor;
  */
 final class Slots {
     private static final String PEFT = "base_model.model.";
+    private static final String A = ".lora_A.weight";
+    private static final String B = ".lora_B.weight";
 
     private final Frame frame;
     private final Weights weights;
     private final LoraSpec lora; // null where nothing is trained
+    private final PeftAdapter adapter; // to run beside the base; null where there is none
     private final boolean bf16Adapters; // beside quantised matrices
     private final Dropout dropout;
     private final RandomGenerator random;
     private final List<Parameter> parameters = new ArrayList<>();
     private final List<String> linears = new ArrayList<>();
     private final List<String> tables = new ArrayList<>(); // may be trained whole
+    private final Set<String> read = new HashSet<>(); // of the adapter
     private int adapters;
 
     Slots(Frame frame, Weights weights, LoraSpec lora, boolean bf16Adapters, Dropout dropout, long seed) {
         this.frame = frame;
         this.weights = weights;
         this.lora = lora;
+        this.adapter = null;
         this.bf16Adapters = bf16Adapters;
         this.dropout = dropout;
         this.random = RandomGeneratorFactory.of("L64X128MixRandom").create(seed);
+    }
+
+    /**
+     * Places with a finished adapter, that is run and not trained.
+     *
+     * @param frame owns the adapter's tensors; the weights stay where they are
+     */
+    Slots(Frame frame, Weights weights, PeftAdapter adapter) {
+        this.frame = frame;
+        this.weights = weights;
+        this.lora = null;
+        this.adapter = adapter;
+        this.bf16Adapters = false;
+        this.dropout = new Dropout(0, 0);
+        this.random = null;
     }
 
     Tensor weight(String name, long... shape) {
@@ -67,6 +89,13 @@ final class Slots {
         linears.add(module);
         LinearWeight weight = weights.linear(module, out, in);
         Tensor offset = bias ? weights.get(module + ".bias", out) : Tensor.NONE;
+        if (adapter != null && adapter.has(PEFT + module + A) | adapter.has(PEFT + module + B)) {
+            // What a training run rounds at each step, once: A, and B times the scale, in the dtype of activations.
+            long r = adapter.spec().rank(module);
+            Tensor a = read(module + A, weights.dtype(), 1, r, in);
+            Tensor b = read(module + B, weights.dtype(), adapter.spec().scaling(module), out, r);
+            return new LoraLinear(weight, offset, a, b, 1, dropout, adapters++);
+        }
         if (lora == null || !lora.targets(module)) {
             return weight instanceof DenseWeight dense
                     ? new Linear(dense.tensor(), offset)
@@ -86,8 +115,8 @@ final class Slots {
             frame.kernels().convert(a, scratch.of(uniform, r, in), 1);
         }
         Tensor b = frame.zeros(dtype, out, r);
-        parameters.add(new Parameter(PEFT + module + ".lora_A.weight", a));
-        parameters.add(new Parameter(PEFT + module + ".lora_B.weight", b));
+        parameters.add(new Parameter(PEFT + module + A, a));
+        parameters.add(new Parameter(PEFT + module + B, b));
         return new LoraLinear(weight, offset, a, b, lora.scaling(module), dropout, adapters++);
     }
 
@@ -95,6 +124,9 @@ final class Slots {
     Tensor table(String module, String weightName, long rows, long cols) {
         tables.add(module);
         Tensor weight = weights.get(weightName, rows, cols);
+        if (adapter != null && adapter.has(PEFT + module + ".weight")) {
+            return read(module + ".weight", weight.dtype(), 1, rows, cols);
+        }
         if (lora == null || !lora.saves(module)) {
             return weight;
         }
@@ -102,6 +134,16 @@ final class Slots {
         frame.kernels().convert(copy, weight, 1);
         parameters.add(new Parameter(PEFT + module + ".weight", copy));
         return copy;
+    }
+
+    private Tensor read(String name, DType dtype, float factor, long... shape) {
+        read.add(PEFT + name);
+        return adapter.read(PEFT + name, frame, dtype, factor, shape);
+    }
+
+    /** @throws lapidary.format.FormatException where the adapter to run holds what no place asked for */
+    void requireAdapterRead() {
+        adapter.requireAllRead(read);
     }
 
     Layer rmsNorm(String module, long size, float eps) {

@@ -66,6 +66,11 @@ final class Weights {
         }
     }
 
+    /** Of weights that are not quantised, and of activations. */
+    DType dtype() {
+        return dtype;
+    }
+
     boolean has(String name) {
         return stored.containsKey(name);
     }
@@ -108,6 +113,10 @@ final class Weights {
      */
     LinearWeight linear(String module, long out, long in) {
         String name = module + ".weight";
+        Nf4Tensor before = nf4.get(name);
+        if (before != null) {
+            return before;
+        }
         TensorEntry entry = entry(name);
         if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
             if (isSkipped(module)) {

@@ -1,0 +1,279 @@
+package lapidary.infer;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import lapidary.device.CpuDevice;
+import lapidary.device.Device;
+import lapidary.gemma3.Content;
+import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.Message;
+import lapidary.gemma3.PeftAdapter;
+import lapidary.image.ImageSource;
+
+/**
+ * A Gemma 3 checkpoint that answers: load it once, ask it from any thread.
+ *
+ * <pre>{@code
+ * try (LanguageModel model = LanguageModel.load(Path.of("gemma-3-4b-it"))) {
+ *     model.attach("cats", Path.of("out"));
+ *     model.use("cats");
+ *     Chat chat = model.chat();
+ *     chat.send("What is it?", Path.of("cat.jpg")).stream(System.out::print);
+ * }
+ * }</pre>
+ *
+ * <p><b>Threads.</b> Every method may be called from any thread. Texts are tokenised and pictures decoded in the caller's;
+ * everything else runs in one thread of the model's own, which drives the device. It decodes up to
+ * {@link LoadOptions#batchSize} requests together, a token each in turn, and takes new ones in between; further requests
+ * wait, in the order they came, and none is refused. {@link #attach} runs between two tokens of the others.
+ *
+ * <p><b>Adapters</b> share the base's weights. A request is bound to its adapter when it is made: attaching another one under
+ * that name, detaching it or {@link #use} change nothing for requests that wait or run.
+ */
+public final class LanguageModel implements AutoCloseable {
+    /** The name of the base without any adapter. */
+    public static final String BASE = "";
+
+    private final Gemma3 base;
+    private final Device owned; // null where the caller closes it
+    private final Prompts prompts;
+    private final GenerationConfig config;
+    private final int contextLength;
+    private final Decoder decoder;
+    private final Worker worker;
+    private final Random seeds = new Random();
+    private final Map<String, Adapter> adapters = new LinkedHashMap<>(); // guarded by this, as the next
+    private String inUse = BASE;
+
+    private LanguageModel(Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options) {
+        this.base = base;
+        this.owned = owned;
+        this.prompts = prompts;
+        this.config = config;
+        int limit = base.config().text().maxPositionEmbeddings();
+        this.contextLength = options.contextLength() == 0 ? limit : options.contextLength();
+        if (contextLength > limit) {
+            throw new IllegalArgumentException("the context is to have " + contextLength
+                    + " tokens, but max_position_embeddings in config.json is " + limit);
+        }
+        this.decoder = new Decoder(base);
+        this.worker = new Worker(decoder, options.batchSize());
+        adapters.put(BASE, new Adapter(BASE, base));
+    }
+
+    /** Loads a model folder as {@link LoadOptions#DEFAULT} says. */
+    public static LanguageModel load(Path folder) {
+        return load(folder, LoadOptions.DEFAULT);
+    }
+
+    /**
+     * Loads a model folder on this machine's device.
+     *
+     * @throws lapidary.format.FormatException naming the file and what is wrong in it
+     * @throws lapidary.device.DeviceException where the native libraries do not load, or memory is exhausted
+     */
+    public static LanguageModel load(Path folder, LoadOptions options) {
+        Device device = CpuDevice.open();
+        try {
+            return load(folder, options, device, device);
+        } catch (RuntimeException | Error e) {
+            device.close();
+            throw e;
+        }
+    }
+
+    /**
+     * Loads a model folder on a device that the caller closes, after the model; nobody else may drive it in between.
+     *
+     * @throws lapidary.format.FormatException naming the file and what is wrong in it
+     */
+    public static LanguageModel load(Path folder, LoadOptions options, Device device) {
+        return load(folder, options, device, null);
+    }
+
+    private static LanguageModel load(Path folder, LoadOptions options, Device device, Device owned) {
+        Gemma3 base = Gemma3.load(folder, device, options.precision(), null, 0);
+        try {
+            Prompts prompts = new Prompts(folder, base.config().isTextOnly());
+            GenerationConfig config =
+                    GenerationConfig.read(folder, base.config().eosTokenIds());
+            LanguageModel model = new LanguageModel(base, owned, prompts, config, options);
+            model.worker.start();
+            return model;
+        } catch (RuntimeException | Error e) {
+            base.close();
+            throw e;
+        }
+    }
+
+    /** How the model's generation_config.json makes answers; greedy where there is none. */
+    public GenerationOptions defaults() {
+        return config.defaults();
+    }
+
+    /** Tokens that a prompt and its answer may have together. */
+    public int contextLength() {
+        return contextLength;
+    }
+
+    /** Whether messages may have pictures. */
+    public boolean takesImages() {
+        return !base.config().isTextOnly();
+    }
+
+    // ---- adapters ------------------------------------------------------------------------------------------------
+
+    /**
+     * Loads an adapter from a folder of PEFT's files, under a name; one that was attached under it is swapped for it. The base
+     * is not loaded again.
+     *
+     * @throws lapidary.format.FormatException where the files are not an adapter of this base, saying why; what was attached
+     *     stays
+     */
+    public void attach(String name, Path folder) {
+        if (name.equals(BASE)) {
+            throw new IllegalArgumentException("the empty name is the base's; give the adapter another");
+        }
+        Adapter loaded = worker.call(() -> {
+            try (PeftAdapter files = PeftAdapter.open(folder)) {
+                Adapter adapter = new Adapter(name, base.withAdapter(files));
+                decoder.add(adapter);
+                return adapter;
+            }
+        });
+        synchronized (this) {
+            Adapter before = adapters.put(name, loaded);
+            if (before != null) {
+                before.detach();
+            }
+        }
+    }
+
+    /**
+     * Takes an adapter off; its memory is free once no request uses it. Where it was in {@link #use}, the base is.
+     *
+     * @throws IllegalArgumentException where none of that name is attached
+     */
+    public synchronized void detach(String name) {
+        requireAttached(name);
+        if (name.equals(BASE)) {
+            throw new IllegalArgumentException("the base cannot be detached");
+        }
+        adapters.remove(name).detach();
+        if (inUse.equals(name)) {
+            inUse = BASE;
+        }
+    }
+
+    /** Names of the attached adapters, without the base's. */
+    public synchronized List<String> adapters() {
+        return adapters.keySet().stream().filter(name -> !name.equals(BASE)).toList();
+    }
+
+    /**
+     * Chooses the adapter of requests from now on that name none; {@link #BASE} for none.
+     *
+     * @throws IllegalArgumentException where none of that name is attached
+     */
+    public synchronized void use(String name) {
+        requireAttached(name);
+        inUse = name;
+    }
+
+    private void requireAttached(String name) {
+        if (!adapters.containsKey(name)) {
+            throw new IllegalArgumentException("no adapter is attached under the name \"" + name + "\"; attached are "
+                    + adapters.keySet().stream().filter(n -> !n.equals(BASE)).toList());
+        }
+    }
+
+    // ---- answers -------------------------------------------------------------------------------------------------
+
+    /** A new conversation that answers as {@link #defaults} say. */
+    public Chat chat() {
+        return chat(defaults());
+    }
+
+    /** A new conversation. */
+    public Chat chat(GenerationOptions options) {
+        return new Chat(this, options);
+    }
+
+    /** Begins the answer to one question, pictures before the words. */
+    public Generation generate(String question, GenerationOptions options, Path... images) {
+        List<Content> parts = new ArrayList<>();
+        for (Path image : images) {
+            parts.add(new Content.Image(ImageSource.of(image)));
+        }
+        parts.add(new Content.Text(question));
+        return generate(List.of(new Message("user", parts)), options);
+    }
+
+    /**
+     * Begins the answer to a conversation, whose last message is the user's. Returns once pictures are decoded; the answer is
+     * made in the model's thread.
+     *
+     * @throws IllegalArgumentException where the messages are not a conversation to answer, the prompt leaves no room in the
+     *     context, or no such adapter is attached
+     * @throws lapidary.format.FormatException where a picture cannot be decoded, naming it
+     * @throws IllegalStateException where the model is closed
+     */
+    public Generation generate(List<Message> messages, GenerationOptions options) {
+        Prompt prompt = prompts.of(messages);
+        if (prompt.tokens() >= contextLength) {
+            throw new IllegalArgumentException("the prompt has " + prompt.tokens()
+                    + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
+                    + "; shorten it, or give a model with a longer context");
+        }
+        Sampler sampler = new Sampler(
+                options,
+                (float) base.config().text().finalLogitSoftcapping(),
+                options.seed() == null ? nextSeed() : options.seed());
+        Adapter adapter = adapter(options.adapter());
+        Sequence sequence = new Sequence(
+                prompt,
+                Math.min(options.maxNewTokens(), contextLength - prompt.tokens()),
+                adapter,
+                config.eosTokenIds(),
+                sampler,
+                options.stop(),
+                prompts.processor().tokenizer());
+        try {
+            worker.submit(sequence);
+        } catch (RuntimeException e) {
+            adapter.release();
+            throw e;
+        }
+        return sequence.generation();
+    }
+
+    /** Tokens of the prompt that a conversation makes, those of its images included. */
+    public int countTokens(List<Message> messages) {
+        return prompts.of(messages).tokens();
+    }
+
+    /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. */
+    @Override
+    public void close() {
+        worker.close();
+        if (owned != null) {
+            owned.close();
+        }
+    }
+
+    private synchronized long nextSeed() {
+        return seeds.nextLong();
+    }
+
+    private synchronized Adapter adapter(String name) {
+        String wanted = name == null ? inUse : name;
+        requireAttached(wanted);
+        Adapter adapter = adapters.get(wanted);
+        adapter.use();
+        return adapter;
+    }
+}

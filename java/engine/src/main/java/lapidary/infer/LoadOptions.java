@@ -1,0 +1,57 @@
+package lapidary.infer;
+
+import java.util.List;
+import lapidary.device.DType;
+import lapidary.gemma3.Nf4Options;
+import lapidary.gemma3.Precision;
+
+/**
+ * How a model is held and how much it does at once.
+ *
+ * @param dtype of weights that are not quantised, and of activations: BF16 or F32
+ * @param nf4 how linear layers are quantised while they are loaded, or null to take them as the checkpoint holds them. A
+ *     checkpoint that is stored in NF4 stays what it is either way
+ * @param contextLength tokens that a prompt and its answer may have together; 0 for the model's own limit
+ * @param batchSize requests that are decoded together; more wait
+ */
+public record LoadOptions(DType dtype, Nf4Options nf4, int contextLength, int batchSize) {
+    /** BF16 as the checkpoint holds it, the model's own context, eight requests at once. */
+    public static final LoadOptions DEFAULT = new LoadOptions(DType.BF16, null, 0, 8);
+
+    public LoadOptions {
+        if (dtype != DType.BF16 && dtype != DType.F32) {
+            throw new IllegalArgumentException("dtype is " + dtype + ", expected BF16 or F32");
+        }
+        if (contextLength < 0) {
+            throw new IllegalArgumentException("contextLength is " + contextLength + ", expected 0 or more");
+        }
+        if (batchSize < 1) {
+            throw new IllegalArgumentException("batchSize is " + batchSize + ", expected at least 1");
+        }
+    }
+
+    public LoadOptions withDtype(DType other) {
+        return new LoadOptions(other, nf4, contextLength, batchSize);
+    }
+
+    /** Quantises every linear layer but the output head to NF4, with double quantisation: 0.516 bytes a weight. */
+    public LoadOptions withNf4() {
+        return withNf4(new Nf4Options(true, List.of()));
+    }
+
+    public LoadOptions withNf4(Nf4Options options) {
+        return new LoadOptions(dtype, options, contextLength, batchSize);
+    }
+
+    public LoadOptions withContextLength(int tokens) {
+        return new LoadOptions(dtype, nf4, tokens, batchSize);
+    }
+
+    public LoadOptions withBatchSize(int requests) {
+        return new LoadOptions(dtype, nf4, contextLength, requests);
+    }
+
+    Precision precision() {
+        return new Precision(dtype, nf4, false);
+    }
+}

@@ -1,0 +1,129 @@
+package lapidary.infer;
+
+import java.util.Arrays;
+import java.util.PriorityQueue;
+import java.util.random.RandomGenerator;
+import java.util.random.RandomGeneratorFactory;
+
+/**
+ * Chooses the next token of one sequence. Drawing follows Transformers: logits over temperature, then top_k, top_p and min_p,
+ * each of what the one before has left.
+ */
+final class Sampler {
+    private final GenerationOptions options;
+    private final float softcap; // 0 for none
+    private final RandomGenerator random;
+
+    Sampler(GenerationOptions options, float softcap, long seed) {
+        this.options = options;
+        this.softcap = softcap;
+        this.random = RandomGeneratorFactory.of("L64X128MixRandom").create(seed);
+    }
+
+    /**
+     * @param logits of the sequence's row, {@code vocab} of them from {@code from} on
+     * @throws InferenceException where the largest is not a finite number
+     */
+    int next(float[] logits, int from, int vocab) {
+        int best = argmax(logits, from, vocab);
+        if (!Float.isFinite(logits[from + best])) {
+            throw new InferenceException(
+                    "the logits are not finite: a weight of the model or of the adapter is not, or is"
+                            + " far too large for the dtype; --dtype float32 may help");
+        }
+        return options.isGreedy() ? best : draw(logits, from, vocab, best);
+    }
+
+    /** The first of the largest; a NaN counts as larger than anything. */
+    private static int argmax(float[] logits, int from, int vocab) {
+        float largest = Float.NEGATIVE_INFINITY;
+        for (int i = from; i < from + vocab; i++) {
+            largest = Math.max(largest, logits[i]); // which vectorises, as looking for the place does not
+        }
+        for (int i = from; i < from + vocab; i++) {
+            if (logits[i] == largest || logits[i] != logits[i]) {
+                return i - from;
+            }
+        }
+        return 0;
+    }
+
+    private int draw(float[] logits, int from, int vocab, int best) {
+        double largest = scaled(logits[from + best]);
+        long[] kept = candidates(logits, from, vocab);
+        Arrays.sort(kept); // likeliest last
+        double[] weights = new double[kept.length];
+        double sum = 0;
+        for (int i = 0; i < kept.length; i++) {
+            weights[i] = Math.exp(scaled(logit(kept[i])) - largest);
+            sum += weights[i];
+        }
+        int first = 0; // kept from here on; one is always left
+        double below = 0;
+        while (first < kept.length - 1
+                && (below + weights[first] <= (1 - options.topP()) * sum && options.topP() < 1
+                        || weights[first] < options.minP() * weights[kept.length - 1])) {
+            below += weights[first++];
+        }
+        double left = random.nextDouble() * (sum - below);
+        for (int i = kept.length - 1; i > first; i--) {
+            left -= weights[i];
+            if (left < 0) {
+                return id(kept[i]);
+            }
+        }
+        return id(kept[first]);
+    }
+
+    private double scaled(float logit) {
+        double capped = softcap == 0 ? logit : softcap * Math.tanh(logit / softcap);
+        return capped / options.temperature();
+    }
+
+    /** The tokens whose logit is at least the k-th largest, each packed with its logit so that they sort by that. */
+    private long[] candidates(float[] logits, int from, int vocab) {
+        int k = options.topK() == 0 ? vocab : Math.min(options.topK(), vocab);
+        float least = k == vocab ? Float.NEGATIVE_INFINITY : kthLargest(logits, from, vocab, k);
+        long[] kept = new long[k];
+        int n = 0;
+        for (int id = 0; id < vocab; id++) {
+            float logit = logits[from + id];
+            if (logit >= least && logit > Float.NEGATIVE_INFINITY) {
+                if (n == kept.length) {
+                    kept = Arrays.copyOf(kept, 2 * n); // equals of the k-th
+                }
+                kept[n++] = packed(logit, id);
+            }
+        }
+        return Arrays.copyOf(kept, n);
+    }
+
+    private static float kthLargest(float[] logits, int from, int vocab, int k) {
+        PriorityQueue<Float> largest = new PriorityQueue<>(k);
+        for (int i = from; i < from + vocab; i++) {
+            if (largest.size() < k) {
+                largest.add(logits[i]);
+            } else if (logits[i] > largest.peek()) {
+                largest.poll();
+                largest.add(logits[i]);
+            }
+        }
+        return largest.peek();
+    }
+
+    /** Sorts as the logit does; of equals the lower id last, so that it counts as likelier. */
+    private static long packed(float logit, int id) {
+        int bits = Float.floatToRawIntBits(logit);
+        int ordered = bits ^ (bits >> 31 & 0x7fffffff);
+        return (long) ordered << 32 | (0xffffffffL - id);
+    }
+
+    private static float logit(long packed) {
+        int ordered = (int) (packed >> 32);
+        return Float.intBitsToFloat(ordered ^ (ordered >> 31 & 0x7fffffff));
+    }
+
+    private static int id(long packed) {
+        return (int) (0xffffffffL - (packed & 0xffffffffL));
+    }
+}
