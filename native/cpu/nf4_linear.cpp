@@ -3,6 +3,7 @@
 #include "nf4.h"
 
 #include <cstring>
+#include <utility>
 
 #include "bf16_products.h"
 #include "context.h"
@@ -164,20 +165,25 @@ struct Plain {
         for (; i < kSteps; i++) y[i] = 0;
     }
 
-    // Rows [row, row + 16) by steps of the sum [from, from + depth) as a strip of A. Rows beyond the last repeat it.
-    static void weights_a(float* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
-        for (int64_t r = 0; r < kStrip; r++) {
+    // Rows [first_row, first_row + 32) by steps of the sum [from, from + depth) as two strips of A, of which this call makes
+    // rows [begin, end). Rows beyond the last repeat it.
+    static void weights_a(float* y, int64_t strip, const Matrix& w, int64_t first_row, int64_t from, int64_t depth, int64_t begin,
+                          int64_t end) {
+        for (int64_t r = begin; r < end; r++) {
             const int64_t n = std::min(first_row + r, w.out - 1);
+            float* to = y + r / kStrip * strip + r % kStrip * kSteps;
             for (int64_t k = 0; k < depth; k += kSteps) {
-                row(y + k / kSteps * kTile + r * kSteps, w, n, from + k, std::min(kSteps, depth - k));
+                row(to + k / kSteps * kTile, w, n, from + k, std::min(kSteps, depth - k));
             }
         }
     }
 
-    // Columns [column, column + 32) by rows [from, from + depth), which are the steps of the sum, as two strips of B.
-    static void weights_b(float* y, int64_t strip, const Matrix& w, int64_t column, int64_t from, int64_t depth) {
+    // Columns [column, column + 32) by rows [from, from + depth), which are the steps of the sum, as two strips of B, of which
+    // this call makes steps [begin, end), zero from depth on.
+    static void weights_b(float* y, int64_t strip, const Matrix& w, int64_t column, int64_t from, int64_t depth, int64_t begin,
+                          int64_t end) {
         float values[kSteps];
-        for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k++) {
+        for (int64_t k = begin; k < end; k++) {
             if (k < depth) {
                 row(values, w, from + k, column, std::min(kBlock, w.in - column));
             } else {
@@ -298,10 +304,11 @@ struct Bf16Operands {
         }
     }
 
-    static KT_AVX512_BF16 __attribute__((noinline)) void weights_a(bf16* y, const Matrix& w, int64_t first_row, int64_t from, int64_t depth) {
-        for (int64_t r = 0; r < kStrip; r++) {
+    static KT_AVX512_BF16 __attribute__((noinline)) void weights_a(bf16* y, int64_t strip, const Matrix& w, int64_t first_row,
+                                                          int64_t from, int64_t depth, int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; r++) {
             const int64_t start = std::min(first_row + r, w.out - 1) * w.in + from;
-            bf16* to = y + r * kSteps;
+            bf16* to = y + r / kStrip * strip + r % kStrip * kSteps;
             int64_t k = 0;
             if (start % kNf4Block == 0) {
                 for (; k + kNf4Block <= depth; k += kNf4Block) {
@@ -318,7 +325,7 @@ struct Bf16Operands {
     }
 
     static KT_AVX512_BF16 __attribute__((noinline)) void weights_b(bf16* y, int64_t strip, const Matrix& w, int64_t column, int64_t from,
-                                                          int64_t depth) {
+                                                          int64_t depth, int64_t begin, int64_t end) {
         // Word 2 i of a pair of steps is value i of the first row, word 2 i + 1 of the second.
         alignas(64) uint16_t low[32];
         alignas(64) uint16_t high[32];
@@ -331,7 +338,7 @@ struct Bf16Operands {
         const __m512i low_half = _mm512_load_si512(low);
         const __m512i high_half = _mm512_load_si512(high);
         const int64_t cols = std::min(kBlock, w.in - column);
-        for (int64_t k = 0; k < ceil_div(depth, kSteps) * kSteps; k += 2) {
+        for (int64_t k = begin; k < end; k += 2) {
             __m512i rows[2];
             for (int64_t i = 0; i < 2; i++) {
                 rows[i] = k + i < depth ? values_at(w.values, (from + k + i) * w.in + column, cols) : _mm512_setzero_si512();
@@ -456,10 +463,10 @@ class Product {
         group_ = std::min(kGroup, by_rows ? strips : ceil_div(strips, ctx->threads));
         data_strip_ = ceil_div(depth_, kSteps) * kTile;
         weight_strip_ = std::min(kDepth, ceil_div(depth_, kSteps) * kSteps) * kStrip;
-        // One after the other, each a multiple of 64 bytes: packed x, blocks of C, a strip of weights.
+        // One after the other, each a multiple of 64 bytes: packed x, blocks of C, two strips of weights.
         const int64_t data = chunk_ / kStrip * data_strip_ * static_cast<int64_t>(sizeof(E));
         const int64_t blocks = group_ * chunk_ / kBlock * kBlockArea * static_cast<int64_t>(sizeof(float));
-        const int64_t weights = 2 * weight_strip_ * static_cast<int64_t>(sizeof(E));
+        const int64_t weights = 4 * weight_strip_ * static_cast<int64_t>(sizeof(E));
         const int64_t shared = by_rows ? 0 : data;
         const int64_t own = (by_rows ? data : 0) + blocks + weights;
         char* memory = static_cast<char*>(scratch(ctx, shared + own * ctx->threads));
@@ -505,15 +512,27 @@ class Product {
         }
     }
 
-    // Rows [row, row + here) of y in the columns of strips [begin, end).
+    // Where the weights of one piece of the work begin: a strip of them by kDepth steps of the sum.
+    struct Piece {
+        int64_t strip;
+        int64_t step;
+    };
+
+    // Rows [row, row + here) of y in the columns of strips [begin, end). While one piece is multiplied, block by block, the
+    // next one is looked up, a little for every block: the units for vectors and for tiles then work at the same time.
     void multiply(float* c, E* weights, const E* packed, int64_t row, int64_t here, int64_t begin, int64_t end) const {
         const int64_t blocks = chunk_ / kBlock;
+        E* next_weights = weights + 2 * weight_strip_;
         Tiles::begin();
+        if (begin < end) look_up(weights, {begin, 0}, 0, 1);
         for (int64_t from = begin; from < end; from += group_) {
             const int64_t until = std::min(end, from + group_);
             for (int64_t k = 0; k < depth_; k += kDepth) {
                 for (int64_t s = from; s < until; s++) {
-                    add_strip(c + (s - from) * blocks * kBlockArea, weights, packed, s, k, here);
+                    Piece next{s + 1, k};
+                    if (s + 1 == until) next = k + kDepth < depth_ ? Piece{from, k + kDepth} : Piece{until, 0};
+                    add_piece(c + (s - from) * blocks * kBlockArea, weights, packed, {s, k}, here, next_weights, next, end);
+                    std::swap(weights, next_weights);
                 }
             }
             for (int64_t m = 0; m < here; m += kBlock) {
@@ -525,24 +544,35 @@ class Product {
         Tiles::end();
     }
 
-    // Steps [k, k + kDepth) of the sums of one strip of weights with all packed rows.
-    void add_strip(float* c, E* weights, const E* packed, int64_t strip, int64_t k, int64_t here) const {
-        const int64_t steps = std::min(kDepth, depth_ - k);
-        const int64_t tiles = ceil_div(steps, kSteps);
-        if (Forward) {
-            Tiles::weights_a(weights, w_, strip * kBlock, k, steps);
-            Tiles::weights_a(weights + weight_strip_, w_, strip * kBlock + kStrip, k, steps);
-        } else {
-            Tiles::weights_b(weights, weight_strip_, w_, strip * kBlock, k, steps);
-        }
-        for (int64_t m = 0; m < here; m += kBlock, c += kBlockArea) {
+    // Adds the products of a piece with all packed rows, and looks up the next one where its strip is before `end`.
+    void add_piece(float* c, const E* weights, const E* packed, Piece piece, int64_t here, E* next_weights, Piece next,
+                   int64_t end) const {
+        const int64_t tiles = ceil_div(std::min(kDepth, depth_ - piece.step), kSteps);
+        const int64_t blocks = ceil_div(here, kBlock);
+        for (int64_t i = 0; i < blocks; i++, c += kBlockArea) {
+            const int64_t m = i * kBlock;
             const int64_t strips = std::min<int64_t>(2, ceil_div(here - m, kStrip));
-            const E* activations = packed + m / kStrip * data_strip_ + k * kStrip;
+            const E* activations = packed + m / kStrip * data_strip_ + piece.step * kStrip;
+            const bool more = piece.step > 0;
             if (Forward) {
-                Tiles::multiply(c, weights, weight_strip_, 2, activations, data_strip_, strips, tiles, k > 0);
+                Tiles::multiply(c, weights, weight_strip_, 2, activations, data_strip_, strips, tiles, more);
             } else {
-                Tiles::multiply(c, activations, data_strip_, strips, weights, weight_strip_, 2, tiles, k > 0);
+                Tiles::multiply(c, activations, data_strip_, strips, weights, weight_strip_, 2, tiles, more);
             }
+            if (next.strip < end) look_up(next_weights, next, i, blocks);
+        }
+    }
+
+    // Part `part` of `parts` of the weights of a piece.
+    void look_up(E* weights, Piece piece, int64_t part, int64_t parts) const {
+        const int64_t steps = std::min(kDepth, depth_ - piece.step);
+        if (Forward) {
+            Tiles::weights_a(weights, weight_strip_, w_, piece.strip * kBlock, piece.step, steps, part * kBlock / parts,
+                             (part + 1) * kBlock / parts);
+        } else {
+            const int64_t pairs = ceil_div(steps, kSteps) * kSteps / 2;
+            Tiles::weights_b(weights, weight_strip_, w_, piece.strip * kBlock, piece.step, steps, part * pairs / parts * 2,
+                             (part + 1) * pairs / parts * 2);
         }
     }
 
