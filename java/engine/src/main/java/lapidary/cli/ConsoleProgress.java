@@ -21,13 +21,25 @@ final class ConsoleProgress implements TrainingListener {
 
     @Override
     public void onNotice(String line) {
+        clear();
         out.println(line);
         out.flush();
     }
 
     @Override
+    public void onCheck(int done, int rows) {
+        if (terminal && done > 0) {
+            String line = String.format(Locale.ROOT, "looked at %,d of %,d rows", done, rows);
+            width = Math.max(width, line.length());
+            out.print("\r" + line + " ".repeat(width - line.length()));
+            out.flush();
+        }
+    }
+
+    @Override
     public void onStart(TrainingPlan plan) {
         started = System.nanoTime();
+        clear();
         out.printf(
                 Locale.ROOT,
                 "Training %,d numbers in %d tensors for %d steps on %,d rows (%s)%n",

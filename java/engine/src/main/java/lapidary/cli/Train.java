@@ -48,6 +48,9 @@ final class Train implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nModel and data:%n", order = 1)
     private final Inputs inputs = new Inputs();
 
+    @ArgGroup(validate = false, heading = "%nSamples (engine check tells what they come to):%n", order = 1)
+    private final SampleOptions samples = new SampleOptions();
+
     @ArgGroup(validate = false, heading = "%nTraining:%n", order = 2)
     private final Recipe recipe = new Recipe();
 
@@ -106,6 +109,15 @@ final class Train implements Callable<Integer> {
                 paramLabel = "N",
                 description = "Rows that go through the model together (default: 8).")
         private int batchSize = 8;
+
+        @Option(
+                names = "--packing",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description = "Count sets of rows that fill --max_length, instead of rows (default: false).")
+        private boolean packing;
 
         @Option(
                 names = "--gradient_accumulation_steps",
@@ -346,6 +358,8 @@ final class Train implements Callable<Integer> {
                     .dtype(running.dtype)
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)
+                    .data(samples.options(spec.commandLine()))
+                    .packing(recipe.packing)
                     .profile(Profiles.of(running.compat, spec.commandLine()))
                     .build();
         } catch (IllegalArgumentException e) {

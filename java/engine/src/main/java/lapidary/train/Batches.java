@@ -1,51 +1,94 @@
 package lapidary.train;
 
+import java.util.Arrays;
 import java.util.Iterator;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
-import lapidary.data.Dataset;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.IntConsumer;
+import java.util.function.Supplier;
 import lapidary.data.Prefetch;
-import lapidary.gemma3.Gemma3;
+import lapidary.data.Samples;
 
 /**
  * The micro-batches of a run, read and decoded ahead of the device. Work begins at once, with the tokenizer and a look at
  * every row, so that it goes on beside the loading of the weights.
  */
 final class Batches implements AutoCloseable {
+    private static final int CORES = Runtime.getRuntime().availableProcessors();
+
     /** Decoding runs beside the device's thread. */
-    private static final int HOST_THREADS = Math.max(1, Runtime.getRuntime().availableProcessors() / 2);
+    private static final int HOST_THREADS = Math.max(1, CORES / 2);
 
     private static final int AHEAD = 3;
+    private static final int REPORT_MS = 200;
 
     private final FutureTask<MicroBatches> loader;
     private final Prefetch<int[], MicroBatch> prefetch;
     private volatile boolean closed;
+    private volatile int checked; // rows that have been looked at
+    private long waitedNanos;
 
-    /** @param rows of the data set, by micro-batch */
-    Batches(SftConfig config, Dataset dataset, Iterator<int[]> rows) {
+    /**
+     * @param samples of the data set; asked for once
+     * @param padId the token that pads a batch
+     * @param units what the numbers of {@code batches} stand for
+     * @param batches units of each micro-batch
+     */
+    Batches(Supplier<Samples> samples, int padId, Units units, Iterator<int[]> batches) {
         loader = new FutureTask<>(() -> {
-            MicroBatches made = MicroBatches.of(
-                    Gemma3.readConfig(config.modelNameOrPath()), config.modelNameOrPath(), dataset, config.profile());
-            made.check(() -> !closed);
+            MicroBatches made = new MicroBatches(samples.get(), padId);
+            if (!units.isChecked()) {
+                made.check(CORES, () -> !closed, done -> checked = done);
+            }
             return made;
         });
         prefetch = new Prefetch<>(
-                rows,
+                batches,
                 batch -> {
                     loader.run(); // the first thread to come reads tokenizer and rows; the others wait for it
-                    return loader().load(batch);
+                    return loader().load(rows(units, batch));
                 },
                 HOST_THREADS,
                 AHEAD);
     }
 
-    /** Waits until tokenizer, processor and every row of the data set are read; throws what was wrong with them. */
-    void awaitReady() {
-        loader();
+    private static int[] rows(Units units, int[] batch) {
+        return Arrays.stream(batch)
+                .flatMap(unit -> Arrays.stream(units.rows()[unit]))
+                .toArray();
     }
 
+    /**
+     * Waits until tokenizer, processor and every row of the data set are read; throws what was wrong with them.
+     *
+     * @param progress hears now and then how many rows have been looked at
+     */
+    void awaitReady(IntConsumer progress) {
+        while (true) {
+            try {
+                loader.get(REPORT_MS, TimeUnit.MILLISECONDS);
+                return;
+            } catch (TimeoutException e) {
+                progress.accept(checked);
+            } catch (InterruptedException | ExecutionException e) {
+                loader(); // throws it again
+            }
+        }
+    }
+
+    /** The next micro-batch, waiting for it where it is not there yet. */
     MicroBatch next() {
-        return prefetch.next();
+        long from = System.nanoTime();
+        MicroBatch batch = prefetch.next();
+        waitedNanos += System.nanoTime() - from;
+        return batch;
+    }
+
+    /** Seconds that {@link #next} has waited in all. */
+    double waitedSeconds() {
+        return waitedNanos / 1e9;
     }
 
     private MicroBatches loader() {

@@ -32,6 +32,8 @@ final class Progress {
     private int windowBatches;
     private double windowEntropy;
     private double windowAccuracy;
+    private double windowSeconds;
+    private double windowWaited;
 
     Progress(BatchPlan plan, int loggingSteps) {
         this.plan = plan;
@@ -52,9 +54,15 @@ final class Progress {
         windowAccuracy += (double) statistics.correct() / Math.max(1, statistics.valid());
     }
 
+    /** So many seconds of the step, the device has waited for data. */
+    void waited(double seconds) {
+        windowWaited += seconds;
+    }
+
     void endStep(double norm, double rate) {
         step++;
         stepSeconds = (System.nanoTime() - stepStarted) / 1e9;
+        windowSeconds += stepSeconds;
         gradNorm = norm;
         learningRate = rate;
         tokens += stepTokens;
@@ -84,13 +92,16 @@ final class Progress {
                 windowAccuracy / windowBatches,
                 plan.epochAfter(step),
                 stepSeconds,
-                stepTokens / stepSeconds);
+                stepTokens / stepSeconds,
+                windowWaited / windowSeconds);
         history.add(metrics.history());
         windowSteps = 0;
         windowLoss = 0;
         windowBatches = 0;
         windowEntropy = 0;
         windowAccuracy = 0;
+        windowSeconds = 0;
+        windowWaited = 0;
         return metrics;
     }
 

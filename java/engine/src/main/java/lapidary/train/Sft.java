@@ -2,15 +2,18 @@ package lapidary.train;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Supplier;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
 import lapidary.data.Profile;
+import lapidary.data.Samples;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.gemma3.AdapterUse;
 import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.Gemma3Config;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
@@ -50,14 +53,21 @@ public final class Sft {
 
     private void run(LoraChoice lora) {
         try (Output output = Output.open(config.outputDir());
-                Dataset dataset = Datasets.open(config.datasetName(), config.datasetTrainSplit())) {
+                Dataset dataset = Datasets.open(
+                        config.datasetName(),
+                        config.datasetTrainSplit(),
+                        config.data().forms())) {
+            Gemma3Config shape = Gemma3.readConfig(config.modelNameOrPath());
+            Supplier<Samples> samples = new Once<>(
+                    () -> Samples.of(shape, config.modelNameOrPath(), dataset, config.profile(), config.data()));
+            Units units = Units.of(config, dataset.size(), samples, listener);
             BatchPlan plan = BatchPlan.of(
-                    dataset.size(),
+                    units.size(),
                     config.perDeviceTrainBatchSize(),
                     config.gradientAccumulationSteps(),
                     config.numTrainEpochs(),
                     config.maxSteps());
-            try (Batches batches = new Batches(config, dataset, plan.rows(config.seed()));
+            try (Batches batches = new Batches(samples, shape.text().padTokenId(), units, plan.rows(config.seed()));
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
                 if (model.config().isQuantized() && config.loadIn4bit()) {
@@ -105,7 +115,7 @@ public final class Sft {
                 plan.maxSteps(),
                 config.lrSchedulerKwargs());
         Progress progress = new Progress(plan, config.loggingSteps());
-        batches.awaitReady();
+        batches.awaitReady(done -> listener.onCheck(done, plan.rows()));
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
         listener.onStart(new TrainingPlan(
                 plan.rows(),
@@ -117,10 +127,12 @@ public final class Sft {
         long microBatch = 0;
         for (int step = 0; step < plan.maxSteps(); step++) {
             progress.startStep();
+            double waited = batches.waitedSeconds();
             List<MicroBatch> group = new ArrayList<>();
             for (int i = plan.microBatchesIn(step); i > 0; i--) {
                 group.add(batches.next());
             }
+            progress.waited(batches.waitedSeconds() - waited);
             // The loss is a mean over the trained tokens of the whole group, not a mean of means.
             int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
             double learningRate = schedule.at(step);

@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import lapidary.data.DataOptions;
 import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.gemma3.Nf4Options;
@@ -35,6 +36,8 @@ import lapidary.optim.Schedule;
  * @param llmInt8SkipModules linear layers that are not quantised, see {@link Nf4Options}
  * @param dtype of weights and activations
  * @param profile which of the reference's behaviours are kept
+ * @param data how rows become samples
+ * @param packing whether a batch counts sets of rows that fill the maximum length, instead of rows
  */
 public record SftConfig(
         Path modelNameOrPath,
@@ -65,7 +68,9 @@ public record SftConfig(
         DType dtype,
         long seed,
         int loggingSteps,
-        Profile profile) {
+        Profile profile,
+        DataOptions data,
+        boolean packing) {
 
     /** @throws IllegalArgumentException naming the option, its value and what it may be */
     public SftConfig {
@@ -90,6 +95,8 @@ public record SftConfig(
         require(loggingSteps > 0, "logging_steps", loggingSteps, "at least 1");
         require(dtype == DType.F32 || dtype == DType.BF16, "dtype", dtype, "float32 or bfloat16");
         Objects.requireNonNull(profile, "profile");
+        Objects.requireNonNull(data, "data");
+        require(!packing || data.maxLength() > 0, "max_length", 0, "the tokens of a packed row, as --packing is on");
         llmInt8SkipModules = List.copyOf(llmInt8SkipModules);
         loraTargetModules = loraTargetModules == null ? null : List.copyOf(loraTargetModules);
         loraModulesToSave = loraModulesToSave == null ? null : List.copyOf(loraModulesToSave);
@@ -145,6 +152,8 @@ public record SftConfig(
         private long seed = 42;
         private int loggingSteps = 10;
         private Profile profile = Profile.DEFAULT;
+        private DataOptions data = DataOptions.DEFAULT;
+        private boolean packing;
 
         private Builder(Path modelNameOrPath, String datasetName, Path outputDir) {
             this.modelNameOrPath = Objects.requireNonNull(modelNameOrPath, "model_name_or_path");
@@ -283,6 +292,16 @@ public record SftConfig(
             return this;
         }
 
+        public Builder data(DataOptions options) {
+            data = options;
+            return this;
+        }
+
+        public Builder packing(boolean on) {
+            packing = on;
+            return this;
+        }
+
         /** @throws IllegalArgumentException naming the option that is out of range */
         public SftConfig build() {
             return new SftConfig(
@@ -314,7 +333,9 @@ public record SftConfig(
                     dtype,
                     seed,
                     loggingSteps,
-                    profile);
+                    profile,
+                    data,
+                    packing);
         }
     }
 }

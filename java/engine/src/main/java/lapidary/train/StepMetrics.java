@@ -17,6 +17,7 @@ import java.util.Map;
  * @param epoch epochs done, with the fraction
  * @param stepSeconds wall time of this step
  * @param tokensPerSecond tokens of this step over its wall time
+ * @param dataWait share of the time since the last report that the device waited for data
  */
 public record StepMetrics(
         int step,
@@ -29,7 +30,8 @@ public record StepMetrics(
         double meanTokenAccuracy,
         double epoch,
         double stepSeconds,
-        double tokensPerSecond) {
+        double tokensPerSecond,
+        double dataWait) {
 
     /** The entry of trainer_state.json's log_history. */
     Map<String, Object> history() {
@@ -58,6 +60,7 @@ public record StepMetrics(
         entry.put("epoch", epoch);
         entry.put("step_seconds", stepSeconds);
         entry.put("tokens_per_second", tokensPerSecond);
+        entry.put("data_wait", dataWait);
         return entry;
     }
 }

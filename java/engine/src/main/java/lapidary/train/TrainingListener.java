@@ -7,6 +7,9 @@ public interface TrainingListener {
     /** Something about this run that its user may not expect; one line for people. */
     default void onNotice(String line) {}
 
+    /** So many rows of the data set have been looked at before training. */
+    default void onCheck(int done, int rows) {}
+
     /** Model and data are ready. */
     default void onStart(TrainingPlan plan) {}
 

@@ -8,7 +8,11 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
+import java.util.Random;
+import java.util.stream.IntStream;
 import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
@@ -105,7 +109,7 @@ final class GoldenRunTest extends DeviceTest {
         for (JsonNode row : Json.read(plain(model).resolve("batch.json")).node()) {
             List<float[]> images = new ArrayList<>();
             for (int i = 0; i < row.path("images").asInt(0); i++) {
-                images.add(java.util.Arrays.copyOfRange(pixels, image * perImage, (image + 1) * perImage));
+                images.add(Arrays.copyOfRange(pixels, image * perImage, (image + 1) * perImage));
                 image++;
             }
             int[] ids = ints(row.get("ids"));
@@ -204,6 +208,79 @@ final class GoldenRunTest extends DeviceTest {
                         floats(golden.entry("grad." + parameter.name())),
                         gradient(grads, parameter.value()),
                         1e-4,
+                        "gradient of " + parameter.name());
+            }
+        }
+    }
+
+    /** Each row of a batch by itself. */
+    private static List<PackedBatch.Row> rows(MicroBatch batch) {
+        List<PackedBatch.Row> rows = new ArrayList<>();
+        PackedBatch all = batch.packed();
+        int image = 0;
+        for (int r = 0; r < all.rows(); r++) {
+            int[] types = Arrays.copyOfRange(all.tokenTypes(), all.starts()[r], all.starts()[r + 1]);
+            int images = 0;
+            for (int t = 0; t < types.length; t++) {
+                images += types[t] == 1 && (t == 0 || types[t - 1] != 1) ? 1 : 0;
+            }
+            int[] ids = Arrays.copyOfRange(all.ids(), all.starts()[r], all.starts()[r + 1]);
+            rows.add(new PackedBatch.Row(ids, types, all.pixels().subList(image, image + images)));
+            image += images;
+        }
+        return rows;
+    }
+
+    /**
+     * What {@code --packing} rests on: rows of text, of one picture and of several, laid end to end in any order, give the loss and
+     * the gradients that they give one by one. A row sees no other, positions begin again, windows and pictures end with it.
+     */
+    @ParameterizedTest
+    @CsvSource({"multimodal, 1", "multimodal, 2", "text, 3"})
+    void packedRowsGiveWhatTheyGiveAlone(String name, int seed) {
+        MicroBatch batch = batch(name, 2);
+        List<PackedBatch.Row> rows = rows(batch);
+        List<int[]> targets = new ArrayList<>();
+        for (int r = 0; r < rows.size(); r++) {
+            targets.add(Arrays.copyOfRange(
+                    batch.targets(), batch.packed().starts()[r], batch.packed().starts()[r + 1]));
+        }
+        List<Integer> order =
+                new ArrayList<>(IntStream.range(0, rows.size()).boxed().toList());
+        Collections.shuffle(order, new Random(seed));
+        MicroBatch packed = new MicroBatch(
+                PackedBatch.padded(order.stream().map(rows::get).toList(), 0),
+                0,
+                new int[0],
+                batch.trained(),
+                List.of());
+        int[] packedTargets = new int[packed.packed().tokens()];
+        Arrays.fill(packedTargets, IGNORED);
+        int at = 0;
+        for (int r : order) {
+            System.arraycopy(targets.get(r), 0, packedTargets, at, targets.get(r).length);
+            at += targets.get(r).length;
+        }
+        try (Gemma3 model = load(name, DType.F32);
+                Gradients expected = new Gradients(model.frame(), trained(model));
+                Gradients actual = new Gradients(model.frame(), trained(model))) {
+            double loss = addGradients(
+                    model,
+                    new MicroBatch(packed.packed(), at, packedTargets, batch.trained(), List.of()),
+                    true,
+                    actual);
+            double alone = 0;
+            for (int r = 0; r < rows.size(); r++) {
+                MicroBatch one = new MicroBatch(
+                        PackedBatch.of(List.of(rows.get(r))), 0, targets.get(r), batch.trained(), List.of());
+                alone += addGradients(model, one, true, expected);
+            }
+            assertEquals(alone, loss, 1e-6 * alone);
+            for (Parameter parameter : model.parameters()) {
+                assertRelative(
+                        gradient(expected, parameter.value()),
+                        gradient(actual, parameter.value()),
+                        1e-5,
                         "gradient of " + parameter.name());
             }
         }

@@ -10,9 +10,11 @@ import java.nio.file.Path;
 import java.util.Iterator;
 import java.util.List;
 import java.util.concurrent.CancellationException;
+import lapidary.data.DataOptions;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
 import lapidary.data.Profile;
+import lapidary.data.Samples;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3;
 import org.junit.jupiter.api.Test;
@@ -37,7 +39,12 @@ class MicroBatchesTest {
             assertTrue(message.contains("is empty (0 bytes)"), message);
         }
         Path parquet = Path.of("src/test/resources/lapidary/data/picture-empty.parquet");
-        assertEquals(parquet + " row 1 images[0] (a.png) is empty (0 bytes), expected a picture", complaint(parquet));
+        try (Dataset data = Datasets.open(parquet.toString(), "train[1:]")) {
+            assertEquals(
+                    parquet + " row 1 images[0] (a.png) is empty (0 bytes), expected a picture",
+                    assertThrows(FormatException.class, () -> batches(data).check(2, () -> true, done -> {}))
+                            .getMessage());
+        }
     }
 
     @Test
@@ -45,7 +52,6 @@ class MicroBatchesTest {
         Path rows = Files.writeString(dir.resolve("rows.jsonl"), String.format(PARTS, "{\"bytes\":\"AAAA\"}"));
         try (Dataset data = Datasets.open(rows.toString(), "train")) {
             MicroBatches batches = batches(data);
-            batches.check(() -> true);
             String message = assertThrows(FormatException.class, () -> batches.load(new int[] {0}))
                     .getMessage();
             assertTrue(message.startsWith(rows + ":1 images[0]: "), message);
@@ -61,19 +67,20 @@ class MicroBatchesTest {
                         .repeat(10));
         try (Dataset data = Datasets.open(rows.toString(), "train")) {
             Iterator<Boolean> wanted = List.of(true, true, true, false).iterator();
-            assertThrows(CancellationException.class, () -> batches(data).check(wanted::next));
+            assertThrows(CancellationException.class, () -> batches(data).check(1, wanted::next, done -> {}));
             assertTrue(!wanted.hasNext());
         }
     }
 
     private String complaint(Path rows) {
         try (Dataset data = Datasets.open(rows.toString(), "train")) {
-            return assertThrows(FormatException.class, () -> batches(data).check(() -> true))
+            return assertThrows(FormatException.class, () -> batches(data).check(2, () -> true, done -> {}))
                     .getMessage();
         }
     }
 
     private static MicroBatches batches(Dataset data) {
-        return MicroBatches.of(Gemma3.readConfig(MODEL), MODEL, data, Profile.DEFAULT);
+        return new MicroBatches(
+                Samples.of(Gemma3.readConfig(MODEL), MODEL, data, Profile.DEFAULT, DataOptions.DEFAULT), 0);
     }
 }

@@ -1,0 +1,132 @@
+package lapidary.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Locale;
+import java.util.TreeMap;
+import java.util.function.Supplier;
+import java.util.stream.IntStream;
+import lapidary.data.Preflight;
+import lapidary.data.Preflight.Findings;
+import lapidary.data.Samples;
+import lapidary.format.FormatException;
+
+/**
+ * What a batch counts: rows of the data set, or with {@code --packing} sets of rows that together fill {@code --max_length}.
+ *
+ * @param rows of each unit, numbers of the data set's rows
+ * @param isChecked whether every row has been looked at already
+ */
+record Units(int[][] rows, boolean isChecked) {
+    private static final int NAMED = 8; // rows that a notice names
+
+    int size() {
+        return rows.length;
+    }
+
+    /** Every row a unit; none has been looked at. */
+    static Units all(int rows) {
+        return new Units(
+                IntStream.range(0, rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new), false);
+    }
+
+    /**
+     * The units of a run. Where rows may be left out, or are packed, this looks at all of them first.
+     *
+     * @throws FormatException a row is bad and may not be left out, or none is left
+     */
+    static Units of(SftConfig config, int rows, Supplier<Samples> all, TrainingListener listener) {
+        boolean packing = config.packing();
+        if (!packing && !config.data().mayDrop()) {
+            return all(rows);
+        }
+        Samples samples = all.get();
+        Findings findings = Preflight.run(
+                samples, false, Runtime.getRuntime().availableProcessors(), () -> true, new Preflight.Listener() {
+                    @Override
+                    public void onBad(Preflight.Bad bad) {
+                        if (!config.data().dropBad()) {
+                            throw new FormatException(bad.reason());
+                        }
+                    }
+
+                    @Override
+                    public void onProgress(int done, int all) {
+                        listener.onCheck(done, all);
+                    }
+                });
+        tell(findings, rows, listener);
+        if (findings.accepted().length == 0) {
+            throw new FormatException(
+                    config.datasetName() + ": none of its " + findings.rows() + " rows is left to train on");
+        }
+        return new Units(
+                packing
+                        ? pack(
+                                findings.accepted(),
+                                findings.tokens(),
+                                config.data().maxLength())
+                        : Arrays.stream(findings.accepted())
+                                .mapToObj(row -> new int[] {row})
+                                .toArray(int[][]::new),
+                true);
+    }
+
+    private static void tell(Findings findings, int rows, TrainingListener listener) {
+        tell("bad", rows, findings.bad().stream().map(bad -> bad.row()).toList(), listener);
+        List<Integer> dropped = findings.overlong().stream()
+                .filter(each -> each.kept() == 0)
+                .map(each -> each.row())
+                .toList();
+        tell("too long", rows, dropped, listener);
+    }
+
+    private static void tell(String what, int rows, List<Integer> which, TrainingListener listener) {
+        if (!which.isEmpty()) {
+            listener.onNotice(String.format(
+                    Locale.ROOT,
+                    "%,d of %,d rows are %s and left out: %s%s (engine check says why)",
+                    which.size(),
+                    rows,
+                    what,
+                    which.subList(0, Math.min(NAMED, which.size())),
+                    which.size() > NAMED ? " and more" : ""));
+        }
+    }
+
+    /**
+     * Sets of rows of at most {@code capacity} tokens: the longest row first, each into the fullest set that has room for it.
+     *
+     * @see <a href="https://arxiv.org/abs/2404.10830">Fewer truncations improve language modeling</a>: best-fit-decreasing
+     */
+    static int[][] pack(int[] rows, int[] tokens, int capacity) {
+        List<Integer> order =
+                new ArrayList<>(IntStream.range(0, rows.length).boxed().toList());
+        order.sort(Comparator.comparing((Integer i) -> -tokens[i])); // stable: equal ones stay in the order of the data
+        List<List<Integer>> sets = new ArrayList<>();
+        TreeMap<Integer, List<List<Integer>>> byRoom = new TreeMap<>(); // those with so many tokens of room
+        for (int i : order) {
+            var fullest = byRoom.ceilingEntry(tokens[i]);
+            List<Integer> set;
+            int room = capacity;
+            if (fullest == null) {
+                set = new ArrayList<>();
+                sets.add(set);
+            } else {
+                room = fullest.getKey();
+                set = fullest.getValue().removeFirst();
+                if (fullest.getValue().isEmpty()) {
+                    byRoom.remove(room);
+                }
+            }
+            set.add(rows[i]);
+            byRoom.computeIfAbsent(room - tokens[i], key -> new ArrayList<>()).add(set);
+        }
+        return sets.stream()
+                .map(set -> set.stream().mapToInt(row -> row).sorted().toArray())
+                .sorted(Comparator.comparing((int[] set) -> set[0]))
+                .toArray(int[][]::new);
+    }
+}
