@@ -24,6 +24,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
             Quantize.class,
             Merge.class,
             Adapter.class,
+            Export.class,
             Info.class,
             Tokenize.class,
             Login.class,

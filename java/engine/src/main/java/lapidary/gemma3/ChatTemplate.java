@@ -8,6 +8,7 @@ import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Optional;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
 
@@ -41,6 +42,29 @@ public record ChatTemplate(String bosToken) {
             }
         }
         return new ChatTemplate(bosToken);
+    }
+
+    /** The text of the template that a model folder holds, for files that carry it along; empty where there is none. */
+    public static Optional<String> source(Path folder) {
+        Path jinja = folder.resolve("chat_template.jinja");
+        if (Files.exists(jinja)) {
+            return Optional.of(Json.utf8(jinja.toString(), Json.readBytes(jinja, 1 << 20)));
+        }
+        for (String name : new String[] {"chat_template.json", "processor_config.json", "tokenizer_config.json"}) {
+            Path file = folder.resolve(name);
+            if (Files.exists(file) && Json.read(file).has("chat_template")) {
+                Json value = Json.read(file).get("chat_template");
+                if (!value.isArray()) {
+                    return Optional.of(value.string());
+                }
+                for (Json named : value.elements()) {
+                    if (named.string("name").equals("default")) {
+                        return Optional.of(named.string("template"));
+                    }
+                }
+            }
+        }
+        return Optional.empty();
     }
 
     /** The value is a template, or a list of {name, template} of which "default" is used. */

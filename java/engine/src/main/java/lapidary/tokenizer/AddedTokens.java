@@ -20,6 +20,7 @@ final class AddedTokens {
     private int[] tokens = new int[1 << 10]; // by node: the token that ends there
     private int nodes = 1; // 0 is the root
     private final BitSet special = new BitSet();
+    private final BitSet all = new BitSet();
 
     AddedTokens() {
         Arrays.fill(tokens, NONE);
@@ -35,6 +36,11 @@ final class AddedTokens {
         }
         tokens[node] = id;
         special.set(id, isSpecial);
+        all.set(id);
+    }
+
+    boolean has(int id) {
+        return all.get(id);
     }
 
     boolean isSpecial(int id) {

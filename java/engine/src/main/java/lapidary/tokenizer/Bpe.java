@@ -48,6 +48,11 @@ final class Bpe {
         this.cutAtUnknown = cutAtUnknown;
     }
 
+    /** See {@link Tokenizer#mergeRanks}. */
+    int[] firstRanks(int size) {
+        return merges.firstRanks(size);
+    }
+
     /** Room for one call of {@link #encode}, used again for each word. */
     static final class Scratch {
         private int[] symbols = new int[2 * FEW];

@@ -42,6 +42,16 @@ final class Merges {
         return count;
     }
 
+    /** By id below {@code size}: the rank of the first merge that makes the piece, or {@link #NEVER}. */
+    int[] firstRanks(int size) {
+        int[] ranks = new int[size];
+        Arrays.fill(ranks, NEVER);
+        for (int rank = count - 1; rank >= 0; rank--) {
+            ranks[joined[rank]] = rank;
+        }
+        return ranks;
+    }
+
     /** Adds the next merge, of the next rank. False when the joined piece is not in the vocabulary. */
     boolean add(int left, int right) {
         int piece = vocabulary.joined(left, right);

@@ -300,6 +300,21 @@ public final class Tokenizer {
         return added.isSpecial(id);
     }
 
+    /** Whether the file lists this token among those that are found in the raw text, special or not. */
+    public boolean isAdded(int id) {
+        return added.has(id);
+    }
+
+    /** By id: the rank of the first merge that makes the piece, the more the later; {@link Integer#MAX_VALUE} for none. */
+    public int[] mergeRanks() {
+        return bpe.firstRanks(vocabSize());
+    }
+
+    /** Whether the file has a token of that id. */
+    public boolean has(int id) {
+        return vocabulary.has(id);
+    }
+
     /** The largest id + 1, added tokens included. */
     public int vocabSize() {
         return vocabulary.size();
