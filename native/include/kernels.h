@@ -246,13 +246,6 @@ extern "C" {
 /* The table of the CPU backend. */
 const kt_table* lapidary_cpu_kernels(void);
 
-/* The table of the CUDA backend, whose library exports these two. A context belongs to the device that is current when it
-   is created and makes a stream of its own, which does not wait for the default stream; every member queues its work there
-   and returns. Operands are the device's memory; outputs of plain numbers (linear_cross_entropy_supported) the host's. */
-const kt_table* lapidary_cuda_kernels(void);
-/* That stream, a cudaStream_t: copies and matrix products are queued there too. */
-void* lapidary_cuda_stream(kt_ctx*);
-
 #ifdef __cplusplus
 }
 #endif

@@ -3,8 +3,10 @@ package lapidary;
 import java.util.ArrayList;
 import java.util.List;
 import lapidary.device.CpuDevice;
+import lapidary.device.CudaDevice;
 import lapidary.device.Device;
 import lapidary.device.EmulatedDevice;
+import lapidary.device.FakeCuda;
 
 /**
  * The devices that tests run on, one instance each for the whole run. {@code -Dtest.devices=cpu,emulated} names those that
@@ -26,6 +28,8 @@ public final class Devices {
                     switch (name) {
                         case "cpu" -> CpuDevice.open();
                         case "emulated" -> EmulatedDevice.open();
+                        case "apart" -> FakeCuda.open();
+                        case "cuda" -> CudaDevice.open();
                         default -> throw new IllegalArgumentException("no device " + name);
                     });
         }

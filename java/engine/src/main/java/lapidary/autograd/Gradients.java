@@ -30,6 +30,7 @@ public final class Gradients implements AutoCloseable {
     private final Map<Object, Tensor> dense = new IdentityHashMap<>();
     private final Map<Object, RowGradient> rowSparse = new IdentityHashMap<>();
     private final Deque<Scope> scopes = new ArrayDeque<>();
+    private Object seed; // identity of the 1 that the walk began with; null before the first walk
 
     /** One tape being walked: which of its tensors are tracked, and the gradients that are waiting to be used. */
     private record Scope(Tape tape, Map<Object, Tensor> pending) {}
@@ -157,7 +158,16 @@ public final class Gradients implements AutoCloseable {
         rowSparse.clear();
     }
 
+    /** Whether {@code dy} is the 1 that the walk under way began with, which a device need not be asked for. */
+    public boolean isSeed(Tensor dy) {
+        return !dy.isNone() && dy.identity() == seed;
+    }
+
     // ---- for the tape --------------------------------------------------------------------------------------------
+
+    void startFrom(Tensor one) {
+        seed = one.identity();
+    }
 
     void push(Tape tape) {
         scopes.push(new Scope(tape, new IdentityHashMap<>()));

@@ -105,7 +105,9 @@ public final class Tape {
             throw new IllegalArgumentException("[backward] starts at an F32 scalar, not at " + loss.describe());
         }
         try (Frame seed = frame.child("seed")) {
-            backward(loss, seed.of(new float[] {1}, loss.shape().toArray()), grads, Tensor.NONE);
+            Tensor one = seed.of(new float[] {1}, loss.shape().toArray());
+            grads.startFrom(one);
+            backward(loss, one, grads, Tensor.NONE);
         }
     }
 

@@ -4,6 +4,8 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import lapidary.device.CpuDevice;
+import lapidary.device.CudaDevice;
+import lapidary.device.CudaProbe;
 import lapidary.device.Device;
 import lapidary.device.DeviceException;
 import picocli.CommandLine.Command;
@@ -49,8 +51,21 @@ final class Info implements Callable<Integer> {
         } catch (DeviceException e) {
             out.println("device cpu   missing: " + e.getMessage());
         }
-        out.println("device cuda  not in this build");
+        cuda(out);
         out.flush();
         return 0;
+    }
+
+    private static void cuda(PrintWriter out) {
+        CudaProbe cuda = CudaDevice.probe();
+        String label = "device cuda  ";
+        for (String missing : cuda.missing()) {
+            out.println(label + "missing: " + missing);
+            label = "             ";
+        }
+        for (String found : cuda.found()) {
+            out.println(label + found);
+            label = "             ";
+        }
     }
 }

@@ -6,7 +6,7 @@ import java.lang.foreign.MemorySegment;
  * Where tensors live and kernels run. One thread drives a device; results are bit-equal for the same inputs in the same
  * order. Closing it frees everything that it ever allocated.
  */
-public sealed interface Device extends AutoCloseable permits CpuDevice {
+public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevice {
     /** Short name as on the command line, e.g. {@code cpu}. */
     String name();
 

@@ -80,10 +80,10 @@ final class DnnlGemm implements Gemm, AutoCloseable {
             Operand bias,
             float factor,
             boolean accumulate) {
-        long m = transposeA ? a.last() : a.rows();
-        long k = transposeA ? a.rows() : a.last();
-        long n = transposeB ? b.rows() : b.last();
-        checkOperands(c, a, transposeA, b, transposeB, bias, factor);
+        GemmShape shape = GemmShape.of(c, a, transposeA, b, transposeB, bias, factor);
+        long m = shape.m();
+        long n = shape.n();
+        long k = shape.k();
         if (m == 0 || n == 0) {
             return;
         }
@@ -123,6 +123,16 @@ final class DnnlGemm implements Gemm, AutoCloseable {
                     m, n, k, transposeA, transposeB, a.dtype(), c.dtype(), hasBias, factor, accumulate);
             run(exact, m, cData, aData, bData, biasData);
         }
+    }
+
+    @Override
+    public void nf4Linear(Operand y, Operand x, Nf4Operand w, Operand bias) {
+        kernels.nf4LinearForward(y, x, w, bias);
+    }
+
+    @Override
+    public void nf4LinearBackward(Operand dx, Operand dy, Nf4Operand w, boolean accumulate) {
+        kernels.nf4LinearBackward(dx, dy, w, accumulate);
     }
 
     private static MemorySegment rowsFrom(MemorySegment data, long row, long cols, Operand x) {
@@ -209,41 +219,6 @@ final class DnnlGemm implements Gemm, AutoCloseable {
         return y;
     }
 
-    private static void checkOperands(
-            Operand c, Operand a, boolean transposeA, Operand b, boolean transposeB, Operand bias, float factor) {
-        long m = transposeA ? a.last() : a.rows();
-        long ka = transposeA ? a.rows() : a.last();
-        long kb = transposeB ? b.last() : b.rows();
-        long n = transposeB ? b.rows() : b.last();
-        if (a.isNone() || b.isNone() || c.isNone()) {
-            throw new IllegalArgumentException("[gemm] an operand is left out: c is " + c.describe() + ", a is "
-                    + a.describe() + ", b is " + b.describe());
-        }
-        String product = (transposeA ? "transposed " : "") + a.describe() + " times "
-                + (transposeB ? "transposed " : "") + b.describe();
-        if (ka != kb) {
-            throw new IllegalArgumentException("[gemm] inner axes differ, " + ka + " and " + kb + ": " + product);
-        }
-        if (c.rows() != m || c.last() != n) {
-            throw new IllegalArgumentException(
-                    "[gemm] c is " + c.describe() + ", expected [" + m + ", " + n + "] of " + product);
-        }
-        if (a.dtype() != b.dtype() || (a.dtype() != DType.F32 && a.dtype() != DType.BF16)) {
-            throw new IllegalArgumentException("[gemm] dtypes are not both F32 or both BF16: " + product);
-        }
-        if (c.dtype() != DType.F32 && c.dtype() != a.dtype()) {
-            throw new IllegalArgumentException(
-                    "[gemm] c is " + c.describe() + ", expected F32 or " + a.dtype() + ", of " + product);
-        }
-        if (!bias.isNone() && (bias.elements() != n || bias.dtype() != a.dtype())) {
-            throw new IllegalArgumentException(
-                    "[gemm] bias is " + bias.describe() + ", expected " + a.dtype() + " [" + n + "] of " + product);
-        }
-        if (!bias.isNone() && factor != 1) {
-            throw new IllegalArgumentException("[gemm] a bias goes with factor 1, not " + factor + ": " + product);
-        }
-    }
-
     /** What oneDNN found, e.g. {@code oneDNN 3.13.0 (AMX)}. */
     String describe() {
         MemorySegment version = Dnnl.dnnl_version().reinterpret(dnnl_version_t.sizeof());
@@ -282,18 +257,6 @@ final class DnnlGemm implements Gemm, AutoCloseable {
                 kernels.free(memory);
                 memory = MemorySegment.NULL;
             }
-        }
-    }
-
-    private record Dense(MemorySegment segment, DType dtype, long rows, long last) implements Operand {
-        @Override
-        public long elements() {
-            return rows * last;
-        }
-
-        @Override
-        public String describe() {
-            return dtype + " [" + rows + ", " + last + "]";
         }
     }
 }

@@ -24,6 +24,23 @@ public interface Gemm {
             float factor,
             boolean accumulate);
 
+    /**
+     * {@code y = x wᵀ + bias} of an NF4 matrix, whose values are rounded to the dtype of x.
+     *
+     * @param y [rows, out], dtype of x
+     * @param x [rows, in] BF16 or F32
+     * @param bias [out], dtype of x, or an operand left out
+     */
+    void nf4Linear(Operand y, Operand x, Nf4Operand w, Operand bias);
+
+    /**
+     * {@code dx = dy w (+ dx where accumulate)} of an NF4 matrix.
+     *
+     * @param dx [rows, in], dtype of dy
+     * @param dy [rows, out] BF16 or F32
+     */
+    void nf4LinearBackward(Operand dx, Operand dy, Nf4Operand w, boolean accumulate);
+
     /** {@code y = x wᵀ + bias}: a linear layer, w [out, in]. */
     default void linear(Operand y, Operand x, Operand w, Operand bias) {
         multiply(y, x, false, w, true, bias, 1, false);

@@ -41,6 +41,20 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
     }
 
+    /** Kernels of a CUDA library run on that stream from now on. */
+    void useStream(CudaKernelLibrary library, MemorySegment stream) {
+        check("use_stream", library.useStream(ctx, stream));
+    }
+
+    /**
+     * Throws what kernels of a CUDA library that are done have found wrong with their operands.
+     *
+     * @throws IllegalArgumentException where an index was outside
+     */
+    void checkFinished(CudaKernelLibrary library) {
+        check("finished kernels", library.check(ctx));
+    }
+
     /** What the backend chose for this machine. */
     public String describe() {
         return text(kt_table.describe.invoke(kt_table.describe(kt), ctx));
@@ -65,6 +79,16 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     @Override
     public void free(MemorySegment memory) {
         check("memory_free", kt_table.memory_free.invoke(kt_table.memory_free(kt), ctx, memory, memory.byteSize()));
+    }
+
+    @Override
+    public boolean isFreshZero() {
+        return true;
+    }
+
+    @Override
+    public void clear(MemorySegment memory) {
+        check("memory_zero", kt_table.memory_zero.invoke(kt_table.memory_zero(kt), ctx, memory, memory.byteSize()));
     }
 
     /** Writes zeros. */

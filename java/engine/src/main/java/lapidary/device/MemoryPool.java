@@ -11,12 +11,18 @@ import java.util.TreeMap;
  * classes to a power of two, so that at most an eighth of a block is slack. Not thread-safe: a device has one driver.
  */
 public final class MemoryPool implements AutoCloseable {
-    /** Raw allocation of a device. The memory is 64-byte aligned; freshly allocated bytes are zero. */
+    /** Raw allocation of a device. The memory is 64-byte aligned. */
     public interface Source {
         /** @throws DeviceException where there is no memory left */
         MemorySegment allocate(long bytes);
 
         void free(MemorySegment memory);
+
+        /** Whether fresh memory is zero without anybody writing to it. */
+        boolean isFreshZero();
+
+        /** Writes zeros. */
+        void clear(MemorySegment memory);
     }
 
     /** Cached blocks may hold this share of the peak in use before the largest go back to the system. */
@@ -47,8 +53,13 @@ public final class MemoryPool implements AutoCloseable {
         return block;
     }
 
-    /** A block whose bytes are all zero; a large one is fresh from the system, so its pages cost nothing until written. */
+    /** A block whose bytes are all zero; fresh from the system where its pages cost nothing until written. */
     public MemorySegment allocateZeroed(long bytes) {
+        if (!source.isFreshZero()) {
+            MemorySegment block = allocate(bytes);
+            source.clear(block);
+            return block;
+        }
         MemorySegment block = fromSource(sizeClass(bytes), bytes);
         inUse += block.byteSize();
         peak = Math.max(peak, inUse);
@@ -110,8 +121,12 @@ public final class MemoryPool implements AutoCloseable {
             try {
                 return source.allocate(size);
             } catch (DeviceException second) {
-                throw new DeviceException(
-                        "out of memory: " + requested + " bytes requested, " + inUse + " in use, peak " + peak, second);
+                throw new OutOfMemoryException(
+                        "out of memory: " + requested + " bytes requested, " + inUse + " in use, peak " + peak + "; "
+                                + second.getMessage(),
+                        requested,
+                        inUse,
+                        second);
             }
         }
     }

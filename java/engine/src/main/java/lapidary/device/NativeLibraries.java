@@ -111,7 +111,13 @@ final class NativeLibraries {
         }
     }
 
-    private static Path unpack(String resource) {
+    /** Whether this build has that library. */
+    static boolean isCarried(String resource) {
+        return NativeLibraries.class.getClassLoader().getResource(resource) != null;
+    }
+
+    /** Where a library of this build lies as a file of its own. @throws DeviceException where that cannot be had */
+    static Path unpack(String resource) {
         String name = resource.substring(resource.lastIndexOf('/') + 1);
         try {
             String hash = resourceHash(resource);

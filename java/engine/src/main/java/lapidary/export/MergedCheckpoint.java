@@ -199,7 +199,7 @@ public final class MergedCheckpoint {
                 WeightNames.onHub(tensor.name()),
                 options.dtype().name(),
                 tensor.axes(),
-                out -> weights.pieces(tensor, options.dtype(), piece -> out.accept(piece.toHost())));
+                out -> weights.pieces(tensor, options.dtype(), piece -> piece.toHost(out)));
     }
 
     /** The base's, less its quantisation, with the dtype and the tying that the weights have now. */

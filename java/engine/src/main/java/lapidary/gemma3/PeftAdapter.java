@@ -456,8 +456,8 @@ public final class PeftAdapter implements AutoCloseable {
         List<SafetensorsWriter.Item> tensors = new ArrayList<>();
         for (Parameter parameter : parameters) {
             Tensor value = parameter.value();
-            tensors.add(SafetensorsWriter.Item.of(
-                    parameter.name(), value.dtype().name(), value.shape().toArray(), value.toHost()));
+            tensors.add(new SafetensorsWriter.Item(
+                    parameter.name(), value.dtype().name(), value.shape().toArray(), value::toHost));
         }
         SafetensorsWriter.write(directory.resolve(MODEL_FILE), Map.of("format", "pt"), tensors);
         AtomicFile.writeString(

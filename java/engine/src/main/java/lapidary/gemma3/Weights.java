@@ -165,7 +165,7 @@ final class Weights {
         return List.of(
                 tensor == null // of no part of the model
                         ? Item.of(key, entry.dtype(), entry.shape(), entry.data())
-                        : Item.of(key, tensor.dtype().name(), entry.shape(), tensor.toHost()));
+                        : new Item(key, tensor.dtype().name(), entry.shape(), tensor::toHost));
     }
 
     /** Whether a matrix was stored quantised. */

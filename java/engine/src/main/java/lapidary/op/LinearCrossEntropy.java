@@ -43,7 +43,9 @@ public final class LinearCrossEntropy implements Op {
     private final float softcap;
     private final Gradients grads; // null while evaluating
     private Tensor dHidden = Tensor.NONE; // [tokens, size], written by forward
-    private Statistics statistics;
+    private Tensor loss; // [positions, 1]  F32, written by forward, as the next two
+    private Tensor entropy; // [positions]  F32
+    private Tensor correct; // [positions]  I32
 
     /**
      * @param targets per token the id to predict, or {@link #IGNORED}
@@ -79,48 +81,54 @@ public final class LinearCrossEntropy implements Op {
             dHidden = frame.emptyLike(hidden);
             frame.kernels().zero(dHidden);
         }
-        double loss = 0;
-        double entropy = 0;
-        long correct = 0;
+        loss = frame.empty(DType.F32, positions.length, 1);
+        entropy = frame.empty(DType.F32, positions.length);
+        correct = frame.empty(DType.I32, positions.length);
         boolean fused = softcap == 0 && frame.kernels().hasLinearCrossEntropy(hidden);
         int length = fused ? Math.max(1, positions.length) : CHUNK;
         for (int from = 0; from < positions.length; from += length) {
             int to = Math.min(from + length, positions.length);
             try (Frame chunk = frame.child("chunk")) {
-                Statistics part = chunk(chunk, Arrays.copyOfRange(positions, from, to), fused);
-                loss += part.loss();
-                entropy += part.entropy();
-                correct += part.correct();
+                chunk(chunk, positions, from, to, fused);
             }
         }
-        double mean = positions.length == 0 ? 0 : loss / normaliser;
-        statistics = new Statistics(mean, entropy, correct, positions.length);
-        return frame.of(new float[] {(float) mean}, 1);
+        return mean(frame, positions.length);
     }
 
-    /** Sums over the given positions, undivided; gradients on the way. */
-    private Statistics chunk(Frame frame, int[] positions, boolean fused) {
-        int n = positions.length;
+    /** Sum of the losses over the normaliser, made where they are: the device is not waited for. */
+    private Tensor mean(Frame frame, int positions) {
+        if (positions == 0) {
+            return frame.of(new float[] {0}, 1);
+        }
+        Tensor sum = frame.empty(DType.F32, 1);
+        frame.kernels().sumRows(sum, loss);
+        frame.kernels().convert(sum, sum, (float) (1 / normaliser));
+        return sum;
+    }
+
+    /** Loss, entropy and correctness of some of the positions; gradients on the way. */
+    private void chunk(Frame frame, int[] positions, int from, int to, boolean fused) {
+        int n = to - from;
         int[] wanted = new int[n];
         for (int i = 0; i < n; i++) {
-            wanted[i] = targets[positions[i]];
+            wanted[i] = targets[positions[from + i]];
         }
-        Tensor index = frame.of(positions, n);
+        Tensor index = frame.of(Arrays.copyOfRange(positions, from, to), n);
         Tensor ids = frame.of(wanted, n);
         Tensor rows = frame.empty(hidden.dtype(), n, hidden.last());
         frame.kernels().gatherRows(rows, hidden, index);
-        Tensor loss = frame.empty(DType.F32, n);
-        Tensor entropy = frame.empty(DType.F32, n);
-        Tensor correct = frame.empty(DType.I32, n);
+        Tensor losses = loss.slice(from, to);
+        Tensor entropies = entropy.slice(from, to);
+        Tensor rights = correct.slice(from, to);
         Tensor dRows = grads != null ? frame.emptyLike(rows) : Tensor.NONE;
         Tensor dHead = grads != null && grads.wants(head) ? grads.accumulator(head) : Tensor.NONE;
         float gradScale = (float) (1 / normaliser);
         if (fused) {
-            frame.kernels().linearCrossEntropy(loss, entropy, correct, dRows, dHead, rows, head, ids, gradScale);
+            frame.kernels().linearCrossEntropy(losses, entropies, rights, dRows, dHead, rows, head, ids, gradScale);
         } else {
             Tensor logits = frame.empty(hidden.dtype(), n, head.rows());
             frame.gemm().linear(logits, rows, head, Tensor.NONE);
-            frame.kernels().crossEntropy(loss, entropy, correct, logits, ids, gradScale, softcap, grads != null);
+            frame.kernels().crossEntropy(losses, entropies, rights, logits, ids, gradScale, softcap, grads != null);
             if (!dRows.isNone()) {
                 frame.gemm().multiply(dRows, logits, false, head, false, Tensor.NONE, 1, false);
             }
@@ -131,7 +139,6 @@ public final class LinearCrossEntropy implements Op {
         if (!dRows.isNone()) {
             frame.kernels().scatterRows(dHidden, dRows, index);
         }
-        return new Statistics(sum(loss.toFloats()), sum(entropy.toFloats()), sum(correct.toInts()), n);
     }
 
     /**
@@ -139,22 +146,28 @@ public final class LinearCrossEntropy implements Op {
      */
     @Override
     public void backward(Tensor dy, Frame frame, Gradients into) {
-        if (into != grads || dy.item() != 1) {
+        if (into != grads || !into.isSeed(dy)) {
             throw new IllegalStateException(
                     "[linear_cross_entropy] backward must start at this op, into the gradients it was made with");
         }
         into.add(hidden, dHidden);
     }
 
-    /** Readable after forward. */
+    /** Readable after forward and while its frame is open: waits for the device, so best read after backward. */
     public Statistics statistics() {
-        return statistics;
+        int n = Math.toIntExact(loss.elements());
+        double mean = n == 0 ? 0 : sum(loss.toFloats()) / normaliser;
+        return new Statistics(mean, sum(entropy.toFloats()), sum(correct.toInts()), n);
     }
 
     private int[] positionsWithTarget() {
         int count = 0;
-        for (int target : targets) {
-            count += target == IGNORED ? 0 : 1;
+        for (int t = 0; t < targets.length; t++) {
+            if (targets[t] != IGNORED && (targets[t] < 0 || targets[t] >= head.rows())) {
+                throw new IllegalArgumentException("[linear_cross_entropy] target " + targets[t] + " of token " + t
+                        + " is outside the head of " + head.rows() + " rows");
+            }
+            count += targets[t] == IGNORED ? 0 : 1;
         }
         int[] positions = new int[count];
         int next = 0;

@@ -115,11 +115,11 @@ public final class BitsAndBytes {
         state.put("dtype", weightDtype == DType.BF16 ? "bfloat16" : "float32");
         state.put("shape", List.of(w.out(), w.in()));
         List<Item> items = new ArrayList<>();
-        items.add(Item.of(
+        items.add(new Item(
                 weight,
                 storage.safetensorsName(),
                 new long[] {storage.elements(weight, w.packed().bytes()), 1},
-                w.packed().toHost()));
+                w.packed()::toHost));
         items.add(Item.of(weight + ".quant_map", new long[] {16}, Nf4.codes()));
         if (w.isNested()) {
             state.put("nested_blocksize", Nf4Operand.NESTED_BLOCK);
@@ -137,7 +137,7 @@ public final class BitsAndBytes {
     }
 
     private static Item item(String name, String dtype, Tensor x) {
-        return Item.of(name, dtype, new long[] {x.elements()}, x.toHost());
+        return new Item(name, dtype, new long[] {x.elements()}, x::toHost);
     }
 
     /** LLM.int8 keeps a matrix's row scales as X.SCB beside X.weight. */

@@ -129,12 +129,12 @@ public final class Nf4Tensor implements LinearWeight {
 
     @Override
     public void multiply(Tensor y, Tensor x, Tensor bias, Frame frame) {
-        frame.kernels().nf4LinearForward(y, x, operand, bias);
+        frame.gemm().nf4Linear(y, x, operand, bias);
     }
 
     @Override
     public void multiplyBackward(Tensor dx, Tensor dy, boolean accumulate, Frame frame) {
-        frame.kernels().nf4LinearBackward(dx, dy, operand, accumulate);
+        frame.gemm().nf4LinearBackward(dx, dy, operand, accumulate);
     }
 
     @Override

@@ -7,9 +7,9 @@ import java.util.IdentityHashMap;
 import java.util.Set;
 import lapidary.device.DType;
 import lapidary.device.Device;
-import lapidary.device.DeviceException;
 import lapidary.device.Gemm;
 import lapidary.device.Kernels;
+import lapidary.device.OutOfMemoryException;
 
 /**
  * Owner of tensors' memory. Frames nest and close in reverse order; closing one returns what it owns to the device's
@@ -175,8 +175,12 @@ public final class Frame implements AutoCloseable {
         long bytes = Math.multiplyExact(shape.elements(), (long) dtype.bytes());
         try {
             return zeroed ? device.pool().allocateZeroed(bytes) : device.pool().allocate(bytes);
-        } catch (DeviceException e) {
-            throw new DeviceException(e.getMessage() + ", for " + dtype + " " + shape + " in frame " + path(), e);
+        } catch (OutOfMemoryException e) {
+            throw new OutOfMemoryException(
+                    e.getMessage() + ", for " + dtype + " " + shape + " in frame " + path(),
+                    e.requested(),
+                    e.inUse(),
+                    e);
         }
     }
 

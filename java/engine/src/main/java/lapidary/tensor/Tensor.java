@@ -2,7 +2,9 @@ package lapidary.tensor;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.function.Consumer;
 import lapidary.device.DType;
+import lapidary.device.Device;
 import lapidary.device.Operand;
 
 /**
@@ -12,6 +14,8 @@ import lapidary.device.Operand;
 public final class Tensor implements Operand {
     /** Stands for an operand that is left out. */
     public static final Tensor NONE = new Tensor(null, DType.F32, Shape.of(0), 0, true);
+
+    private static final long PIECE = 16 << 20;
 
     private final Storage storage;
     private final DType dtype;
@@ -130,7 +134,7 @@ public final class Tensor implements Operand {
         if (dtype != DType.I32) {
             throw new IllegalArgumentException("[toInts] " + describe() + " is not I32");
         }
-        return toHost().toArray(ValueLayout.JAVA_INT);
+        return toHost().toArray(ValueLayout.JAVA_INT_UNALIGNED);
     }
 
     /** The bytes on the host: a copy, or the memory itself where the device shares it; not to be written to. */
@@ -142,6 +146,22 @@ public final class Tensor implements Operand {
         MemorySegment host = MemorySegment.ofArray(new byte[Math.toIntExact(bytes())]);
         storage.owner().device().copyOut(host, source);
         return host;
+    }
+
+    /** Hands the bytes to {@code out} on the host, in pieces where they have to be copied: any length fits. */
+    public void toHost(Consumer<MemorySegment> out) {
+        Device device = storage.owner().device();
+        MemorySegment source = segment();
+        if (device.sharesHostMemory()) {
+            out.accept(source);
+            return;
+        }
+        byte[] piece = new byte[(int) Math.min(PIECE, bytes())];
+        for (long at = 0; at < bytes(); at += piece.length) {
+            MemorySegment host = MemorySegment.ofArray(piece).asSlice(0, Math.min(piece.length, bytes() - at));
+            device.copyOut(host, source.asSlice(at, host.byteSize()));
+            out.accept(host);
+        }
     }
 
     Storage storage() {

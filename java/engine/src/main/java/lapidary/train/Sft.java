@@ -11,6 +11,7 @@ import lapidary.data.Profile;
 import lapidary.data.Samples;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.device.OutOfMemoryException;
 import lapidary.gemma3.AdapterUse;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Gemma3Config;
@@ -48,6 +49,8 @@ public final class Sft {
     public void run() {
         try (PeftAdapter init = config.initAdapter() == null ? null : PeftAdapter.open(config.initAdapter())) {
             run(LoraChoice.of(config, init));
+        } catch (OutOfMemoryException e) {
+            throw MemoryAdvice.whileLoading(e, config);
         }
     }
 
@@ -124,6 +127,7 @@ public final class Sft {
                 trained.size(),
                 device.describe()));
 
+        long fixedBytes = device.pool().inUse();
         long microBatch = 0;
         for (int step = 0; step < plan.maxSteps(); step++) {
             progress.startStep();
@@ -146,6 +150,8 @@ public final class Sft {
                 requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
                 optimizer.step(grads, learningRate);
                 progress.endStep(gradNorm, learningRate);
+            } catch (OutOfMemoryException e) {
+                throw MemoryAdvice.whileTraining(e, config, fixedBytes);
             }
             report(progress, step + 1, plan.maxSteps(), output);
         }

@@ -6,6 +6,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -15,9 +16,15 @@ record EngineProcess(int code, String out, String err) {
 
     /** Runs the engine to its end; {@code folder} takes what it prints. */
     static EngineProcess run(Path folder, List<String> arguments) throws IOException, InterruptedException {
+        return run(folder, Map.of(), "", arguments);
+    }
+
+    /** The same with variables of its environment and folders, each with a colon behind it, before the class path. */
+    static EngineProcess run(Path folder, Map<String, String> environment, String classes, List<String> arguments)
+            throws IOException, InterruptedException {
         Path out = folder.resolve("stdout.txt");
         Path err = folder.resolve("stderr.txt");
-        Process process = start(out, err, arguments);
+        Process process = start(out, err, environment, classes, arguments);
         try {
             if (!process.waitFor(SECONDS, TimeUnit.SECONDS)) {
                 throw new AssertionError("engine " + arguments + " still runs after " + SECONDS + " s");
@@ -30,6 +37,12 @@ record EngineProcess(int code, String out, String err) {
 
     /** Starts the engine; the caller ends it. */
     static Process start(Path out, Path err, List<String> arguments) throws IOException {
+        return start(out, err, Map.of(), "", arguments);
+    }
+
+    private static Process start(
+            Path out, Path err, Map<String, String> environment, String classes, List<String> arguments)
+            throws IOException {
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "--enable-native-access=ALL-UNNAMED",
@@ -37,7 +50,7 @@ record EngineProcess(int code, String out, String err) {
                 "-XX:TieredStopAtLevel=1", // a run lasts a second
                 "-XX:+UseSerialGC",
                 "-cp",
-                System.getProperty("java.class.path"),
+                classes + System.getProperty("java.class.path"),
                 Engine.class.getName()));
         command.addAll(arguments);
         ProcessBuilder builder =
@@ -45,6 +58,7 @@ record EngineProcess(int code, String out, String err) {
         builder.environment().keySet().removeAll(List.of("LAPIDARY_DEBUG", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"));
         builder.environment()
                 .put("OMP_NUM_THREADS", "1"); // tests share their cores: two threads would wait for each other
+        builder.environment().putAll(environment);
         return builder.start();
     }
 

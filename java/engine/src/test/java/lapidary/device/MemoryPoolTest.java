@@ -17,10 +17,17 @@ final class MemoryPoolTest {
     /** The Java heap's memory as a device, with a limit. */
     private static final class Limited implements MemoryPool.Source {
         private final long limit;
+        private final boolean freshZero;
         private long out;
+        private int allocations;
 
         Limited(long limit) {
+            this(limit, true);
+        }
+
+        Limited(long limit, boolean freshZero) {
             this.limit = limit;
+            this.freshZero = freshZero;
         }
 
         @Override
@@ -29,12 +36,24 @@ final class MemoryPoolTest {
                 throw new DeviceException("no more than " + limit);
             }
             out += bytes;
-            return Arena.ofAuto().allocate(bytes);
+            allocations++;
+            MemorySegment fresh = Arena.ofAuto().allocate(bytes);
+            return freshZero ? fresh : fresh.fill((byte) 1);
         }
 
         @Override
         public void free(MemorySegment memory) {
             out -= memory.byteSize();
+        }
+
+        @Override
+        public boolean isFreshZero() {
+            return freshZero;
+        }
+
+        @Override
+        public void clear(MemorySegment memory) {
+            memory.fill((byte) 0);
         }
     }
 
@@ -55,6 +74,21 @@ final class MemoryPoolTest {
         pool.release(first);
         assertEquals(first.address(), pool.allocate(990).address());
         assertEquals(MemoryPool.sizeClass(1000), source.out);
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void zeroedBlocksAreZero(boolean freshZero) {
+        Limited source = new Limited(1 << 20, freshZero);
+        MemoryPool pool = new MemoryPool(source);
+        for (int i = 0; i < 3; i++) {
+            MemorySegment block = pool.allocateZeroed(1000);
+            assertEquals(-1, block.mismatch(MemorySegment.ofArray(new byte[(int) block.byteSize()])));
+            pool.release(block.fill((byte) 7));
+        }
+        if (!freshZero) { // zeros are written anyway, so that the same block serves again
+            assertEquals(1, source.allocations);
+        }
     }
 
     @Test

@@ -1,0 +1,20 @@
+# The CUDA for tests on machines without a GPU: native/test/cuda/fake_cuda.h says what it is.
+set(fake_cuda ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda)
+set(fake_cuda_output ${CMAKE_BINARY_DIR}/cuda-test)
+
+add_library(fake_cudart SHARED EXCLUDE_FROM_ALL ${fake_cuda}/fake_cudart.cpp)
+set_target_properties(fake_cudart PROPERTIES OUTPUT_NAME cudart SUFFIX .so.13)
+add_library(fake_cublaslt SHARED EXCLUDE_FROM_ALL ${fake_cuda}/fake_cublaslt.cpp)
+set_target_properties(fake_cublaslt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.13)
+target_link_libraries(fake_cublaslt PRIVATE fake_cudart)
+add_library(fake_kernels SHARED EXCLUDE_FROM_ALL ${fake_cuda}/fake_kernels.cpp)
+set_target_properties(fake_kernels PROPERTIES OUTPUT_NAME lapidary_cuda)
+target_link_libraries(fake_kernels PRIVATE fake_cudart lapidary_cpu)
+
+add_custom_target(cuda_test_libraries)
+foreach(library fake_cudart fake_cublaslt fake_kernels)
+  target_include_directories(${library} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${fake_cuda})
+  target_compile_options(${library} PRIVATE -O3 -Wall -Wextra -Werror)
+  set_target_properties(${library} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${fake_cuda_output})
+  add_dependencies(cuda_test_libraries ${library})
+endforeach()

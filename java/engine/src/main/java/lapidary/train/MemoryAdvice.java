@@ -1,0 +1,73 @@
+package lapidary.train;
+
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.device.DType;
+import lapidary.device.OutOfMemoryException;
+import lapidary.optim.OptimizerOptions;
+
+/** What to change where a device's memory is exhausted, with the arithmetic that says so. */
+final class MemoryAdvice {
+    private MemoryAdvice() {}
+
+    /** While the model was loaded, or the optimiser's state made. */
+    static TrainingException whileLoading(OutOfMemoryException e, SftConfig config) {
+        return new TrainingException(
+                e.getMessage() + ". The model and what is trained do not fit" + sentence(smallerModel(config)), e);
+    }
+
+    /**
+     * In a step.
+     *
+     * @param fixed bytes that model and optimiser take, whatever the batch
+     */
+    static TrainingException whileTraining(OutOfMemoryException e, SftConfig config, long fixed) {
+        int rows = config.perDeviceTrainBatchSize();
+        long room = Math.max(0, e.inUse() - fixed);
+        long needed = room + e.requested();
+        String arithmetic = ". Model and optimiser take " + mebibytes(fixed) + ", a step of " + rows + " rows at least "
+                + mebibytes(needed) + " more, and no more than about " + mebibytes(room) + " were left";
+        if (rows == 1) {
+            List<String> advice = new ArrayList<>();
+            if (!config.gradientCheckpointing()) {
+                advice.add("--gradient_checkpointing true");
+            }
+            advice.addAll(smallerModel(config));
+            return new TrainingException(e.getMessage() + arithmetic + sentence(advice), e);
+        }
+        // The step was not over, so it needs more than it had asked for: half the rows at most.
+        int fitting = (int) Math.max(1, Math.min(rows / 2, rows * room / Math.max(1, needed)));
+        while (rows % fitting != 0) {
+            fitting--;
+        }
+        int groups = config.gradientAccumulationSteps() * (rows / fitting);
+        return new TrainingException(
+                e.getMessage() + arithmetic + ": use --per_device_train_batch_size " + fitting
+                        + " --gradient_accumulation_steps " + groups + ", which trains the same"
+                        + (config.gradientCheckpointing() ? "" : ", or --gradient_checkpointing true"),
+                e);
+    }
+
+    private static List<String> smallerModel(SftConfig config) {
+        List<String> advice = new ArrayList<>();
+        if (config.precision().dtype() != DType.BF16) {
+            advice.add("--dtype bfloat16");
+        }
+        if (!config.loadIn4bit()) {
+            advice.add("--load_in_4bit");
+        }
+        if (!config.optimizer().optim().equals(OptimizerOptions.ADAMW_8BIT)) {
+            advice.add("--optim adamw_8bit");
+        }
+        advice.add("fewer --lora_modules_to_save or a smaller --lora_r");
+        return advice;
+    }
+
+    private static String sentence(List<String> advice) {
+        return ": try " + String.join(", or ", advice);
+    }
+
+    private static String mebibytes(long bytes) {
+        return (bytes + (1 << 19) >> 20) + " MiB";
+    }
+}

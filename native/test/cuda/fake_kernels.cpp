@@ -1,0 +1,149 @@
+// The kernel library of the CUDA for tests: the CPU's kernels, of which every operand must be device memory.
+#include <cstdio>
+#include <type_traits>
+
+#include "fake_cuda.h"
+#include "kernels.h"
+
+struct kt_ctx {
+    kt_ctx* cpu;
+    void* stream;
+    char error[256];
+    bool failed_here;
+};
+
+namespace {
+
+const kt_table* cpu() { return lapidary_cpu_kernels(); }
+
+template <typename T>
+bool is_operand(const T& argument) {
+    if constexpr (std::is_pointer_v<T>) {
+        return argument == nullptr || fake_cuda_is_device(argument, 0);
+    } else {
+        (void)argument;
+        return true;
+    }
+}
+
+// A member of the table that calls the CPU's, with the device's memory open meanwhile.
+template <auto Member>
+struct Guarded;
+
+template <typename... Arguments, int32_t (*kt_table::*Member)(kt_ctx*, Arguments...)>
+struct Guarded<Member> {
+    static int32_t call(kt_ctx* ctx, Arguments... arguments) {
+        ctx->failed_here = true;
+        if (!ctx->stream) {
+            std::snprintf(ctx->error, sizeof ctx->error, "a kernel without a stream");
+            return KT_FAILED;
+        }
+        if (!(is_operand(arguments) && ...)) {
+            std::snprintf(ctx->error, sizeof ctx->error, "an operand is not device memory");
+            return KT_FAILED;
+        }
+        ctx->failed_here = false;
+        fake::Open open;
+        return (cpu()->*Member)(ctx->cpu, arguments...);
+    }
+};
+
+int32_t context_create(kt_ctx** out, int32_t device) {
+    kt_ctx* ctx = new kt_ctx{};
+    *out = ctx;
+    return device == 0 ? cpu()->context_create(&ctx->cpu, 1) : KT_BAD_ARGUMENT;
+}
+
+int32_t context_destroy(kt_ctx* ctx) {
+    const int32_t status = cpu()->context_destroy(ctx->cpu);
+    delete ctx;
+    return status;
+}
+
+const char* last_error(kt_ctx* ctx) { return ctx->failed_here ? ctx->error : cpu()->last_error(ctx->cpu); }
+
+const char* describe(kt_ctx*) { return "kernels of the CPU"; }
+
+int32_t memory_allocate(kt_ctx* ctx, void**, int64_t) {
+    ctx->failed_here = true;
+    std::snprintf(ctx->error, sizeof ctx->error, "memory is the runtime's to give");
+    return KT_FAILED;
+}
+
+int32_t memory_free(kt_ctx* ctx, void*, int64_t) { return memory_allocate(ctx, nullptr, 0); }
+
+// Its result lies on the host. The device's own way is tested: no fused loss.
+int32_t linear_cross_entropy_supported(kt_ctx*, int32_t* supported, int64_t, int32_t) {
+    supported[0] = 0;
+    return KT_OK;
+}
+
+kt_table make_table() {
+    kt_table t{};
+    t.abi = KT_ABI;
+    t.bytes = sizeof(kt_table);
+    t.context_create = context_create;
+    t.context_destroy = context_destroy;
+    t.last_error = last_error;
+    t.describe = describe;
+    t.memory_allocate = memory_allocate;
+    t.memory_free = memory_free;
+    t.linear_cross_entropy_supported = linear_cross_entropy_supported;
+#define GUARD(member) t.member = Guarded<&kt_table::member>::call
+    GUARD(memory_zero);
+    GUARD(convert);
+    GUARD(add);
+    GUARD(accumulate);
+    GUARD(dropout);
+    GUARD(gelu_forward);
+    GUARD(gelu_backward);
+    GUARD(geglu_forward);
+    GUARD(geglu_backward);
+    GUARD(rms_norm_forward);
+    GUARD(rms_norm_backward);
+    GUARD(layer_norm_forward);
+    GUARD(layer_norm_backward);
+    GUARD(embedding_forward);
+    GUARD(embedding_backward);
+    GUARD(gather_rows);
+    GUARD(scatter_rows);
+    GUARD(add_rows);
+    GUARD(sum_rows);
+    GUARD(rope_forward);
+    GUARD(rope_backward);
+    GUARD(attention_forward);
+    GUARD(attention_backward);
+    GUARD(patch_unfold);
+    GUARD(average_pool_forward);
+    GUARD(average_pool_backward);
+    GUARD(cross_entropy);
+    GUARD(linear_cross_entropy);
+    GUARD(nf4_quantize);
+    GUARD(nf4_quantize_absmax);
+    GUARD(nf4_dequantize);
+    GUARD(nf4_scales);
+    GUARD(nf4_linear_forward);
+    GUARD(nf4_linear_backward);
+    GUARD(sum_squares);
+    GUARD(adamw);
+    GUARD(adamw_rows);
+    GUARD(adamw_8bit);
+    GUARD(sgd);
+    GUARD(sgd_rows);
+#undef GUARD
+    return t;
+}
+
+}  // namespace
+
+FAKE_EXPORT const kt_table* lapidary_cuda_kernels() {
+    static const kt_table table = make_table();
+    return &table;
+}
+
+FAKE_EXPORT int32_t lapidary_cuda_use_stream(kt_ctx* ctx, void* stream) {
+    ctx->stream = stream;
+    return KT_OK;
+}
+
+FAKE_EXPORT int32_t lapidary_cuda_check(kt_ctx*) { return KT_OK; }
