@@ -7,9 +7,11 @@
 namespace kt {
 namespace {
 
-const char* const kNames[] = {"embedding_forward",    "embedding_backward", "gather_rows",         "scatter_rows",
-                              "rope_forward",         "rope_backward",      "cross_entropy",       "linear_cross_entropy",
-                              "nf4_quantize",         "nf4_quantize_absmax", "adamw_8bit"};
+const char* const kNames[] = {
+    "embedding_forward", "embedding_backward", "gather_rows", "scatter_rows", "rope_forward", "rope_backward",
+    "attention_forward", "attention_backward", "cross_entropy", "linear_cross_entropy", "nf4_quantize",
+    "nf4_quantize_absmax", "adamw_8bit",
+};
 static_assert(sizeof kNames / sizeof kNames[0] == static_cast<size_t>(Checked::count), "a name for each");
 
 void release(kt_ctx* ctx) {
@@ -98,18 +100,32 @@ int32_t check_faults(kt_ctx* ctx) {
         const unsigned long long word = *static_cast<volatile unsigned long long*>(ctx->faults + i);
         if (word == kNoFault) continue;
         *static_cast<volatile unsigned long long*>(ctx->faults + i) = kNoFault;
-        const int32_t value = static_cast<int32_t>(word & 0xffffffffu);
+        const int value = static_cast<int32_t>(word & 0xffffffffu);
+        const long long bound = ctx->bounds[i];
         const long long at = static_cast<long long>(word >> 32);
         switch (static_cast<Checked>(i)) {
             case Checked::nf4_quantize:
-                return fail(ctx, KT_BAD_ARGUMENT, "nf4_quantize: value %lld is not finite, expected finite values", at);
+                return fail(ctx, KT_BAD_ARGUMENT, "nf4_quantize: value %lld is %s, expected finite values",
+                            static_cast<long long>(word / 2),
+                            word % 2 ? "too large for the dtype of the weight" : "not finite");
             case Checked::nf4_quantize_absmax:
                 return fail(ctx, KT_BAD_ARGUMENT, "nf4_quantize_absmax: the block maxima are too large to have a mean");
             case Checked::adamw_8bit:
                 return fail(ctx, KT_BAD_ARGUMENT, "adamw_8bit: the numbers of a map do not rise");
+            case Checked::rope_forward:
+            case Checked::rope_backward:
+                return fail(ctx, KT_BAD_ARGUMENT, "%s: position %d of token %lld is outside the table of %lld", kNames[i],
+                            value, at, bound);
+            case Checked::attention_forward:
+            case Checked::attention_backward:
+                return fail(ctx, KT_BAD_ARGUMENT, "%s: starts[%lld] is %d; starts go from 0 to %lld without going back",
+                            kNames[i], at, value, bound);
+            case Checked::cross_entropy:
+            case Checked::linear_cross_entropy:
+                return fail(ctx, KT_BAD_ARGUMENT, "%s: target %d of row %lld is outside the %lld logits", kNames[i], value, at,
+                            bound);
             default:
-                return fail(ctx, KT_BAD_ARGUMENT, "%s: %d at %lld is outside [0, %lld)", kNames[i], static_cast<int>(value), at,
-                            static_cast<long long>(ctx->bounds[i]));
+                return fail(ctx, KT_BAD_ARGUMENT, "%s: index %d at %lld is outside [0, %lld)", kNames[i], value, at, bound);
         }
     }
     return KT_OK;

@@ -18,6 +18,8 @@ enum class Checked {
     scatter_rows,
     rope_forward,
     rope_backward,
+    attention_forward,
+    attention_backward,
     cross_entropy,
     linear_cross_entropy,
     nf4_quantize,

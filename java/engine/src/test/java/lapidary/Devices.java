@@ -17,13 +17,19 @@ public final class Devices {
 
     private Devices() {}
 
+    /** For tests of whole models and of what a device brings along, such as its matrix products: not the emulated one. */
     public static List<Device> all() {
+        return ALL.stream().filter(device -> !device.name().equals("emulated")).toList();
+    }
+
+    /** For tests of kernels: the emulated one too, whose matrix products are the processor's. */
+    public static List<Device> kernels() {
         return ALL;
     }
 
     private static List<Device> open() {
         List<Device> devices = new ArrayList<>();
-        for (String name : System.getProperty("test.devices", "cpu").split(",")) {
+        for (String name : System.getProperty("test.devices", "cpu,emulated").split(",")) {
             devices.add(
                     switch (name) {
                         case "cpu" -> CpuDevice.open();

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class TapeTest extends DeviceTest {
     private final List<String> backwards = new ArrayList<>();
 

@@ -19,7 +19,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** convert, add and accumulate: one rounding of F32 arithmetic, so equal bit for bit to the same in Java. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class ElementwiseTest extends OpTest {
     ElementwiseTest(Device device) {
         super(device);

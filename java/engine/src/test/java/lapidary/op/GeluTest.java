@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Gelu and Geglu. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class GeluTest extends OpTest {
     /** Where x is about -3 the rounding of the exponent, 7, costs some bits of a value that is small beside x. */
     private static final double TAIL = 0.1;

@@ -20,7 +20,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** The oracle multiplies by the values that {@code nf4_dequantize} gives, which has an oracle of its own. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class Nf4LinearTest extends OpTest {
     private static final float[] NOTHING = {};
 

@@ -20,7 +20,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class RopeTest extends OpTest {
     RopeTest(Device device) {
         super(device);

@@ -22,7 +22,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Kernels that move and add rows, and the op that puts image features among text. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class RowsTest extends OpTest {
     RowsTest(Device device) {
         super(device);

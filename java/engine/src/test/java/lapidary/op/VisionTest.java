@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Patch embedding and pooling. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class VisionTest extends OpTest {
     VisionTest(Device device) {
         super(device);

@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Steps of torch's and bitsandbytes' optimisers, from {@code bench/reference/optimizer_golden.py}. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 record OptimizerGoldenTest(Device device) {
     private static final Path GOLDEN = Path.of("src/test/resources/lapidary/optim/optimizers.safetensors");
 

@@ -23,7 +23,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#all")
+@MethodSource("lapidary.Devices#kernels")
 final class OptimizerTest extends DeviceTest {
 
     OptimizerTest(Device device) {

@@ -1,0 +1,68 @@
+// What the attention kernels share: the operands of a call, who sees whom, and the plan that tells tiles which others to visit.
+#pragma once
+
+#include "kernel.cuh"
+
+namespace kt {
+namespace attention {
+
+constexpr int kGranule = 16;     // tokens whose reach is kept together; every tile is a whole number of them
+constexpr int kMaxHeadDim = 256;
+
+struct Problem {
+    const void *q, *k, *v, *y, *dy;
+    void *out, *dq, *dk, *dv;
+    float* lse;
+    const int32_t *starts, *spans;  // spans may be null
+    int64_t tokens, rows, heads, kv_heads, head_dim, window;
+    float scale;
+    bool causal;
+    int32_t dtype;
+};
+
+// In scratch memory, written by the first kernel of a call.
+struct Plan {
+    int2* bounds;  // [tokens]: the row that a token is in, as tokens [x, y)
+    int2* reach;   // [granules]: what the granule's tokens see lies in [x, y)
+    float* delta;  // [tokens, heads]: sum of dy y, for backward
+};
+
+int32_t plain_forward(kt_ctx*, const Problem&, const Plan&);
+int32_t plain_backward(kt_ctx*, const Problem&, const Plan&);
+
+}  // namespace attention
+
+namespace {
+
+// What a kernel needs to know of a call, by value.
+struct Seen {
+    const int2* bounds;
+    const int2* reach;
+    const int32_t* spans;
+    int64_t tokens, window;
+    bool causal;
+};
+
+inline Seen seen_of(const attention::Problem& p, const attention::Plan& plan) {
+    return {plan.bounds, plan.reach, p.spans, p.tokens, p.window, p.causal};
+}
+
+// The keys that token q sees: [low, causal_end), and up to row_end those of its own image.
+struct Visible {
+    int low, causal_end, row_end, span;
+};
+
+__device__ inline Visible visible_from(const Seen& s, int64_t q) {
+    if (q >= s.tokens) return {0, 0, 0, -1};
+    const int2 row = s.bounds[q];
+    const int i = static_cast<int>(q);
+    const int low = s.window > 0 ? max(row.x, static_cast<int>(max(int64_t{0}, q - s.window + 1))) : row.x;
+    return {low, s.causal ? i + 1 : row.y, row.y, s.causal && s.spans ? s.spans[q] : -1};
+}
+
+__device__ inline bool sees(const Visible& v, int k, const int32_t* spans) {
+    return k >= v.low && (k < v.causal_end || (v.span >= 0 && k < v.row_end && spans[k] == v.span));
+}
+
+}  // namespace
+}  // namespace kt

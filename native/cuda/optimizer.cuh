@@ -1,0 +1,77 @@
+// What the optimisers share: how a parameter is kept, and the scalars of an AdamW step. Sums and products are joined only
+// where torch's fused kernel joins them, and rounded one by one elsewhere, so results are equal to the CPU's to the bit.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "kernel.cuh"
+
+namespace kt {
+namespace {
+
+// Element i of an F32 master: where Split, the BF16 nearest to it and beside it the signed distance in units of the last
+// F32 bit; else param holds it whole.
+template <bool Split, typename P>
+__device__ inline float load_master(const P* param, const int16_t* low, int64_t i) {
+    if constexpr (Split) {
+        return __uint_as_float(__float_as_uint(load(param[i])) + static_cast<uint32_t>(static_cast<int32_t>(low[i])));
+    } else {
+        return load(param[i]);
+    }
+}
+
+template <bool Split, typename P>
+__device__ inline void store_master(P* param, int16_t* low, int64_t i, float master) {
+    if constexpr (Split) {
+        const uint32_t bits = __float_as_uint(master);
+        // The upper half as it is: of a number that BF16 holds exactly, so that the store does not round.
+        reinterpret_cast<uint16_t*>(param)[i] = static_cast<uint16_t>((bits + 0x8000u) >> 16);
+        low[i] = static_cast<int16_t>(bits & 0xffffu);
+    } else {
+        param[i] = store<P>(master);
+    }
+}
+
+// Calls f(split, param) with values of the types that a parameter has; false where there is no such combination.
+template <typename F>
+bool with_master(int32_t param_dtype, const int16_t* low, const F& f) {
+    if (low && param_dtype != KT_BF16) return false;
+    return with_type(param_dtype, [&](auto param) {
+        if constexpr (sizeof(param) == 2) {
+            if (low) {
+                f(std::true_type{}, param);
+                return;
+            }
+        }
+        f(std::false_type{}, param);
+    });
+}
+
+// What one step needs of its scalars, each rounded once from F64, as torch does.
+struct AdamwStep {
+    float grad_scale, decay, weight1, b1, b2, weight2, step_size, root_correction2, eps;
+};
+
+inline AdamwStep adamw_step(double lr, double b1, double b2, double eps, double weight_decay, double correction1,
+                            double correction2, float grad_scale) {
+    const auto rounded = [](double x) { return static_cast<float>(x); };
+    return {grad_scale,
+            rounded(1 - lr * weight_decay),
+            rounded(1 - b1),
+            rounded(b1),
+            rounded(b2),
+            rounded(1 - b2),
+            rounded(-(lr / correction1)),
+            rounded(std::sqrt(correction2)),
+            rounded(eps)};
+}
+
+// p + step_size m / (sqrt(v) / root_correction2 + eps).
+__device__ inline float stepped(float p, float m, float v, const AdamwStep& s) {
+    const float below = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), s.root_correction2), s.eps);
+    return __fadd_rn(p, __fdiv_rn(__fmul_rn(s.step_size, m), below));
+}
+
+}  // namespace
+}  // namespace kt
