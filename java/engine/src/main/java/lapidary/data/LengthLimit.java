@@ -57,9 +57,9 @@ public record LengthLimit(int maxLength, Overlong overlong, int maxPositions) {
                         ? "the model's max_position_embeddings " + maxPositions
                         : "--max_length " + maxLength);
         return switch (overlong) {
-            case ERROR -> throw new FormatException(
-                    what + "; raise the limit where the model allows, shorten the record,"
-                            + " or choose --max_length_policy drop or truncate_text");
+            case ERROR -> throw new FormatException(what
+                    + (maxLength == 0 || maxLength == maxPositions ? "; " : "; raise the limit, ")
+                    + "shorten the record, or choose --max_length_policy drop or truncate_text");
             case DROP -> new Fitted(sample, tokens, true);
             case TRUNCATE_TEXT -> new Fitted(cut(sample, what), tokens, false);
         };

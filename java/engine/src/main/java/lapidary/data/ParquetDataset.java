@@ -87,8 +87,31 @@ final class ParquetDataset implements Dataset {
                 where.set(number, spill.append(record, 0, record.length));
             }
         } catch (IOException | RuntimeException | OutOfMemoryError | StackOverflowError e) {
-            throw ParquetFile.damaged(file.rowsOf(group), e);
+            keepComplaint(group, ParquetFile.damaged(file.rowsOf(group), e));
         }
+    }
+
+    /** What is wrong with a group is kept for all of its rows that were not reached: it is not decoded once more for each. */
+    private void keepComplaint(ParquetFile.Group group, FormatException complaint) {
+        byte[] record = complaint(complaint);
+        long at = spill.append(record, 0, record.length);
+        for (int number = group.firstRow(); number < group.firstRow() + group.rows(); number++) {
+            if (where.get(number) < 0) {
+                length[number] = record.length;
+                where.set(number, at);
+            }
+        }
+    }
+
+    private static byte[] complaint(FormatException complaint) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        try (DataOutputStream out = new DataOutputStream(bytes)) {
+            out.writeBoolean(false);
+            Spill.writeText(out, complaint.getMessage());
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // memory does not fail
+        }
+        return bytes.toByteArray();
     }
 
     private Encoded keep(PageStream in, int length) throws IOException {
@@ -110,9 +133,7 @@ final class ParquetDataset implements Dataset {
             try {
                 conversation = RowParser.parse(file.id(number), pictures, row, form);
             } catch (FormatException e) {
-                out.writeBoolean(false);
-                Spill.writeText(out, e.getMessage());
-                return bytes.toByteArray();
+                return complaint(e);
             }
             out.writeBoolean(true);
             out.writeInt(conversation.images().size());

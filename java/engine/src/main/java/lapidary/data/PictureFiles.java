@@ -41,14 +41,15 @@ final class PictureFiles implements AutoCloseable {
         try {
             file = folder.resolve(path).normalize();
         } catch (InvalidPathException e) {
-            throw new IllegalArgumentException("is not a path", e);
+            throw new IllegalArgumentException("\"" + path + "\" is not a path", e);
         }
         if (!path.isEmpty()) {
             if (Files.isRegularFile(file)) {
                 return ImageSource.of(file);
             }
             if (path.startsWith("\\\\")) {
-                throw new IllegalArgumentException("is a path of another machine; copy the pictures beside the data");
+                throw new IllegalArgumentException(
+                        "\"" + path + "\" is a path of another machine; copy the pictures beside the data");
             }
             Optional<ImageSource> zipped = zipped(path);
             if (zipped.isPresent()) {

@@ -93,7 +93,8 @@ public record Json(String file, String path, JsonNode node) {
         if (e instanceof JsonProcessingException j) {
             // Where an unclosed object began is told in Jackson's own terms, with a source that it hides: not for a
             // user.
-            String why = j.getOriginalMessage().replaceAll("(?s)\\s*\\(start marker at .*", "");
+            String why = j.getOriginalMessage()
+                    .replaceAll("(?s)\\s*\\(start marker at .*|(?s)\\s*\\(for \\w+ starting at .*", "");
             return new FormatException(file + at(j.getLocation()) + ": not valid JSON: " + oneLine(why), e);
         }
         return new FormatException("cannot read " + file + ": " + oneLine(e.getMessage()), e);
