@@ -9,7 +9,9 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
@@ -178,7 +180,7 @@ public final class GgufExport {
         keys.put("gemma3.attention.value_length", text.headDim());
         keys.put("gemma3.attention.layer_norm_rms_epsilon", text.rmsNormEps());
         keys.put("gemma3.attention.sliding_window", text.slidingWindow());
-        pattern(text.globalLayer()).ifPresent(value -> keys.put("gemma3.attention.sliding_window_pattern", value));
+        pattern().ifPresent(value -> keys.put("gemma3.attention.sliding_window_pattern", value));
         keys.put("gemma3.rope.freq_base", (float) text.globalRope().theta());
         keys.put("gemma3.rope.freq_base_swa", (float) text.localRope().theta());
         if (text.globalRope().factor() != 1) {
@@ -246,30 +248,22 @@ public final class GgufExport {
                 : 131_072; // the class default
     }
 
-    /** Every how many layers one is global, or for another order a flag for each that slides; nothing where it is usual. */
-    static Optional<Object> pattern(List<Boolean> global) {
-        for (int every = 1; every <= global.size() + 1; every++) {
-            boolean fits = true;
-            for (int i = 0; i < global.size(); i++) {
-                fits &= global.get(i) == ((i + 1) % every == 0);
-            }
-            // A short model may fit several; the usual one says most.
-            boolean usual = true;
-            for (int i = 0; i < global.size(); i++) {
-                usual &= global.get(i) == ((i + 1) % USUAL_PATTERN == 0);
-            }
-            if (usual) {
-                return Optional.empty();
-            }
-            if (fits) {
-                return Optional.of(every);
-            }
-        }
-        boolean[] sliding = new boolean[global.size()];
-        for (int i = 0; i < sliding.length; i++) {
-            sliding[i] = !global.get(i);
-        }
-        return Optional.of(sliding);
+    /** Every how many layers one is global, nothing where it is what the loader takes for granted. */
+    private OptionalInt pattern() {
+        List<Boolean> global = config.text().globalLayer();
+        int every = every(global)
+                .orElseThrow(() -> new FormatException(raw.file()
+                        + ": its global layers do not come at one distance, which is all that a Gemma 3 GGUF file can say:"
+                        + " llama.cpp passes over a list of them"));
+        return every == USUAL_PATTERN ? OptionalInt.empty() : OptionalInt.of(every);
+    }
+
+    /** The distance of global layers, the usual one where several fit a short model; empty where they have none. */
+    static OptionalInt every(List<Boolean> global) {
+        return IntStream.concat(IntStream.of(USUAL_PATTERN), IntStream.rangeClosed(1, global.size() + 1))
+                .filter(every -> IntStream.range(0, global.size())
+                        .allMatch(layer -> global.get(layer) == ((layer + 1) % every == 0)))
+                .findFirst();
     }
 
     private Map<String, Object> visionKeys() {

@@ -17,7 +17,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.PriorityQueue;
 import java.util.Random;
 import java.util.TreeMap;
@@ -348,20 +348,17 @@ final class GgufExportTest {
     @CsvSource(
             delimiter = '|',
             nullValues = "none",
-            value = {"FFFFFTFFFFFT|none", "FFF|none", "FTFTF|2", "TTT|1", "FFTFF|3", "FTTF|FTTF", "TFFFFF|TFFFFF"})
-    void thePatternOfLayersIsSaidWhereItIsNotTheUsual(String layers, String said) {
+            value = {"FFFFFTFFFFFT|6", "FFF|6", "FTFTF|2", "TTT|1", "FFTFF|3", "FFFFFFF|8", "FTTF|none", "TFFFFF|none"})
+    void globalLayersComeAtOneDistanceOrNot(String layers, Integer every) {
         List<Boolean> global = layers.chars().mapToObj(c -> c == 'T').toList();
-        Optional<Object> found = GgufExport.pattern(global);
-        if (said == null) {
-            assertEquals(Optional.empty(), found);
-        } else if (said.length() == 1) {
-            assertEquals(Optional.of(Integer.valueOf(said)), found);
-        } else {
-            boolean[] sliding = (boolean[]) found.orElseThrow();
-            for (int i = 0; i < sliding.length; i++) {
-                assertEquals(said.charAt(i) == 'F', sliding[i]);
-            }
-        }
+        assertEquals(every == null ? OptionalInt.empty() : OptionalInt.of(every), GgufExport.every(global));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"2,2", "6,"})
+    void theDistanceIsSaidWhereItIsNotTheUsual(int every, Integer said) throws IOException {
+        export(changed(c -> ((ObjectNode) c.get("text_config")).put("sliding_window_pattern", every)), null, Type.F32);
+        assertEquals(said, text(Type.F32).metadata().get("gemma3.attention.sliding_window_pattern"));
     }
 
     // ---- the tokenizer -------------------------------------------------------------------------------------------
@@ -473,6 +470,15 @@ final class GgufExportTest {
                 changed(c -> ((ObjectNode) c.get("text_config")).put("rope_local_base_freq", 5000.0)),
                 Type.F32,
                 "sliding layers is 5000.0");
+        refused(
+                changed(c -> {
+                    var kinds = ((ObjectNode) c.get("text_config")).putArray("layer_types");
+                    for (char kind : "sffsss".toCharArray()) {
+                        kinds.add(kind == 's' ? "sliding_attention" : "full_attention");
+                    }
+                }),
+                Type.F32,
+                "do not come at one distance");
     }
 
     @Test
