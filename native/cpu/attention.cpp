@@ -37,7 +37,8 @@ struct Batch {
     const int32_t* spans;  // or null
     int64_t tokens, rows, heads, kv_heads, head_dim;
     bool causal;
-    int64_t window;  // 0 for none
+    int64_t window;           // 0 for none
+    int64_t first_query = 0;  // of the only row: tokens before it are keys alone, and q and y begin with it
 
     int64_t group() const { return heads / kv_heads; }
     bool same_image(int64_t a, int64_t b) const { return spans[a] >= 0 && spans[a] == spans[b]; }
@@ -80,7 +81,7 @@ struct Plan {
   private:
     void add_row(int64_t begin, int64_t end) {
         Row row{begin, end, mark_images(begin, end), 0, {}};
-        for (int64_t q = begin; q < end; q += kQueries) {
+        for (int64_t q = begin + batch.first_query; q < end; q += kQueries) {
             Tile tile{q, std::min(q + kQueries, end), begin, end};
             if (batch.window > 0) tile.first_key = std::max(begin, q - batch.window + 1);
             if (batch.causal) tile.last_key = *std::max_element(last.begin() + tile.begin, last.begin() + tile.end);
@@ -385,7 +386,7 @@ class Forward {
 
     void run_tile(Scratch& scratch, const Row& row, const Tile& tile, int64_t head) const {
         const int64_t stride = batch_.heads * widths_.dim;
-        const int64_t at = tile.begin * stride + head * widths_.dim;
+        const int64_t at = (tile.begin - batch_.first_query) * stride + head * widths_.dim;
         const int64_t queries = tile.end - tile.begin;
         const int64_t padded = round_up(queries, kPanel);
         Tiles::rows(scratch.queries, widths_.ld, q_ + at, stride, queries, widths_.dim, padded, scale_.sign);
@@ -726,6 +727,24 @@ int32_t attention_forward(kt_ctx* ctx, void* y, float* lse, const void* q, const
     });
 }
 
+int32_t attention_extend(kt_ctx* ctx, void* y, const void* q, const void* k, const void* v, const int32_t* spans,
+                         int64_t q_tokens, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, float scale,
+                         int64_t window, int32_t dtype) {
+    if (q_tokens > tokens) {
+        return fail(ctx, KT_BAD_ARGUMENT, "attention_extend: %lld queries among %lld tokens",
+                    static_cast<long long>(q_tokens), static_cast<long long>(tokens));
+    }
+    const int32_t starts[] = {0, static_cast<int32_t>(tokens)};
+    const Batch batch{starts, spans, q_tokens == 0 ? 0 : tokens, 1, heads, kv_heads, head_dim, true, window, tokens - q_tokens};
+    return run(ctx, "attention_extend", batch, dtype, [&](const Plan& plan, auto tiles) {
+        using Tiles = decltype(tiles);
+        using T = typename Tiles::Input;
+        const Forward<Tiles> forward(plan, static_cast<T*>(y), nullptr, static_cast<const T*>(q), static_cast<const T*>(k),
+                                     static_cast<const T*>(v), scale);
+        forward.run(ctx);
+    });
+}
+
 int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void* dy, const void* q, const void* k,
                            const void* v, const void* y, const float* lse, const int32_t* starts, const int32_t* spans,
                            int64_t tokens, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim, float scale,
@@ -745,6 +764,7 @@ int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void
 
 void add_attention(kt_table& table) {
     table.attention_forward = attention_forward;
+    table.attention_extend = attention_extend;
     table.attention_backward = attention_backward;
 }
 

@@ -21,6 +21,8 @@ kt_table make_table() {
     kt::add_rope(table);
     kt::add_gelu(table);
     kt::add_attention(table);
+    kt::add_attention_decode(table);
+    kt::add_linear_few(table);
     kt::add_nf4(table);
     kt::add_nf4_linear(table);
     return table;

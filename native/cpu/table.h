@@ -20,6 +20,8 @@ void add_layer_norm(kt_table&);
 void add_rope(kt_table&);
 void add_gelu(kt_table&);
 void add_attention(kt_table&);
+void add_attention_decode(kt_table&);
+void add_linear_few(kt_table&);
 void add_nf4(kt_table&);
 void add_nf4_linear(kt_table&);
 

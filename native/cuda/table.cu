@@ -23,6 +23,7 @@ kt_table make_table() {
     kt::add_gelu(table);
     kt::add_linear_cross_entropy(table);
     kt::add_attention(table);
+    kt::add_decode(table);
     kt::add_nf4(table);
     kt::add_nf4_linear(table);
     return table;

@@ -20,6 +20,7 @@ void add_layer_norm(kt_table&);
 void add_rope(kt_table&);
 void add_gelu(kt_table&);
 void add_attention(kt_table&);
+void add_decode(kt_table&);
 void add_nf4(kt_table&);
 void add_nf4_linear(kt_table&);
 

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 5
+#define KT_ABI 6
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -132,6 +132,31 @@ typedef struct kt_table {
                                   const void* v, const void* y, const float* lse, const int32_t* starts,
                                   const int32_t* spans, int64_t tokens, int64_t rows, int64_t heads, int64_t kv_heads,
                                   int64_t head_dim, float scale, int32_t causal, int64_t window, int32_t dtype);
+
+    /* Attention of the last q_tokens of a single row over all its tokens: q, y [q_tokens, heads, head_dim]; k, v [tokens,
+       kv_heads, head_dim]; spans I32 [tokens] or NULL. The rest as attention_forward with causal: the first tokens are what
+       a cache holds. */
+    int32_t (*attention_extend)(kt_ctx*, void* y, const void* q, const void* k, const void* v, const int32_t* spans,
+                                int64_t q_tokens, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                                float scale, int64_t window, int32_t dtype);
+    /* One new token of each of several sequences over what they have cached. k_cache[r], v_cache[r], each [capacity[r],
+       kv_heads, head_dim] in the device's memory, hold position p of sequence r at row p % capacity[r]. Row r of k, v [rows,
+       kv_heads, head_dim] is stored at positions[r] first; then row r of q, y [rows, heads, head_dim] sees the positions from
+       0, or with a window > 0 from positions[r] - window + 1 if that is more, to positions[r]. Those must not be more than
+       capacity[r]. k_cache, v_cache, capacity and positions are arrays of the host. What row r becomes does not depend on
+       the other rows. */
+    int32_t (*attention_decode)(kt_ctx*, void* y, void* const* k_cache, void* const* v_cache, const int64_t* capacity,
+                                const int64_t* positions, const void* q, const void* k, const void* v, int64_t rows,
+                                int64_t heads, int64_t kv_heads, int64_t head_dim, float scale, int64_t window,
+                                int32_t dtype);
+
+    /* ---- products of few rows -------------------------------------------------------------------------------- */
+
+    /* y = x W' + bias, or with accumulate y += x W', for few rows: W is read once, in the order it lies in. x [rows, in] and
+       W [out, in] of dtype, bias [out] of dtype or NULL, y [rows, out] of y_dtype, which is dtype or F32. What row r becomes
+       does not depend on the other rows. */
+    int32_t (*linear_few)(kt_ctx*, void* y, const void* x, const void* w, const void* bias, int64_t rows, int64_t out,
+                          int64_t in, int32_t accumulate, int32_t y_dtype, int32_t dtype);
 
     /* ---- vision ---------------------------------------------------------------------------------------------- */
 

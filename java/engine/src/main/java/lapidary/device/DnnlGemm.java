@@ -35,6 +35,9 @@ final class DnnlGemm implements Gemm, AutoCloseable {
      */
     private static final long LARGE_WEIGHT = 4 << 20;
 
+    /** Up to this many rows, as decoding has, memory is what a product waits for, and it is left to a kernel that reads it once. */
+    private static final long FEW_ROWS = 16;
+
     private final Kernels kernels;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment engine;
@@ -94,6 +97,8 @@ final class DnnlGemm implements Gemm, AutoCloseable {
         boolean hasBias = !bias.isNone();
         if (k == 0) {
             addNothing(cData, c.dtype(), m, n, biasData, bias.dtype(), accumulate);
+        } else if (m <= FEW_ROWS && !transposeA && transposeB && factor == 1) {
+            kernels.linearFew(c, a, b, bias, accumulate);
         } else if (a.dtype() == DType.BF16 && !hasBf16) {
             widened(c, a, transposeA, b, transposeB, bias, factor, accumulate);
         } else if (transposeA && !transposeB && c.dtype() == DType.F32 && k > CUT && k % CUT != 0) {

@@ -3,6 +3,7 @@ package lapidary.device;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.List;
 import lapidary.ffi.kernels.KernelTable;
 import lapidary.ffi.kernels.kt_table;
 
@@ -569,6 +570,137 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         q.dtype().code()));
     }
 
+    /**
+     * Causal attention of the last tokens of one row over all its tokens: q and y [qTokens, heads * headDim], k and v [tokens,
+     * kvHeads * headDim], spans I32 [tokens] or left out.
+     */
+    public void attentionExtend(Operand y, Operand q, Operand k, Operand v, Operand spans, AttentionShape shape) {
+        same("attention_extend", y, q);
+        same("attention_extend", k, v);
+        sameType("attention_extend", q, k);
+        lastAxis("attention_extend q", q, (long) shape.heads() * shape.headDim());
+        lastAxis("attention_extend k", k, (long) shape.kvHeads() * shape.headDim());
+        optional("attention_extend spans", spans, DType.I32, k.rows());
+        check(
+                "attention_extend",
+                kt_table.attention_extend.invoke(
+                        kt_table.attention_extend(kt),
+                        ctx,
+                        y.segment(),
+                        q.segment(),
+                        k.segment(),
+                        v.segment(),
+                        spans.segment(),
+                        q.rows(),
+                        k.rows(),
+                        shape.heads(),
+                        shape.kvHeads(),
+                        shape.headDim(),
+                        shape.scale(),
+                        shape.window(),
+                        q.dtype().code()));
+    }
+
+    /**
+     * Attention of one new token of each of several sequences, row r of q and y [rows, heads * headDim] and of k and v [rows,
+     * kvHeads * headDim], over what each has cached; k and v are stored there first.
+     *
+     * @param kCaches per row, [capacity, kvHeads * headDim]: position p lies at p % capacity; vCaches the same
+     * @param positions per row, that of the new token
+     */
+    public void attentionDecode(
+            Operand y,
+            List<? extends Operand> kCaches,
+            List<? extends Operand> vCaches,
+            long[] positions,
+            Operand q,
+            Operand k,
+            Operand v,
+            AttentionShape shape) {
+        same("attention_decode", y, q);
+        same("attention_decode", k, v);
+        sameType("attention_decode", q, k);
+        long width = (long) shape.kvHeads() * shape.headDim();
+        lastAxis("attention_decode q", q, (long) shape.heads() * shape.headDim());
+        lastAxis("attention_decode k", k, width);
+        int rows = positions.length;
+        if (q.rows() != rows || k.rows() != rows || kCaches.size() != rows || vCaches.size() != rows) {
+            throw new IllegalArgumentException("[attention_decode] q is " + q.describe() + ", k is " + k.describe()
+                    + ", " + kCaches.size() + " and " + vCaches.size() + " caches, expected " + rows + " rows of each");
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment keys = arena.allocate(ValueLayout.ADDRESS, rows);
+            MemorySegment values = arena.allocate(ValueLayout.ADDRESS, rows);
+            MemorySegment capacities = arena.allocate(ValueLayout.JAVA_LONG, rows);
+            for (int r = 0; r < rows; r++) {
+                Operand kCache = kCaches.get(r);
+                same("attention_decode cache", kCache, vCaches.get(r));
+                sameType("attention_decode cache", kCache, k);
+                lastAxis("attention_decode cache", kCache, width);
+                keys.setAtIndex(ValueLayout.ADDRESS, r, kCache.segment());
+                values.setAtIndex(ValueLayout.ADDRESS, r, vCaches.get(r).segment());
+                capacities.setAtIndex(ValueLayout.JAVA_LONG, r, kCache.rows());
+            }
+            check(
+                    "attention_decode",
+                    kt_table.attention_decode.invoke(
+                            kt_table.attention_decode(kt),
+                            ctx,
+                            y.segment(),
+                            keys,
+                            values,
+                            capacities,
+                            arena.allocateFrom(ValueLayout.JAVA_LONG, positions),
+                            q.segment(),
+                            k.segment(),
+                            v.segment(),
+                            rows,
+                            shape.heads(),
+                            shape.kvHeads(),
+                            shape.headDim(),
+                            shape.scale(),
+                            shape.window(),
+                            q.dtype().code()));
+        }
+    }
+
+    // ---- products of few rows ------------------------------------------------------------------------------------
+
+    /**
+     * {@code y = x wᵀ + bias}, or added to what y holds: for few rows, whose results do not depend on each other.
+     *
+     * @param y [rows, out], dtype of x or F32
+     * @param x [rows, in] BF16 or F32
+     * @param w [out, in], dtype of x
+     * @param bias [out], dtype of x, or left out
+     */
+    public void linearFew(Operand y, Operand x, Operand w, Operand bias, boolean accumulate) {
+        sameType("linear_few", x, w);
+        present("linear_few y", y);
+        lastAxis("linear_few x", x, w.last());
+        lastAxis("linear_few y", y, w.rows());
+        optional("linear_few bias", bias, x.dtype(), w.rows());
+        if (y.rows() != x.rows()) {
+            throw new IllegalArgumentException(
+                    "[linear_few] y is " + y.describe() + " for x " + x.describe() + ": the rows differ");
+        }
+        check(
+                "linear_few",
+                kt_table.linear_few.invoke(
+                        kt_table.linear_few(kt),
+                        ctx,
+                        y.segment(),
+                        x.segment(),
+                        w.segment(),
+                        bias.segment(),
+                        x.rows(),
+                        w.rows(),
+                        w.last(),
+                        accumulate ? 1 : 0,
+                        y.dtype().code(),
+                        x.dtype().code()));
+    }
+
     // ---- vision --------------------------------------------------------------------------------------------------
 
     /** Rows of patches of pixels F32 [images, channels, size, size]. */
@@ -1132,6 +1264,14 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         present(op, a, b);
         if (a.last() != b.last()) {
             throw mismatch(op, a, b, "last axes differ");
+        }
+    }
+
+    private static void lastAxis(String what, Operand x, long expected) {
+        present(what, x);
+        if (x.last() != expected) {
+            throw new IllegalArgumentException(
+                    "[" + what + "] is " + x.describe() + ", expected a last axis of " + expected);
         }
     }
 

@@ -4,6 +4,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -42,6 +43,8 @@ public final class Gemma3 implements AutoCloseable {
     private final Tensor lmHead; // [vocab, hidden]
     private final List<Parameter> parameters;
     private final List<String> linears;
+
+    private Rotary rotary; // null before something is read with a cache; grows
 
     private Gemma3(
             Gemma3Config config,
@@ -218,8 +221,74 @@ public final class Gemma3 implements AutoCloseable {
         return imageFeatures(tape, pixels, false, List.of());
     }
 
+    /** An empty cache for a sequence that this model reads; to be closed before the model. */
+    public KvCache newCache() {
+        return new KvCache(config.text(), dtype, frame);
+    }
+
+    /**
+     * Reads a sequence's next tokens; what the cache holds is what comes before them, and holds them too afterwards.
+     *
+     * @param ids [tokens], one or more
+     * @param types [tokens], 1 for an image's tokens; an image is whole among them
+     * @param features [images' tokens, hidden] for those, as {@link #imageFeatures} made them, or {@link Tensor#NONE}
+     * @param scratch of the result
+     * @return the last token's hidden state after the last norm, [1, hidden]
+     */
+    public Tensor read(Frame scratch, KvCache cache, int[] ids, int[] types, Tensor features) {
+        Tape tape = Tape.notRecording(scratch);
+        PackedBatch row = PackedBatch.of(List.of(new PackedBatch.Row(ids, types, List.of())));
+        int[] imageTokens = row.imageTokens();
+        Tensor x = embed(tape, row);
+        if (imageTokens.length > 0 || !features.isNone()) {
+            x = tape.run(new ScatterImageFeatures(x, features, imageTokens));
+        }
+        int[] positions = row.positions();
+        Arrays.setAll(positions, t -> cache.length() + positions[t]);
+        Tensor spans = imageTokens.length > 0 ? scratch.of(row.spans(), ids.length) : Tensor.NONE;
+        Tensor hidden = forward(tape, x, positions, cache.reading(spans));
+        cache.advance(ids.length);
+        return hidden.slice(ids.length - 1, ids.length);
+    }
+
+    /**
+     * Reads one next token of each of several sequences, each into its own cache. What a sequence's becomes does not depend on
+     * the others where the products of few rows do not, as on the CPU.
+     *
+     * @param ids [sequences], text
+     * @return hidden states after the last norm, [sequences, hidden]
+     */
+    public Tensor decode(Frame scratch, List<KvCache> caches, int[] ids) {
+        Tape tape = Tape.notRecording(scratch);
+        int[] positions = caches.stream().mapToInt(KvCache::length).toArray();
+        Tensor hidden = forward(tape, decoder.embed(tape, ids), positions, KvCache.decoding(caches));
+        caches.forEach(cache -> cache.advance(1));
+        return hidden;
+    }
+
+    private Tensor forward(Tape tape, Tensor x, int[] positions, Gemma3Decoder.Attends attends) {
+        int furthest = Arrays.stream(positions).max().orElse(0);
+        if (rotary == null || rotary.positions() <= furthest) {
+            closeRotary();
+            rotary = Rotary.upTo(furthest, config.text(), dtype, frame);
+        }
+        return decoder.forward(
+                new Pass(tape, false, List.of(), dropout, 0),
+                x,
+                new Gemma3Decoder.Context(
+                        tape.frame().of(positions, positions.length), attends, rotary.global(), rotary.local()));
+    }
+
+    private void closeRotary() {
+        if (rotary != null) {
+            rotary.close();
+            rotary = null;
+        }
+    }
+
     @Override
     public void close() {
+        closeRotary();
         frame.close();
         if (checkpoint != null) {
             checkpoint.close();
@@ -256,7 +325,7 @@ public final class Gemma3 implements AutoCloseable {
         Gemma3Config.Text text = config.text();
         int positions = Math.max(1, batch.longestRow());
         boolean images = !config.isTextOnly();
-        return new Gemma3Decoder.Context(
+        return Gemma3Decoder.Context.packed(
                 step.of(batch.positions(), batch.tokens()),
                 new Segments(
                         step.of(batch.starts(), batch.starts().length),

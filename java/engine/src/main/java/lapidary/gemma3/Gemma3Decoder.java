@@ -25,8 +25,24 @@ import lapidary.tensor.Tensor;
  * @see <a href="https://arxiv.org/abs/2503.19786">Gemma 3 technical report</a>
  */
 final class Gemma3Decoder {
-    /** What attention needs to know of a packed batch. */
-    record Context(Tensor positions, Segments segments, RopeTable globalRope, RopeTable localRope) {}
+    /** Whom the tokens of a pass attend to: each other, or what is cached too. */
+    interface Attends {
+        /**
+         * @param layer number of the layer
+         * @param q [tokens, heads * headDim], rotated, as k [tokens, kvHeads * headDim] is
+         * @return [tokens, heads * headDim]
+         */
+        Tensor attend(Tape tape, int layer, Tensor q, Tensor k, Tensor v, AttentionShape shape);
+    }
+
+    /** What attention needs to know of the tokens of a pass. */
+    record Context(Tensor positions, Attends attends, RopeTable globalRope, RopeTable localRope) {
+        /** Of a packed batch, each of whose rows is all that its tokens see. */
+        static Context packed(Tensor positions, Segments segments, RopeTable globalRope, RopeTable localRope) {
+            Attends rows = (tape, layer, q, k, v, shape) -> tape.run(new Attention(q, k, v, segments, shape));
+            return new Context(positions, rows, globalRope, localRope);
+        }
+    }
 
     private final Gemma3Config.Text config;
     private final Tensor embedTokens; // [vocab, hidden]
@@ -43,6 +59,7 @@ final class Gemma3Decoder {
                     config,
                     slots,
                     prefix + "layers." + i + ".",
+                    i,
                     config.globalLayer().get(i)));
         }
         this.norm = slots.rmsNorm(prefix + "norm", config.hiddenSize(), config.rmsNormEps());
@@ -80,11 +97,11 @@ final class Gemma3Decoder {
         private final Layer preFeedforwardLayernorm;
         private final Layer postFeedforwardLayernorm;
 
-        DecoderLayer(Gemma3Config.Text config, Slots slots, String name, boolean global) {
+        DecoderLayer(Gemma3Config.Text config, Slots slots, String name, int number, boolean global) {
             int hidden = config.hiddenSize();
             int inter = config.intermediateSize();
             float eps = config.rmsNormEps();
-            selfAttn = new SelfAttention(config, slots, name + "self_attn.", global);
+            selfAttn = new SelfAttention(config, slots, name + "self_attn.", number, global);
             gateProj = slots.linear(name + "mlp.gate_proj", hidden, inter, false);
             upProj = slots.linear(name + "mlp.up_proj", hidden, inter, false);
             downProj = slots.linear(name + "mlp.down_proj", inter, hidden, false);
@@ -109,6 +126,7 @@ final class Gemma3Decoder {
     }
 
     private static final class SelfAttention {
+        private final int layer;
         private final AttentionShape shape;
         private final boolean global;
         private final Layer qProj;
@@ -118,10 +136,11 @@ final class Gemma3Decoder {
         private final Layer qNorm;
         private final Layer kNorm;
 
-        SelfAttention(Gemma3Config.Text config, Slots slots, String name, boolean global) {
+        SelfAttention(Gemma3Config.Text config, Slots slots, String name, int layer, boolean global) {
             int hidden = config.hiddenSize();
             int queries = config.numAttentionHeads() * config.headDim();
             int keys = config.numKeyValueHeads() * config.headDim();
+            this.layer = layer;
             this.global = global;
             this.shape = new AttentionShape(
                     config.numAttentionHeads(),
@@ -145,7 +164,7 @@ final class Gemma3Decoder {
             Tensor v = vProj.apply(tape, x);
             q = tape.run(new Rope(q, rope, context.positions(), shape.heads()));
             k = tape.run(new Rope(k, rope, context.positions(), shape.kvHeads()));
-            return oProj.apply(tape, tape.run(new Attention(q, k, v, context.segments(), shape)));
+            return oProj.apply(tape, context.attends().attend(tape, layer, q, k, v, shape));
         }
     }
 }

@@ -3,6 +3,7 @@ package lapidary.gemma3;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * Token sequences laid end to end, without padding, and the images that belong to them in order.
@@ -97,6 +98,11 @@ public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[
             }
         }
         return spans;
+    }
+
+    /** Where image tokens stand. */
+    int[] imageTokens() {
+        return IntStream.range(0, ids.length).filter(t -> tokenTypes[t] == 1).toArray();
     }
 
     /** Where the given token stands. */

@@ -10,19 +10,31 @@ import java.util.Set;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
 import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.KvCache;
 import lapidary.gemma3.PackedBatch;
+import lapidary.op.LinearCrossEntropy;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
-/** Reads prompts and makes tokens; for the worker's thread alone, as is everything of the device. */
+/**
+ * Reads prompts and makes tokens; for the worker's thread alone, as is everything of the device. Caches of finished requests are
+ * kept for those that begin alike.
+ */
 final class Decoder implements AutoCloseable {
+    /** Tokens of a prompt that are read in one pass; the others' tokens wait for it. */
+    static final int CHUNK = 512;
+
     private final Gemma3 base;
     private final Set<Adapter> adapters = new LinkedHashSet<>(); // attached, or detached and still in use
-    private final Map<Sequence, Frame> frames = new HashMap<>(); // of what is kept while a sequence is at work
-    private final Map<Sequence, Tensor> features = new HashMap<>();
+    private final Map<Sequence, KvCache> caches = new HashMap<>(); // of sequences at work
+    private final Prefixes prefixes;
+    private final int chunk;
 
-    Decoder(Gemma3 base) {
+    /** @param keptPrefixes how many finished requests' caches are kept */
+    Decoder(Gemma3 base, int keptPrefixes, int chunk) {
         this.base = base;
+        this.prefixes = new Prefixes(keptPrefixes);
+        this.chunk = chunk;
     }
 
     void add(Adapter adapter) {
@@ -33,6 +45,7 @@ final class Decoder implements AutoCloseable {
     void closeUnused() {
         adapters.removeIf(adapter -> {
             if (adapter.isDone()) {
+                prefixes.forget(adapter);
                 adapter.model().close();
                 return true;
             }
@@ -40,98 +53,123 @@ final class Decoder implements AutoCloseable {
         });
     }
 
-    /** One token for each of the sequences, which use one adapter. */
+    /**
+     * One token for each of the sequences, which use one adapter, whose prompt has been read; and a chunk of the first prompt
+     * that has not.
+     */
     void step(List<Sequence> sequences) {
-        Gemma3 model = sequences.get(0).adapter().model();
-        List<PackedBatch.Row> rows = new ArrayList<>();
-        List<Tensor> images = new ArrayList<>();
+        List<Sequence> decoding = new ArrayList<>();
+        Sequence reading = null;
         for (Sequence sequence : sequences) {
-            rows.add(row(sequence));
-            images.add(features(model, sequence));
-        }
-        PackedBatch batch = PackedBatch.padded(rows, model.config().text().padTokenId());
-        try (Frame frame = model.frame().child("token")) {
-            Tensor hidden = model.forward(Tape.notRecording(frame), batch, joined(frame, images));
-            int[] lasts = new int[rows.size()];
-            for (int row = 0; row < lasts.length; row++) {
-                lasts[row] = batch.starts()[row + 1] - 1;
+            KvCache cache = caches.computeIfAbsent(sequence, this::begin);
+            if (cache.length() >= sequence.prompt().tokens()) {
+                decoding.add(sequence);
+            } else if (reading == null) {
+                reading = sequence;
             }
-            Tensor last = frame.empty(hidden.dtype(), lasts.length, hidden.last());
-            frame.kernels().gatherRows(last, hidden, frame.of(lasts, lasts.length));
-            Tensor logits = frame.empty(DType.F32, lasts.length, model.lmHead().rows());
-            frame.gemm().linear(logits, last, model.lmHead(), Tensor.NONE);
-            choose(sequences, logits.toFloats());
+        }
+        if (!decoding.isEmpty()) {
+            decode(decoding);
+        }
+        if (reading != null) {
+            read(reading);
         }
     }
 
-    private void choose(List<Sequence> sequences, float[] logits) {
-        int vocab = logits.length / sequences.size();
+    private KvCache begin(Sequence sequence) {
+        KvCache kept = prefixes.take(sequence);
+        sequence.foundCached(kept == null ? 0 : kept.length());
+        return kept == null ? sequence.adapter().model().newCache() : kept;
+    }
+
+    private void decode(List<Sequence> sequences) {
+        Gemma3 model = sequences.get(0).adapter().model();
+        int[] ids = sequences.stream().mapToInt(Sequence::lastId).toArray();
+        try (Frame frame = model.frame().child("token")) {
+            Tensor hidden =
+                    model.decode(frame, sequences.stream().map(caches::get).toList(), ids);
+            choose(frame, model, sequences, hidden);
+        }
+    }
+
+    /** The next tokens of a prompt; after the last of them, the first token of the answer. */
+    private void read(Sequence sequence) {
+        Gemma3 model = sequence.adapter().model();
+        KvCache cache = caches.get(sequence);
+        Prompt next = sequence.prompt().part(cache.length(), chunk);
+        try (Frame frame = model.frame().child("chunk")) {
+            Tensor hidden = model.read(frame, cache, next.ids(), next.types(), features(frame, model, next));
+            if (cache.length() == sequence.prompt().tokens()) {
+                choose(frame, model, List.of(sequence), hidden);
+            }
+        }
+    }
+
+    private static Tensor features(Frame frame, Gemma3 model, Prompt prompt) {
+        if (prompt.pixels().isEmpty()) {
+            return Tensor.NONE;
+        }
+        try (Frame inner = frame.child("images")) {
+            return inner.escape(model.imageFeatures(Tape.notRecording(inner), prompt.pixels()));
+        }
+    }
+
+    /** The loss of the tokens from {@code first} on. */
+    TokenLoss loss(Gemma3 model, Prompt prompt, int first) {
+        int[] targets = new int[prompt.tokens()];
+        Arrays.fill(targets, LinearCrossEntropy.IGNORED);
+        System.arraycopy(prompt.ids(), first, targets, first - 1, prompt.tokens() - first);
+        PackedBatch batch = PackedBatch.of(List.of(new PackedBatch.Row(prompt.ids(), prompt.types(), List.of())));
+        try (Frame frame = model.frame().child("loss")) {
+            Tape tape = Tape.notRecording(frame);
+            Tensor hidden = model.forward(tape, batch, features(frame, model, prompt));
+            float softcap = (float) model.config().text().finalLogitSoftcapping();
+            LinearCrossEntropy op = new LinearCrossEntropy(hidden, model.lmHead(), targets, 1, softcap, null);
+            tape.run(op);
+            return new TokenLoss(op.statistics().loss(), op.statistics().valid());
+        }
+    }
+
+    /** @param hidden [sequences, hidden] */
+    private void choose(Frame frame, Gemma3 model, List<Sequence> sequences, Tensor hidden) {
+        int vocab = (int) model.lmHead().rows();
+        Tensor logits = frame.empty(DType.F32, sequences.size(), vocab);
+        frame.gemm().linear(logits, hidden, model.lmHead(), Tensor.NONE);
         for (int row = 0; row < sequences.size(); row++) {
             Sequence sequence = sequences.get(row);
             try {
-                if (sequence.advance(logits, row * vocab, vocab)) {
+                if (sequence.advance(logits.slice(row, row + 1).toFloats(), 0, vocab)) {
                     release(sequence);
                 }
             } catch (InferenceException e) { // of this one alone
-                release(sequence);
-                sequence.fail(e);
+                fail(sequence, e);
             }
         }
     }
 
-    private static PackedBatch.Row row(Sequence sequence) {
-        int[] prompt = sequence.prompt().ids();
-        List<Integer> answer = sequence.tokenIds();
-        int[] ids = Arrays.copyOf(prompt, prompt.length + answer.size());
-        for (int i = 0; i < answer.size(); i++) {
-            ids[prompt.length + i] = answer.get(i);
-        }
-        return new PackedBatch.Row(ids, Arrays.copyOf(sequence.prompt().types(), ids.length), List.of());
-    }
-
-    private Tensor features(Gemma3 model, Sequence sequence) {
-        if (sequence.prompt().pixels().isEmpty()) {
-            return Tensor.NONE;
-        }
-        return features.computeIfAbsent(sequence, s -> {
-            Frame frame = model.frame().child("sequence");
-            frames.put(s, frame);
-            try (Frame inner = frame.child("images")) {
-                return inner.escape(model.imageFeatures(
-                        Tape.notRecording(inner), sequence.prompt().pixels()));
-            }
-        });
-    }
-
-    private static Tensor joined(Frame frame, List<Tensor> parts) {
-        List<Tensor> some = parts.stream().filter(part -> !part.isNone()).toList();
-        if (some.size() < 2) {
-            return some.isEmpty() ? Tensor.NONE : some.get(0);
-        }
-        Tensor all = frame.empty(
-                some.get(0).dtype(),
-                some.stream().mapToLong(Tensor::rows).sum(),
-                some.get(0).last());
-        long at = 0;
-        for (Tensor part : some) {
-            frame.kernels().convert(all.slice(at, at + part.rows()), part, 1);
-            at += part.rows();
-        }
-        return all;
-    }
-
-    /** Gives back what was kept for a sequence. */
+    /** Keeps what was read of a sequence that is over, and gives its adapter back. */
     void release(Sequence sequence) {
-        features.remove(sequence);
-        Frame frame = frames.remove(sequence);
-        if (frame != null) {
-            frame.close();
+        KvCache cache = caches.remove(sequence);
+        if (cache != null) {
+            prefixes.keep(sequence, cache);
         }
         sequence.adapter().release();
     }
 
+    /** Frees what a sequence has read, as it may be spoilt, and tells whoever waits for it. */
+    void fail(Sequence sequence, Throwable cause) {
+        KvCache cache = caches.remove(sequence);
+        if (cache != null) {
+            cache.close();
+        }
+        sequence.adapter().release();
+        sequence.fail(cause);
+    }
+
     @Override
     public void close() {
+        prefixes.close();
+        caches.values().forEach(KvCache::close);
         adapters.forEach(adapter -> adapter.model().close());
         base.close();
     }

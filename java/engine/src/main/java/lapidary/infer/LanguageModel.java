@@ -31,6 +31,9 @@ import lapidary.image.ImageSource;
  * {@link LoadOptions#batchSize} requests together, a token each in turn, and takes new ones in between; further requests
  * wait, in the order they came, and none is refused. {@link #attach} runs between two tokens of the others.
  *
+ * <p>What a request has read stays in the model's cache for requests that begin alike, such as the next turn of a chat, as
+ * many as the batch size. Prompts are read in pieces of 512 tokens, between the others' tokens.
+ *
  * <p><b>Adapters</b> share the base's weights. A request is bound to its adapter when it is made: attaching another one under
  * that name, detaching it or {@link #use} change nothing for requests that wait or run.
  */
@@ -60,7 +63,7 @@ public final class LanguageModel implements AutoCloseable {
             throw new IllegalArgumentException("the context is to have " + contextLength
                     + " tokens, but max_position_embeddings in config.json is " + limit);
         }
-        this.decoder = new Decoder(base);
+        this.decoder = new Decoder(base, options.batchSize(), Decoder.CHUNK);
         this.worker = new Worker(decoder, options.batchSize());
         adapters.put(BASE, new Adapter(BASE, base));
     }
@@ -254,6 +257,31 @@ public final class LanguageModel implements AutoCloseable {
     /** Tokens of the prompt that a conversation makes, those of its images included. */
     public int countTokens(List<Message> messages) {
         return prompts.of(messages).tokens();
+    }
+
+    /**
+     * The loss of a conversation's last message, which is the model's, given what comes before it; with the end of its turn.
+     * Runs between two tokens of the requests at work, on the adapter that {@link #use} chose, and waits for the result.
+     *
+     * @throws IllegalArgumentException where the messages do not end with the model's, or are longer than the context
+     */
+    public TokenLoss loss(List<Message> messages) {
+        int last = messages.size() - 1;
+        if (last < 1) {
+            throw new IllegalArgumentException("the conversation has no answer");
+        }
+        int prompt = prompts.of(messages.subList(0, last)).tokens();
+        Prompt whole = prompts.whole(messages);
+        if (whole.tokens() > contextLength) {
+            throw new IllegalArgumentException(
+                    "the conversation has " + whole.tokens() + " tokens, the context " + contextLength);
+        }
+        Adapter adapter = adapter(null);
+        try {
+            return worker.call(() -> decoder.loss(adapter.model(), whole, prompt));
+        } finally {
+            adapter.release();
+        }
     }
 
     /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. */

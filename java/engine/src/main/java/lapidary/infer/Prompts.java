@@ -7,6 +7,7 @@ import lapidary.gemma3.ChatTemplate;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Gemma3Processor;
 import lapidary.gemma3.Message;
+import lapidary.gemma3.Rendered;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 
@@ -37,9 +38,18 @@ final class Prompts {
                     "the conversation " + (messages.isEmpty() ? "is empty" : "ends with the model's turn")
                             + ", expected the user's message to answer last");
         }
+        return encoded(messages, processor.template().render(messages, true));
+    }
+
+    /** A whole conversation, up to the end of its last turn. */
+    Prompt whole(List<Message> messages) {
+        ChatTemplate.checkRoles(messages);
+        return encoded(messages, processor.template().render(messages, false).stripEnd());
+    }
+
+    private Prompt encoded(List<Message> messages, Rendered text) {
         List<Content.Image> images = images(messages);
-        Gemma3Processor.Encoded encoded =
-                processor.encode(processor.template().render(messages, true), images.size(), false, false);
+        Gemma3Processor.Encoded encoded = processor.encode(text, images.size(), false, false);
         List<float[]> pixels = new ArrayList<>();
         for (Content.Image image : images) {
             pixels.add(preprocessor.pixelValues(ImageDecoder.decode(image.source())));

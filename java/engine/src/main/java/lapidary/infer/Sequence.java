@@ -56,6 +56,11 @@ final class Sequence {
         return tokenIds;
     }
 
+    /** The newest token of the answer. */
+    int lastId() {
+        return tokenIds.get(tokenIds.size() - 1);
+    }
+
     void foundCached(int tokens) {
         cachedTokens = tokens;
     }

@@ -162,8 +162,7 @@ final class Worker implements AutoCloseable {
 
     private void fail(Sequence sequence, Throwable cause) {
         if (!sequence.generation().isDone()) {
-            decoder.release(sequence);
-            sequence.fail(cause);
+            decoder.fail(sequence, cause);
         }
     }
 

@@ -126,6 +126,12 @@ final class KernelsTest {
             f(3, 16), f(3, 8), f(3, 8), f(3, 16), f(3, 16), f(3, 8), f(3, 8), f(3, 16), f(3, 2), starts, i(3), HEADS
         };
         calls.put("attentionBackward", new Call(backward).mayLack(10));
+        calls.put("attentionExtend", new Call(f(2, 16), f(2, 16), f(3, 8), f(3, 8), i(3), HEADS).mayLack(4));
+        List<Tensor> caches = List.of(f(4, 8));
+        calls.put(
+                "attentionDecode",
+                new Call(f(1, 16), caches, caches, new long[] {3}, f(1, 16), f(1, 8), f(1, 8), HEADS));
+        calls.put("linearFew", new Call(f(2, 5), f(2, 3), f(5, 3), f(5), false).mayLack(3));
     }
 
     private void vision() {

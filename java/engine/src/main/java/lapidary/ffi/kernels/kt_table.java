@@ -46,6 +46,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*attention_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const int32_t *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int32_t, int64_t, int32_t);
  *     int32_t (*attention_backward)(kt_ctx *, void *, void *, void *, const void *, const void *, const void *, const void *, const void *, const float *, const int32_t *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int32_t, int64_t, int32_t);
+ *     int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
+ *     int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
+ *     int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t);
  *     int32_t (*patch_unfold)(kt_ctx *, void *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_forward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_backward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
@@ -105,6 +108,9 @@ public class kt_table {
         KernelTable.C_POINTER.withName("rope_backward"),
         KernelTable.C_POINTER.withName("attention_forward"),
         KernelTable.C_POINTER.withName("attention_backward"),
+        KernelTable.C_POINTER.withName("attention_extend"),
+        KernelTable.C_POINTER.withName("attention_decode"),
+        KernelTable.C_POINTER.withName("linear_few"),
         KernelTable.C_POINTER.withName("patch_unfold"),
         KernelTable.C_POINTER.withName("average_pool_forward"),
         KernelTable.C_POINTER.withName("average_pool_backward"),
@@ -3248,6 +3254,338 @@ public class kt_table {
      */
     public static void attention_backward(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(attention_backward$LAYOUT, attention_backward$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static class attention_extend {
+
+        attention_extend() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, long _x10, float _x11, long _x12, int _x13);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(attention_extend.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(attention_extend.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, long _x10, float _x11, long _x12, int _x13) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout attention_extend$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("attention_extend"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout attention_extend$layout() {
+        return attention_extend$LAYOUT;
+    }
+
+    private static final long attention_extend$OFFSET = $LAYOUT.byteOffset(groupElement("attention_extend"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static final long attention_extend$offset() {
+        return attention_extend$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static MemorySegment attention_extend(MemorySegment struct) {
+        return struct.get(attention_extend$LAYOUT, attention_extend$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static void attention_extend(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(attention_extend$LAYOUT, attention_extend$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static class attention_decode {
+
+        attention_decode() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, long _x9, long _x10, long _x11, long _x12, float _x13, long _x14, int _x15);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(attention_decode.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(attention_decode.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, long _x9, long _x10, long _x11, long _x12, float _x13, long _x14, int _x15) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout attention_decode$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("attention_decode"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout attention_decode$layout() {
+        return attention_decode$LAYOUT;
+    }
+
+    private static final long attention_decode$OFFSET = $LAYOUT.byteOffset(groupElement("attention_decode"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static final long attention_decode$offset() {
+        return attention_decode$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static MemorySegment attention_decode(MemorySegment struct) {
+        return struct.get(attention_decode$LAYOUT, attention_decode$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t)
+     * }
+     */
+    public static void attention_decode(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(attention_decode$LAYOUT, attention_decode$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t)
+     * }
+     */
+    public static class linear_few {
+
+        linear_few() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, long _x5, long _x6, long _x7, int _x8, int _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT,
+            KernelTable.C_INT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(linear_few.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(linear_few.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, long _x5, long _x6, long _x7, int _x8, int _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout linear_few$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("linear_few"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t)
+     * }
+     */
+    public static final AddressLayout linear_few$layout() {
+        return linear_few$LAYOUT;
+    }
+
+    private static final long linear_few$OFFSET = $LAYOUT.byteOffset(groupElement("linear_few"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t)
+     * }
+     */
+    public static final long linear_few$offset() {
+        return linear_few$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t)
+     * }
+     */
+    public static MemorySegment linear_few(MemorySegment struct) {
+        return struct.get(linear_few$LAYOUT, linear_few$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t)
+     * }
+     */
+    public static void linear_few(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(linear_few$LAYOUT, linear_few$OFFSET, fieldValue);
     }
 
     /**

@@ -1,0 +1,194 @@
+package lapidary.gemma3;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import lapidary.device.DType;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/**
+ * The rotated keys and values of the tokens that a decoder has read of one sequence. Global layers keep all of them, sliding
+ * layers a ring of the window's length and a little more, so that the last few tokens can be taken back. Memory grows with
+ * the sequence, by doubling. Owns a frame inside the model's; to be closed before the model.
+ */
+public final class KvCache implements AutoCloseable {
+    /** Tokens beyond the window that a ring keeps: how many may be taken back. */
+    private static final int SLACK = 256;
+
+    private static final int FIRST_CAPACITY = 64; // tokens
+
+    private final Frame frame;
+    private final DType dtype;
+    private final long width; // kvHeads * headDim
+    private final List<Layer> layers = new ArrayList<>();
+    private int length;
+
+    /** What a layer keeps. Position p lies at p % capacity; the capacity of a ring that has come round no longer grows. */
+    private static final class Layer {
+        private final int window; // 0 for none
+        private Tensor keys = Tensor.NONE; // [capacity, kvHeads * headDim]
+        private Tensor values = Tensor.NONE;
+
+        Layer(int window) {
+            this.window = window;
+        }
+
+        long capacity() {
+            return keys.isNone() ? 0 : keys.rows();
+        }
+
+        /** The first position that the token at {@code position} sees. */
+        int firstSeenFrom(int position) {
+            return window == 0 ? 0 : Math.max(0, position - window + 1);
+        }
+    }
+
+    KvCache(Gemma3Config.Text config, DType dtype, Frame model) {
+        this.frame = model.child("cache");
+        this.dtype = dtype;
+        this.width = (long) config.numKeyValueHeads() * config.headDim();
+        for (boolean global : config.globalLayer()) {
+            layers.add(new Layer(global ? 0 : config.slidingWindow()));
+        }
+    }
+
+    /** Tokens that it holds. */
+    public int length() {
+        return length;
+    }
+
+    /**
+     * Forgets all tokens from {@code to} on, where what comes before them is still held.
+     *
+     * @return whether it was; if not, nothing has changed
+     */
+    public boolean truncate(int to) {
+        if (to < 0 || to > length) {
+            throw new IllegalArgumentException("[cache] truncate to " + to + " of " + length + " tokens");
+        }
+        for (Layer layer : layers) {
+            if (length - layer.capacity() > layer.firstSeenFrom(to)) {
+                return false; // overwritten
+            }
+        }
+        length = to;
+        return true;
+    }
+
+    @Override
+    public void close() {
+        frame.close();
+    }
+
+    /** Reads {@code tokens} more. */
+    void advance(int tokens) {
+        length += tokens;
+    }
+
+    /**
+     * Attention of a sequence's next tokens, which are then cached.
+     *
+     * @param spans I32 [tokens] of the new ones, or {@link Tensor#NONE}; an image is whole among them
+     */
+    Gemma3Decoder.Attends reading(Tensor spans) {
+        return (tape, number, q, k, v, shape) -> {
+            Layer layer = layers.get(number);
+            Tensor y = tape.frame().emptyLike(q);
+            int tokens = (int) q.rows();
+            int from = layer.firstSeenFrom(length); // by the first of the new tokens
+            if (from == length) {
+                tape.frame().kernels().attentionExtend(y, q, k, v, spans, shape);
+                append(layer, k, v);
+                return y;
+            }
+            try (Frame scratch = tape.frame().child("history")) {
+                int history = length - from;
+                Tensor allKeys = scratch.empty(dtype, history + tokens, width);
+                Tensor allValues = scratch.empty(dtype, history + tokens, width);
+                copyOut(layer, from, allKeys.slice(0, history), allValues.slice(0, history));
+                copy(allKeys.slice(history, history + tokens), k);
+                copy(allValues.slice(history, history + tokens), v);
+                Tensor allSpans = spans.isNone() ? spans : behindText(scratch, history, spans);
+                scratch.kernels().attentionExtend(y, q, allKeys, allValues, allSpans, shape);
+            }
+            append(layer, k, v);
+            return y;
+        };
+    }
+
+    /** Attention of one next token of each sequence, which is then cached. */
+    static Gemma3Decoder.Attends decoding(List<KvCache> caches) {
+        long[] positions = caches.stream().mapToLong(KvCache::length).toArray();
+        return (tape, number, q, k, v, shape) -> {
+            List<Tensor> keys = new ArrayList<>();
+            List<Tensor> values = new ArrayList<>();
+            for (KvCache cache : caches) {
+                Layer layer = cache.layers.get(number);
+                cache.reserve(layer, cache.length + 1);
+                keys.add(layer.keys);
+                values.add(layer.values);
+            }
+            Tensor y = tape.frame().emptyLike(q);
+            tape.frame().kernels().attentionDecode(y, keys, values, positions, q, k, v, shape);
+            return y;
+        };
+    }
+
+    private static Tensor behindText(Frame frame, int history, Tensor spans) {
+        int[] fresh = spans.toInts();
+        int[] all = new int[history + fresh.length];
+        Arrays.fill(all, 0, history, -1); // an image of the past is not the new tokens'
+        System.arraycopy(fresh, 0, all, history, fresh.length);
+        return frame.of(all, all.length);
+    }
+
+    /** Makes room for {@code tokens}; what is held stays in its place, as a ring that has come round is at its limit. */
+    private void reserve(Layer layer, int tokens) {
+        int limit = layer.window == 0 ? Integer.MAX_VALUE : layer.window + SLACK;
+        int needed = Math.min(tokens, limit);
+        if (layer.capacity() >= needed) {
+            return;
+        }
+        long capacity = Math.min(limit, Math.max(needed, Math.max(FIRST_CAPACITY, 2 * layer.capacity())));
+        layer.keys = grown(layer.keys, capacity);
+        layer.values = grown(layer.values, capacity);
+    }
+
+    private Tensor grown(Tensor before, long capacity) {
+        Tensor after = frame.empty(dtype, capacity, width);
+        if (!before.isNone()) {
+            copy(after.slice(0, before.rows()), before);
+            frame.release(before);
+        }
+        return after;
+    }
+
+    /** Of more new tokens than a ring holds, the last ones. */
+    private void append(Layer layer, Tensor k, Tensor v) {
+        int tokens = (int) k.rows();
+        reserve(layer, length + tokens);
+        for (int i = (int) Math.max(0, tokens - layer.capacity()); i < tokens; ) {
+            long row = (length + i) % layer.capacity();
+            long n = Math.min(tokens - i, layer.capacity() - row);
+            copy(layer.keys.slice(row, row + n), k.slice(i, i + n));
+            copy(layer.values.slice(row, row + n), v.slice(i, i + n));
+            i += (int) n;
+        }
+    }
+
+    /** Positions from {@code from} on, as many as the tensors have rows. */
+    private void copyOut(Layer layer, int from, Tensor keys, Tensor values) {
+        for (long i = 0; i < keys.rows(); ) {
+            long row = (from + i) % layer.capacity();
+            long n = Math.min(keys.rows() - i, layer.capacity() - row);
+            copy(keys.slice(i, i + n), layer.keys.slice(row, row + n));
+            copy(values.slice(i, i + n), layer.values.slice(row, row + n));
+            i += n;
+        }
+    }
+
+    private void copy(Tensor to, Tensor from) {
+        frame.kernels().convert(to, from, 1);
+    }
+}

@@ -1,0 +1,77 @@
+package lapidary.infer;
+
+import java.util.ArrayDeque;
+import java.util.Arrays;
+import java.util.Deque;
+import lapidary.gemma3.KvCache;
+
+/**
+ * What finished requests have read, for requests that begin alike: the next turn of a chat, or another question about the same
+ * picture. The least recently used goes. A cache serves one request at a time.
+ */
+final class Prefixes implements AutoCloseable {
+    /** @param read the tokens that the cache holds, with their pictures */
+    private record Kept(Adapter adapter, Prompt read, KvCache cache) {}
+
+    private final int limit;
+    private final Deque<Kept> kept = new ArrayDeque<>(); // the most recently used first
+
+    Prefixes(int limit) {
+        this.limit = limit;
+    }
+
+    /** The cache with the longest beginning of a sequence's prompt, cut to that; null where none has any. */
+    KvCache take(Sequence sequence) {
+        Kept best = null;
+        int longest = 0;
+        for (Kept candidate : kept) {
+            if (candidate.adapter() == sequence.adapter()) {
+                int common = sequence.prompt().commonWith(candidate.read());
+                // The last token is read again: its logits are what the answer begins with.
+                common = sequence.prompt()
+                        .outsideImages(Math.min(common, sequence.prompt().tokens() - 1));
+                if (common > longest) {
+                    best = candidate;
+                    longest = common;
+                }
+            }
+        }
+        if (best == null || !best.cache().truncate(longest)) {
+            return null;
+        }
+        kept.remove(best);
+        return best.cache();
+    }
+
+    /** Takes over the cache of a sequence that is over. */
+    void keep(Sequence sequence, KvCache cache) {
+        Prompt prompt = sequence.prompt();
+        int tokens = cache.length();
+        int[] ids = Arrays.copyOf(prompt.ids(), tokens);
+        for (int t = prompt.tokens(); t < tokens; t++) {
+            ids[t] = sequence.tokenIds().get(t - prompt.tokens());
+        }
+        kept.push(new Kept(
+                sequence.adapter(), new Prompt(ids, Arrays.copyOf(prompt.types(), tokens), prompt.pixels()), cache));
+        while (kept.size() > limit) {
+            kept.removeLast().cache().close();
+        }
+    }
+
+    /** Frees what was read with an adapter. */
+    void forget(Adapter adapter) {
+        kept.removeIf(entry -> {
+            if (entry.adapter() == adapter) {
+                entry.cache().close();
+                return true;
+            }
+            return false;
+        });
+    }
+
+    @Override
+    public void close() {
+        kept.forEach(entry -> entry.cache().close());
+        kept.clear();
+    }
+}

@@ -1,0 +1,168 @@
+// Products of few rows with a matrix that is read once, in its own order: what decoding waits for is memory. A thread owns
+// outputs that follow each other, four at a time. Every sum has one order, whatever the number of rows.
+#include <algorithm>
+#include <cstring>
+
+#include "bf16.h"
+#include "context.h"
+#include "table.h"
+
+namespace kt {
+namespace {
+
+constexpr int kOutputs = 4;  // whose weights are held together
+constexpr int kRows = 4;     // of x that are multiplied with them in one go
+
+// Vectors of Bytes bytes; the compiler's, so that this is one text for every width. Values go by reference, as a function
+// that is not inlined could not return them everywhere.
+template <int Bytes>
+struct Wide;
+
+#define KT_WIDE(BYTES)                                                                                     \
+    template <>                                                                                            \
+    struct Wide<BYTES> {                                                                                   \
+        static constexpr int kLanes = BYTES / 4;                                                           \
+        typedef float Floats __attribute__((vector_size(BYTES)));                                          \
+        typedef float Unaligned __attribute__((vector_size(BYTES), aligned(4)));                           \
+        typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));                                   \
+        typedef uint32_t Bits __attribute__((vector_size(BYTES)));                                         \
+        [[gnu::always_inline]] static void read(Floats& y, const float* x) {                               \
+            y = *reinterpret_cast<const Unaligned*>(x);                                                    \
+        }                                                                                                  \
+        [[gnu::always_inline]] static void read(Floats& y, const bf16* x) {                                \
+            Halves halves;                                                                                 \
+            std::memcpy(&halves, x, sizeof halves);                                                        \
+            y = reinterpret_cast<Floats>(__builtin_convertvector(halves, Bits) << 16);                     \
+        }                                                                                                  \
+    }
+KT_WIDE(16);
+#if defined(__x86_64__)
+KT_WIDE(32);
+KT_WIDE(64);
+#endif
+#undef KT_WIDE
+
+// sums[o, r] = w[o] . x[r] for O outputs and R rows; ld floats between rows of x.
+template <int Bytes, int O, int R, typename T>
+[[gnu::always_inline]] inline void block(float* sums, const float* x, int64_t ld, const T* w, int64_t in) {
+    using V = Wide<Bytes>;
+    typename V::Floats acc[O][R] = {};
+    const int64_t whole = in / V::kLanes * V::kLanes;
+    for (int64_t i = 0; i < whole; i += V::kLanes) {
+        typename V::Floats weights[O];
+#pragma GCC unroll 4
+        for (int o = 0; o < O; o++) V::read(weights[o], w + o * in + i);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            typename V::Floats values;
+            V::read(values, x + r * ld + i);
+#pragma GCC unroll 4
+            for (int o = 0; o < O; o++) acc[o][r] += values * weights[o];
+        }
+    }
+    for (int o = 0; o < O; o++) {
+        for (int r = 0; r < R; r++) {
+            float sum = 0;
+            for (int lane = 0; lane < V::kLanes; lane++) sum += acc[o][r][lane];
+            for (int64_t i = whole; i < in; i++) sum = __builtin_fmaf(x[r * ld + i], load(w[o * in + i]), sum);
+            sums[o * kRows + r] = sum;
+        }
+    }
+}
+
+template <typename Y, typename T>
+struct Product {
+    Y* y;
+    const float* x;  // [rows, in]
+    const T* w;     // [out, in]
+    const T* bias;  // or null
+    int64_t rows, out, in;
+    bool accumulate;
+
+    template <int Bytes, int O, int R>
+    [[gnu::always_inline]] void part(int64_t o, int64_t r) const {
+        float sums[kOutputs * kRows];
+        block<Bytes, O, R>(sums, x + r * in, in, w + o * in, in);
+        for (int i = 0; i < O; i++) {
+            for (int j = 0; j < R; j++) {
+                Y* to = y + (r + j) * out + o + i;
+                float sum = sums[i * kRows + j];
+                if (bias) sum += load(bias[o + i]);
+                if (accumulate) sum += load(*to);
+                *to = store<Y>(sum);
+            }
+        }
+    }
+
+    template <int Bytes, int O>
+    [[gnu::always_inline]] void all_rows(int64_t o) const {
+        int64_t r = 0;
+        for (; r + 4 <= rows; r += 4) part<Bytes, O, 4>(o, r);
+        if (r + 2 <= rows) {
+            part<Bytes, O, 2>(o, r);
+            r += 2;
+        }
+        if (r < rows) part<Bytes, O, 1>(o, r);
+    }
+
+    template <int Bytes>
+    [[gnu::always_inline]] void outputs(int64_t begin, int64_t end) const {
+        int64_t o = begin;
+        for (; o + kOutputs <= end; o += kOutputs) all_rows<Bytes, kOutputs>(o);
+        for (; o < end; o++) all_rows<Bytes, 1>(o);
+    }
+
+    void base(int64_t begin, int64_t end) const { outputs<16>(begin, end); }
+#if defined(__x86_64__)
+    __attribute__((target("arch=x86-64-v3"))) void v3(int64_t begin, int64_t end) const { outputs<32>(begin, end); }
+    __attribute__((target("arch=x86-64-v4"))) void v4(int64_t begin, int64_t end) const { outputs<64>(begin, end); }
+#endif
+
+    void run(kt_ctx* ctx) const {
+        parallel_for(ctx, out, rows_grain(in), [&](int64_t begin, int64_t end) {
+#if defined(__x86_64__)
+            if (processor().vectors == Vectors::avx512) return v4(begin, end);
+            if (processor().vectors == Vectors::avx2) return v3(begin, end);
+#endif
+            base(begin, end);
+        });
+    }
+};
+
+// The rows of x as floats.
+template <typename T>
+float* widened(kt_ctx* ctx, const T* x, int64_t n) {
+    float* wide = static_cast<float*>(scratch(ctx, std::max<int64_t>(n, 1) * static_cast<int64_t>(sizeof(float))));
+    for (int64_t i = 0; wide && i < n; i++) wide[i] = load(x[i]);
+    return wide;
+}
+
+int32_t linear_few(kt_ctx* ctx, void* y, const void* x, const void* w, const void* bias, int64_t rows, int64_t out, int64_t in,
+                   int32_t accumulate, int32_t y_dtype, int32_t dtype) {
+    if (y_dtype != dtype && y_dtype != KT_F32) return bad_dtypes(ctx, "linear_few", y_dtype, dtype);
+    int32_t status = KT_OK;
+    const bool known = with_types(y_dtype, dtype, [&](auto y_type, auto type) {
+        using Y = decltype(y_type);
+        using T = decltype(type);
+        const float* wide;
+        if constexpr (sizeof(T) == sizeof(float)) {
+            wide = static_cast<const float*>(x);
+        } else {
+            wide = widened(ctx, static_cast<const T*>(x), rows * in);
+            if (!wide) {
+                status = fail(ctx, KT_OUT_OF_MEMORY, "linear_few: no memory for %lld values", static_cast<long long>(rows * in));
+                return;
+            }
+        }
+        Product<Y, T>{static_cast<Y*>(y), wide, static_cast<const T*>(w), static_cast<const T*>(bias), rows, out, in,
+                      accumulate != 0}
+            .run(ctx);
+    });
+    return known ? status : bad_dtypes(ctx, "linear_few", y_dtype, dtype);
+}
+
+}  // namespace
+
+void add_linear_few(kt_table& table) { table.linear_few = linear_few; }
+
+}  // namespace kt
