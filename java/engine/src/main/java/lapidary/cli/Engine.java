@@ -5,6 +5,7 @@ import java.util.List;
 import lapidary.device.DeviceException;
 import lapidary.format.FormatException;
 import lapidary.hub.HubException;
+import lapidary.infer.InferenceException;
 import lapidary.train.TrainingException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -21,6 +22,9 @@ import picocli.CommandLine.UnmatchedArgumentException;
         subcommands = {
             Train.class,
             Check.class,
+            Generate.class,
+            ChatCommand.class,
+            Evaluate.class,
             Quantize.class,
             Merge.class,
             Adapter.class,
@@ -70,6 +74,7 @@ public final class Engine implements Runnable {
         boolean expected = error instanceof FormatException
                 || error instanceof TrainingException
                 || error instanceof HubException
+                || error instanceof InferenceException
                 || error instanceof DeviceException
                 || error instanceof IllegalArgumentException;
         if (error instanceof OutOfMemoryError) {

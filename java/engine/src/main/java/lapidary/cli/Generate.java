@@ -1,0 +1,192 @@
+package lapidary.cli;
+
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import lapidary.data.Conversation;
+import lapidary.data.Dataset;
+import lapidary.data.Datasets;
+import lapidary.device.Device;
+import lapidary.format.AtomicFile;
+import lapidary.format.FormatException;
+import lapidary.format.JsonWriter;
+import lapidary.infer.Answer;
+import lapidary.infer.Generation;
+import lapidary.infer.GenerationOptions;
+import lapidary.infer.LanguageModel;
+import lapidary.infer.Usage;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** {@code engine generate}: the answer to one prompt, or the answers to a file of them. */
+@Command(
+        name = "generate",
+        header = "Answers a prompt, or a file of prompts.",
+        description = {
+            "",
+            "  engine generate --model_name_or_path gemma-3-4b-it --adapter_name_or_path out --prompt \"What is it?\" --image"
+                    + " cat.jpg",
+            "  engine generate --model_name_or_path gemma-3-4b-it --in prompts.jsonl --out answers.jsonl --temperature 0",
+            "",
+            "A row of prompts.jsonl has messages as data sets have them, the user's last; a row of answers.jsonl has text,"
+                    + " token_ids, finish_reason and usage."
+        },
+        sortOptions = false,
+        usageHelpWidth = 120,
+        usageHelpAutoWidth = true,
+        mixinStandardHelpOptions = true)
+final class Generate implements Callable<Integer> {
+    @Spec
+    private CommandSpec spec;
+
+    @Option(
+            names = "--prompt",
+            paramLabel = "TEXT",
+            description = "What to answer; the answer is printed as it is made.")
+    private String prompt;
+
+    @Option(
+            names = "--image",
+            paramLabel = "FILE",
+            arity = "1..*",
+            description = "Pictures that come before the prompt's words.")
+    private List<Path> images = List.of();
+
+    @Option(names = "--in", paramLabel = "PROMPTS.jsonl", description = "Prompts, an object with messages a line.")
+    private Path in;
+
+    @Option(names = "--out", paramLabel = "ANSWERS.jsonl", description = "Appears complete, or not at all.")
+    private Path out;
+
+    @Mixin
+    private final InferOptions infer = new InferOptions();
+
+    @Override
+    public Integer call() {
+        Repeats.refuse(spec);
+        boolean file = in != null || out != null;
+        if (file == (prompt != null)) {
+            throw usage("generate takes either --prompt, or --in and --out");
+        }
+        if (file && (in == null || out == null)) {
+            throw usage("--in and --out go together: prompts in, answers out");
+        }
+        if (file && !images.isEmpty()) {
+            throw usage("--image goes with --prompt; in a file of prompts, pictures are named in the messages");
+        }
+        infer.check(spec.commandLine());
+        if (file) {
+            requireOther();
+        }
+        try (Device device = infer.openDevice();
+                LanguageModel model = infer.open(device)) {
+            GenerationOptions options = infer.options(model.defaults());
+            if (file) {
+                answerFile(model, options);
+            } else {
+                answerOne(model, options);
+            }
+        }
+        return 0;
+    }
+
+    private void answerOne(LanguageModel model, GenerationOptions options) {
+        PrintWriter stdout = spec.commandLine().getOut();
+        model.generate(prompt, options, images.toArray(Path[]::new)).stream(piece -> {
+            stdout.print(piece);
+            stdout.flush();
+        });
+        stdout.println();
+        stdout.flush();
+    }
+
+    private void answerFile(LanguageModel model, GenerationOptions options) {
+        try (Dataset prompts = Datasets.open(in.toString(), "train")) {
+            AtomicFile.write(out, channel -> answerRows(model, options, prompts, channel));
+            spec.commandLine()
+                    .getOut()
+                    .println(prompts.size() + (prompts.size() == 1 ? " answer is" : " answers are") + " in " + out);
+        }
+    }
+
+    /** Rows are asked a little ahead, so that the batch is full, and no more, since each holds its pictures. */
+    private void answerRows(LanguageModel model, GenerationOptions options, Dataset prompts, FileChannel channel)
+            throws IOException {
+        Deque<Generation> asked = new ArrayDeque<>();
+        for (int row = 0; row < prompts.size(); row++) {
+            if (asked.size() == 2 * infer.batchSize()) {
+                write(channel, asked.remove().answer());
+            }
+            asked.add(ask(model, options, prompts.get(row)));
+        }
+        while (!asked.isEmpty()) {
+            write(channel, asked.remove().answer());
+        }
+    }
+
+    /** A row's mistakes are told with its name. */
+    static Generation ask(LanguageModel model, GenerationOptions options, Conversation row) {
+        try {
+            if (!row.lost().isEmpty()) {
+                throw new IllegalArgumentException(row.lost().get(0)
+                        + " is nothing that Gemma 3 reads, expected \"text\" or \"image\"; take it out");
+            }
+            return model.generate(row.messages(), options);
+        } catch (IllegalArgumentException e) {
+            throw new FormatException(row.id() + ": " + e.getMessage(), e);
+        }
+    }
+
+    static void write(FileChannel channel, Answer answer) throws IOException {
+        write(channel, json(answer));
+    }
+
+    static void write(FileChannel channel, Map<String, Object> object) throws IOException {
+        AtomicFile.writeFully(
+                channel, ByteBuffer.wrap((JsonWriter.line(object).strip() + "\n").getBytes(StandardCharsets.UTF_8)));
+    }
+
+    static Map<String, Object> json(Answer answer) {
+        Usage used = answer.usage();
+        Map<String, Object> usage = new LinkedHashMap<>();
+        usage.put("prompt_tokens", used.promptTokens());
+        usage.put("completion_tokens", used.completionTokens());
+        usage.put("total_tokens", used.totalTokens());
+        Map<String, Object> json = new LinkedHashMap<>();
+        json.put("text", answer.text());
+        json.put("token_ids", new ArrayList<Object>(answer.tokenIds()));
+        json.put("finish_reason", answer.finishReason().name().toLowerCase(Locale.ROOT));
+        json.put("usage", usage);
+        return json;
+    }
+
+    private void requireOther() {
+        try {
+            if (Files.exists(out) && Files.isSameFile(in, out)) {
+                throw usage("--out " + out + " is the file to read; name another");
+            }
+        } catch (IOException e) {
+            throw new FormatException("cannot look at " + in + ": " + e.getMessage(), e);
+        }
+    }
+
+    private ParameterException usage(String message) {
+        return new ParameterException(spec.commandLine(), message);
+    }
+}

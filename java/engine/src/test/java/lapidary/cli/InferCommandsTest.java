@@ -1,0 +1,268 @@
+package lapidary.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import lapidary.format.Json;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import picocli.CommandLine;
+
+/** {@code generate}, {@code chat} and {@code evaluate} on the demo's model, with the adapter that was trained on it. */
+final class InferCommandsTest {
+    private static final String BASE = "src/main/resources/lapidary/demo/base";
+    private static final Path GOLDEN = Path.of("src/test/resources/lapidary/infer");
+    private static final String ADAPTER = GOLDEN.resolve("adapter").toString();
+    private static final String PICTURE =
+            GOLDEN.resolve("pictures/0.png").toAbsolutePath().toString();
+
+    @TempDir
+    private Path folder;
+
+    private final StringWriter out = new StringWriter();
+    private final StringWriter err = new StringWriter();
+
+    private int engine(String... args) {
+        CommandLine engine = Engine.commandLine();
+        engine.setOut(new PrintWriter(out, true));
+        engine.setErr(new PrintWriter(err, true));
+        return engine.execute(args);
+    }
+
+    private String[] with(String command, String... options) {
+        List<String> args = new ArrayList<>(List.of(
+                command,
+                "--model_name_or_path",
+                BASE,
+                "--device",
+                "cpu",
+                "--dtype",
+                "float32",
+                "--max_new_tokens",
+                "24"));
+        args.addAll(Arrays.asList(options));
+        return args.toArray(String[]::new);
+    }
+
+    private void assertOneLine(String... parts) {
+        String text = err.toString();
+        for (String part : parts) {
+            assertTrue(text.contains(part), text);
+        }
+        assertEquals(1, text.lines().count(), text);
+    }
+
+    private static String user(String words, String picture) {
+        return "{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": \"" + picture
+                + "\"}, {\"type\": \"text\", \"text\": \"" + words + "\"}]}";
+    }
+
+    @Test
+    void aPromptIsAnswered() {
+        String question = "How many shapes are there?";
+        assertEquals(
+                0,
+                engine(with(
+                        "generate",
+                        "--adapter_name_or_path",
+                        ADAPTER,
+                        "--prompt",
+                        question,
+                        "--image",
+                        PICTURE,
+                        "--temperature",
+                        "0")),
+                err::toString);
+        assertEquals("Four.\n", out.toString());
+    }
+
+    @Test
+    void aFileOfPromptsIsAnsweredRowByRow() throws IOException {
+        Path in = folder.resolve("prompts.jsonl");
+        Path answers = folder.resolve("answers.jsonl");
+        StringBuilder rows = new StringBuilder();
+        for (int i = 0; i < 20; i++) {
+            rows.append("{\"messages\": [")
+                    .append(user(i % 2 == 0 ? "How many shapes are there?" : "What colour is it?", PICTURE))
+                    .append("]}\n");
+        }
+        Files.writeString(in, rows);
+        assertEquals(
+                0,
+                engine(with(
+                        "generate",
+                        "--adapter_name_or_path",
+                        ADAPTER,
+                        "--in",
+                        in.toString(),
+                        "--out",
+                        answers.toString(),
+                        "--temperature",
+                        "0",
+                        "--batch_size",
+                        "4")),
+                err::toString);
+        List<String> lines = Files.readAllLines(answers);
+        assertEquals(20, lines.size());
+        for (int i = 0; i < 20; i++) {
+            Json answer = Json.parse("answer", lines.get(i));
+            assertEquals(i % 2 == 0 ? "Four." : "Purple.", answer.string("text"));
+            assertEquals("stop", answer.string("finish_reason"));
+            Json usage = answer.get("usage");
+            assertEquals(answer.get("token_ids").elements().size(), usage.integer("completion_tokens"));
+            assertEquals(
+                    usage.integer("total_tokens"), usage.integer("completion_tokens") + usage.integer("prompt_tokens"));
+        }
+    }
+
+    @Test
+    void aRowThatCannotBeAnsweredIsNamedAndNothingIsWritten() throws IOException {
+        Path in = folder.resolve("prompts.jsonl");
+        Path answers = folder.resolve("answers.jsonl");
+        for (String bad : List.of(
+                user("Hi", PICTURE) + ", {\"role\": \"assistant\", \"content\": \"Ho\"}",
+                user("Hi", "no-such.png"),
+                user("Hi <image_soft_token>", PICTURE) + "," + user("Hi", PICTURE))) {
+            Files.writeString(in, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n{\"messages\": [" + bad + "]}\n");
+            err.getBuffer().setLength(0);
+            assertEquals(1, engine(with("generate", "--in", in.toString(), "--out", answers.toString())));
+            assertTrue(err.toString().contains("prompts.jsonl:2"), err.toString());
+            assertEquals(1, err.toString().lines().count(), err.toString());
+            assertFalse(Files.exists(answers));
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "generate|either --prompt, or --in and --out",
+                "generate --prompt Hi --in x|either --prompt, or --in and --out",
+                "generate --in x|--in and --out go together",
+                "generate --in x --out y --image z|--image goes with --prompt",
+                "generate --prompt Hi --temperature -1|--temperature is -1",
+                "generate --prompt Hi --top_p 2|--top_p is 2",
+                "generate --prompt Hi --batch_size 0|--batch_size is 0",
+                "generate --prompt Hi --load_in_8bit|--load_in_8bit is not supported",
+                "evaluate|--dataset_name",
+            })
+    void optionsThatDoNotFitAreUsageErrors(String line, String why) {
+        String[] parts = line.split(" ");
+        assertEquals(2, engine(with(parts[0], Arrays.copyOfRange(parts, 1, parts.length))));
+        assertOneLine(why);
+    }
+
+    @Test
+    void generateNeedsAModel() {
+        assertEquals(2, engine("generate", "--prompt", "Hi"));
+        assertOneLine("--model_name_or_path");
+    }
+
+    @Test
+    void wrongAdaptersPicturesAndLengthsAreOneLine() throws IOException {
+        String other = "src/test/resources/golden/multimodal/init";
+        assertEquals(1, engine(with("generate", "--prompt", "Hi", "--adapter_name_or_path", other)));
+        assertOneLine("this model expects");
+        err.getBuffer().setLength(0);
+        Path broken = folder.resolve("broken.png");
+        Files.write(broken, Arrays.copyOf(Files.readAllBytes(Path.of(PICTURE)), 200));
+        assertEquals(1, engine(with("generate", "--prompt", "Hi", "--image", broken.toString())));
+        assertOneLine("broken.png");
+        err.getBuffer().setLength(0);
+        assertEquals(1, engine(with("generate", "--prompt", "Hi there, you", "--max_model_len", "9")));
+        assertOneLine("the prompt has", "context of 9");
+    }
+
+    @Test
+    void aChatTakesPicturesAdaptersAndMistakes() {
+        String typed = String.join(
+                "\n",
+                "/image " + PICTURE,
+                "How many shapes are there?",
+                "What colour is it?",
+                "/history",
+                "/image no-such.png",
+                "/shout",
+                "/adapter",
+                "/reset",
+                "/image " + PICTURE,
+                "How many shapes are there?",
+                "/adapter " + ADAPTER,
+                "/adapter src/test/resources/golden/text/init",
+                "/reset",
+                "/image " + PICTURE,
+                "How many shapes are there?",
+                "/quit",
+                "never read");
+        InputStream before = System.in;
+        try {
+            System.setIn(new ByteArrayInputStream(typed.getBytes(StandardCharsets.UTF_8)));
+            assertEquals(
+                    0, engine(with("chat", "--adapter_name_or_path", ADAPTER, "--temperature", "0")), err::toString);
+        } finally {
+            System.setIn(before);
+        }
+        List<String> lines = out.toString().lines().toList();
+        assertTrue(lines.get(0).startsWith("(picture 1 of your next message: 0.png, "), lines.get(0));
+        assertEquals("Four.", lines.get(1));
+        assertEquals("Purple.", lines.get(2));
+        assertEquals("user: [" + PICTURE + "] How many shapes are there?", lines.get(3));
+        assertEquals("assistant: Four.", lines.get(4));
+        assertEquals(List.of("user: What colour is it?", "assistant: Purple."), lines.subList(5, 7));
+        assertTrue(lines.get(7).startsWith("! no-such.png: "), lines.get(7));
+        assertTrue(lines.get(8).startsWith("! /shout is none of"), lines.get(8));
+        assertEquals(List.of("(no adapter)", "(a new conversation)"), lines.subList(9, 11));
+        assertTrue(lines.get(12).contains("stars"), lines.get(12));
+        assertTrue(lines.get(14).startsWith("! src/test/resources/golden/text/init"), lines.get(14));
+        assertEquals("Four.", lines.get(lines.size() - 1));
+    }
+
+    @Test
+    void evaluateCountsMatchesAndMeasuresLoss() throws IOException {
+        Path data = folder.resolve("test.jsonl");
+        Path answers = folder.resolve("answers.jsonl");
+        String right = "{\"messages\": [" + user("How many shapes are there?", PICTURE)
+                + ", {\"role\": \"assistant\", \"content\": \" Four.\"}]}\n";
+        String wrong = right.replace("Four", "Two");
+        Files.writeString(data, right + wrong + right);
+        assertEquals(
+                0,
+                engine(with(
+                        "evaluate",
+                        "--adapter_name_or_path",
+                        ADAPTER,
+                        "--dataset_name",
+                        data.toString(),
+                        "--out",
+                        answers.toString())),
+                err::toString);
+        assertTrue(out.toString().startsWith("exact match 66.67 % (2 of 3), loss "), out.toString());
+        List<String> lines = Files.readAllLines(answers);
+        double lossOfRight = Json.parse("row", lines.get(0)).number("loss");
+        double lossOfWrong = Json.parse("row", lines.get(1)).number("loss");
+        assertTrue(lossOfRight < 0.5 && lossOfWrong > 1, lossOfRight + " and " + lossOfWrong);
+        assertFalse(Json.parse("row", lines.get(1)).bool("exact_match"));
+    }
+
+    @Test
+    void evaluateNeedsAnAnswerToCompareWith() throws IOException {
+        Path data = folder.resolve("test.jsonl");
+        Files.writeString(data, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n");
+        assertEquals(1, engine(with("evaluate", "--dataset_name", data.toString())));
+        assertOneLine("test.jsonl:1", "expected the assistant's");
+    }
+}
