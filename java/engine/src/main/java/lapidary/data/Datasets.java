@@ -149,6 +149,20 @@ public final class Datasets {
         }
     }
 
+    /**
+     * Whether the rows of a data file are of the form that names pictures by path.
+     *
+     * @throws FormatException the file cannot be read
+     */
+    public static boolean namesPictures(Path file) {
+        if (ending(file).equals("parquet")) {
+            return ParquetFile.open(file, EnumSet.allOf(RowForm.class)).form() == RowForm.MMIU;
+        }
+        try (JsonlDataset rows = JsonlDataset.open(file, EnumSet.allOf(RowForm.class))) {
+            return rows.size() > 0 && RowForm.MMIU.fits(rows.columns(0));
+        }
+    }
+
     /** Whether a file of that name, anywhere in a folder, is one of a data set. */
     public static boolean isDataFile(Path relative) {
         return ENDINGS.contains(ending(relative))

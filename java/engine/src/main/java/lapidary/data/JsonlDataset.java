@@ -66,8 +66,18 @@ final class JsonlDataset implements Dataset {
         return lines.length;
     }
 
+    /** Names of the row's fields. */
+    Set<String> columns(int row) {
+        return json(row).keys();
+    }
+
     @Override
     public Conversation get(int row) {
+        return RowParser.parse(
+                file + ":" + lines[row], pictures, (Map<?, ?>) plain(json(row).node()), forms);
+    }
+
+    private Json json(int row) {
         String id = file + ":" + lines[row];
         Json json = Json.parse(id, line(row, id));
         if (!json.isObject()) {
@@ -76,7 +86,7 @@ final class JsonlDataset implements Dataset {
                             ? "expected an object {...} on each line, got a list"
                             : "expected an object {...} on each line");
         }
-        return RowParser.parse(id, pictures, (Map<?, ?>) plain(json.node()), forms);
+        return json;
     }
 
     private byte[] line(int row, String id) {

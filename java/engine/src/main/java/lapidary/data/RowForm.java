@@ -33,6 +33,11 @@ public enum RowForm {
         return columns;
     }
 
+    /** Whether rows with these columns can be of this form. */
+    boolean fits(Collection<?> present) {
+        return present.containsAll(required);
+    }
+
     /** The name that an option gives it. */
     public String word() {
         return name().toLowerCase(Locale.ROOT);
@@ -51,7 +56,7 @@ public enum RowForm {
         }
         List<RowForm> fitting = new ArrayList<>();
         for (RowForm form : values()) {
-            if (forms.contains(form) && columns.containsAll(form.required)) {
+            if (forms.contains(form) && form.fits(columns)) {
                 fitting.add(form);
             }
         }

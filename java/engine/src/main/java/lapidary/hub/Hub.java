@@ -20,6 +20,7 @@ import java.util.concurrent.Executors;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
+import lapidary.data.Datasets;
 import lapidary.format.Json;
 
 /**
@@ -66,7 +67,8 @@ public final class Hub implements AutoCloseable {
     }
 
     /**
-     * A data set of the Hub, as {@link lapidary.data.Datasets#open} takes it: only the files of the split are fetched.
+     * A data set of the Hub, as {@link lapidary.data.Datasets#open} takes it: only the files of the split are fetched, and where
+     * their rows name pictures by path, all zip files, as nothing says which of them hold those.
      *
      * @param config one of those that the README lists; empty for the default one
      * @throws HubException it cannot be had; the message says why and what helps
@@ -76,6 +78,13 @@ public final class Hub implements AutoCloseable {
         Path snapshot = cache.snapshot(repo, commit.id());
         List<RepoFile> files = DatasetFiles.choose(commit, snapshot, config, split);
         fetch(commit, files);
+        if (Datasets.namesPictures(snapshot.resolve(files.get(0).path()))) {
+            fetch(
+                    commit,
+                    commit.files().stream()
+                            .filter(file -> ModelFiles.ending(file.path()).equals("zip"))
+                            .toList());
+        }
         return DatasetFiles.name(snapshot, files, split);
     }
 

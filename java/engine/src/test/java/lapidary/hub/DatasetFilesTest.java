@@ -94,6 +94,34 @@ final class DatasetFilesTest {
     }
 
     @Test
+    void zipFilesComeWithRowsThatNamePictures() throws IOException {
+        java.io.ByteArrayOutputStream zip = new java.io.ByteArrayOutputStream();
+        try (java.util.zip.ZipOutputStream out = new java.util.zip.ZipOutputStream(zip)) {
+            out.putNextEntry(new java.util.zip.ZipEntry("x/1.png"));
+            out.write(7);
+        }
+        String rows = "{\"question\": \"q\", \"input_image_path\": [\"./A/x/1.png\"], \"output\": \"B\"}\n";
+        repo.commit(
+                "data",
+                Map.of(
+                        "test.jsonl",
+                        rows.getBytes(StandardCharsets.UTF_8),
+                        "A.zip",
+                        zip.toByteArray(),
+                        "b.bin",
+                        new byte[9]));
+        String name = open(false, "", "test");
+        assertEquals(name, open(true, "", "test"));
+        try (Dataset data = Datasets.open(name, "test")) {
+            assertEquals(1, data.get(0).images().get(0).bytes().length);
+        }
+        assertEquals(0, server.count("GET .*b.bin"));
+        files("test.jsonl", "A.zip"); // rows that name none leave it there
+        open(false, "", "test");
+        assertEquals(1, server.count("GET .*/resolve/.*A.zip"));
+    }
+
+    @Test
     void shardsOfTheSplitAlone() throws IOException {
         files(
                 "data/train-00000-of-00002.jsonl",
