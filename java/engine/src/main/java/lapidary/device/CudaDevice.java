@@ -37,7 +37,7 @@ public final class CudaDevice implements Device {
         cuda.use(FIRST);
         this.arena = Arena.ofShared();
         this.library = libraries.loadKernels(arena);
-        this.kernels = new Kernels("cuda", library.table());
+        this.kernels = start(library);
         this.stream = cuda.stream();
         kernels.useStream(library, stream);
         this.driverPool = cuda.keepingPool(FIRST);
@@ -47,6 +47,18 @@ public final class CudaDevice implements Device {
         this.description = cuda.name(FIRST) + ", " + (cuda.memory().total() >> 20) + " MiB, " + kernels.describe()
                 + ", CUDA " + CudaRuntime.version(cuda.runtimeVersion()) + ", " + gemm.describe();
         requireKernelsRun();
+    }
+
+    /** The kernels' own runtime, which is inside them, can ask for a newer driver than the one that Java calls. */
+    private Kernels start(CudaKernelLibrary library) {
+        try {
+            return new Kernels("cuda", library.table());
+        } catch (DeviceException e) {
+            throw new DeviceException(
+                    e.getMessage() + "; the driver is for CUDA " + CudaRuntime.version(cuda.driverVersion())
+                            + ": where this build was made with a newer CUDA, update the driver or build on this machine",
+                    e);
+        }
     }
 
     /** Whether a driver for NVIDIA's cards shows itself: a look at a few files. */
