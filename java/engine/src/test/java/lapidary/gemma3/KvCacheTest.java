@@ -96,7 +96,7 @@ final class KvCacheTest extends DeviceTest {
     }
 
     private static int images(PackedBatch.Row row, int end) {
-        return (int) Arrays.stream(row.tokenTypes(), 0, end).sum() / IMAGE;
+        return Arrays.stream(row.tokenTypes(), 0, end).sum() / IMAGE;
     }
 
     private static float[][] decode(Gemma3 model, List<KvCache> caches, int... ids) {
