@@ -62,8 +62,13 @@ template <int Bytes, int O, int R, typename T>
     }
     for (int o = 0; o < O; o++) {
         for (int r = 0; r < R; r++) {
-            float sum = 0;
-            for (int lane = 0; lane < V::kLanes; lane++) sum += acc[o][r][lane];
+            float lanes[V::kLanes];
+            std::memcpy(lanes, &acc[o][r], sizeof lanes);
+#pragma GCC unroll 4
+            for (int n = V::kLanes / 2; n > 0; n /= 2) {  // by halves, which is quicker than one by one
+                for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
+            }
+            float sum = lanes[0];
             for (int64_t i = whole; i < in; i++) sum = __builtin_fmaf(x[r * ld + i], load(w[o * in + i]), sum);
             sums[o * kRows + r] = sum;
         }

@@ -168,6 +168,30 @@ final class LanguageModelTest extends DeviceTest {
         assertEquals(first, chat.send(QUESTION, DemoModel.picture(0)).answer().text());
     }
 
+    /** A turn reads its own words only, another picture is not taken for the first, and neither is another adapter's reading. */
+    @Test
+    void whatRequestsShareIsReadOnce() {
+        useTrained();
+        Chat chat = model.chat(GREEDY);
+        Answer first = chat.send(QUESTION, DemoModel.picture(0)).answer();
+        assertEquals(0, first.usage().cachedTokens());
+        Answer second = chat.send("What colour is it?").answer();
+        assertTrue(
+                second.usage().cachedTokens() >= first.usage().promptTokens(),
+                second.usage().toString());
+        assertEquals("Purple.", second.text());
+        Answer again = model.generate(QUESTION, GREEDY, DemoModel.picture(0)).answer();
+        assertEquals(again.usage().promptTokens() - 1, again.usage().cachedTokens());
+        assertEquals(first.tokenIds(), again.tokenIds());
+        Answer other = model.generate(QUESTION, GREEDY, DemoModel.picture(1)).answer();
+        assertTrue(other.usage().cachedTokens() < 10, other.usage().toString());
+        assertEquals("One.", other.text());
+        Answer base = model.generate(QUESTION, GREEDY.withAdapter(LanguageModel.BASE), DemoModel.picture(0))
+                .answer();
+        assertEquals(0, base.usage().cachedTokens());
+        assertTrue(base.text().contains("stars"), base.text());
+    }
+
     @Test
     void requestsOfManyThreadsGetTheirOwnAnswers() {
         useTrained();
