@@ -1,7 +1,9 @@
 package lapidary.cli;
 
 import java.io.PrintWriter;
+import java.nio.file.Path;
 import java.util.Locale;
+import java.util.Map;
 import lapidary.train.StepMetrics;
 import lapidary.train.TrainingListener;
 import lapidary.train.TrainingPlan;
@@ -11,12 +13,19 @@ final class ConsoleProgress implements TrainingListener {
     private final PrintWriter out;
     private final boolean terminal =
             System.console() != null && System.console().isTerminal();
+    private Runnable atStart = () -> {};
     private long started;
+    private int firstStep; // steps done before this run
     private int width;
     private String unlogged = ""; // the last step, unless a log line has told of it
 
     ConsoleProgress(PrintWriter out) {
         this.out = out;
+    }
+
+    /** @param action done once, when training begins */
+    void onceStarted(Runnable action) {
+        atStart = action;
     }
 
     @Override
@@ -40,6 +49,7 @@ final class ConsoleProgress implements TrainingListener {
     public void onStart(TrainingPlan plan) {
         started = System.nanoTime();
         clear();
+        atStart.run();
         out.printf(
                 Locale.ROOT,
                 "Training %,d numbers in %d tensors for %d steps on %,d rows (%s)%n",
@@ -48,6 +58,10 @@ final class ConsoleProgress implements TrainingListener {
                 plan.maxSteps(),
                 plan.rows(),
                 plan.device());
+        firstStep = plan.startStep();
+        if (firstStep > 0) {
+            out.printf(Locale.ROOT, "Going on after step %d of %d%n", firstStep, plan.maxSteps());
+        }
         out.flush();
     }
 
@@ -81,6 +95,26 @@ final class ConsoleProgress implements TrainingListener {
         out.flush();
     }
 
+    @Override
+    public void onEvaluation(int step, Map<String, Object> metrics) {
+        clear();
+        out.printf(
+                Locale.ROOT,
+                "step %d  eval_loss %.4f  eval_mean_token_accuracy %.3f  in %.1f s%n",
+                step,
+                metrics.get("eval_loss"),
+                metrics.get("eval_mean_token_accuracy"),
+                metrics.get("eval_runtime"));
+        out.flush();
+    }
+
+    @Override
+    public void onSave(int step, Path folder) {
+        clear();
+        out.println("step " + step + "  checkpoint in " + folder);
+        out.flush();
+    }
+
     /** Ends the run's output: with the last step, where it was not one that is logged. */
     void finish() {
         if (!unlogged.isEmpty()) {
@@ -97,7 +131,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     private String eta(int step, int maxSteps) {
-        long left = Math.round((System.nanoTime() - started) / 1e9 / step * (maxSteps - step));
+        long left = Math.round((System.nanoTime() - started) / 1e9 / (step - firstStep) * (maxSteps - step));
         return left >= 3600
                 ? String.format(Locale.ROOT, "%d:%02d:%02d", left / 3600, left / 60 % 60, left % 60)
                 : String.format(Locale.ROOT, "%d:%02d", left / 60, left % 60);

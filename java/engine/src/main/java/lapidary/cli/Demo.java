@@ -22,6 +22,7 @@ import lapidary.infer.Generation;
 import lapidary.infer.GenerationOptions;
 import lapidary.infer.LanguageModel;
 import lapidary.infer.LoadOptions;
+import lapidary.train.SaveOptions;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 
@@ -72,6 +73,7 @@ final class Demo {
                 .loraModulesToSave(List.of("lm_head", "embed_tokens"))
                 .loggingSteps(50)
                 .seed(seed)
+                .saving(SaveOptions.NEVER)
                 .build();
         new Sft(config, device, new ConsoleProgress(out)).run();
         List<String> after = answers(model, adapter, questions);

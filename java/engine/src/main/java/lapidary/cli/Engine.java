@@ -69,7 +69,8 @@ public final class Engine implements Runnable {
         return 2;
     }
 
-    private static int onFailure(Throwable error, CommandLine commandLine) {
+    /** Says what went wrong; returns the code to end with. */
+    static int onFailure(Throwable error, CommandLine commandLine) {
         PrintWriter err = commandLine.getErr();
         boolean expected = error instanceof FormatException
                 || error instanceof TrainingException

@@ -34,10 +34,26 @@ final class NearestName {
         return near;
     }
 
-    /** Levenshtein distance; a hyphen and an underscore are the same. */
+    /** Levenshtein distance, a hyphen and an underscore being the same; or words left out, where that is all. */
     private static int distance(String a, String b) {
         String x = a.replace('-', '_');
         String y = b.replace('-', '_');
+        int left = wordsLeftOut(x, y);
+        return left > 0 ? left : letters(x, y);
+    }
+
+    /** How many words of {@code full} are missing; 0 where that is not the difference. */
+    private static int wordsLeftOut(String given, String full) {
+        String[] some = given.split("_");
+        String[] all = full.split("_");
+        int found = 0;
+        for (String word : all) {
+            found += found < some.length && word.equals(some[found]) ? 1 : 0;
+        }
+        return found == some.length ? all.length - some.length : 0;
+    }
+
+    private static int letters(String x, String y) {
         int[] previous = new int[y.length() + 1];
         for (int j = 0; j <= y.length(); j++) {
             previous[j] = j;

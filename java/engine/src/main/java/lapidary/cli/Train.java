@@ -11,6 +11,7 @@ import lapidary.optim.OptimizerOptions;
 import lapidary.train.OptionConflictException;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
+import lapidary.train.TrainingReport;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -60,10 +61,16 @@ final class Train implements Callable<Integer> {
     @ArgGroup(validate = false, heading = "%nQuantisation:%n", order = 4)
     private final QuantOptions quant = new QuantOptions();
 
-    @ArgGroup(validate = false, heading = "%nRunning:%n", order = 5)
+    @ArgGroup(validate = false, heading = "%nEvaluation:%n", order = 5)
+    private final EvaluationOptions evaluation = new EvaluationOptions();
+
+    @ArgGroup(validate = false, heading = "%nCheckpoints:%n", order = 6)
+    private final CheckpointOptions checkpoints = new CheckpointOptions();
+
+    @ArgGroup(validate = false, heading = "%nRunning:%n", order = 7)
     private final Running running = new Running();
 
-    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 6)
+    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 8)
     private final HubOptions hub = new HubOptions();
 
     private static final class Inputs {
@@ -276,7 +283,7 @@ final class Train implements Callable<Integer> {
         }
         require(inputs.model, "--model_name_or_path");
         require(inputs.dataset, "--dataset_name");
-        config(inputs.model, inputs.dataset); // mistakes are told before anything is fetched
+        config(inputs.model, inputs.dataset, evaluation.dataset()); // mistakes are told before anything is fetched
         hub.check(spec.commandLine());
         Optional<HubPush> push =
                 hub.isPush() ? Optional.of(hub.begin(outputDir(), spec.commandLine())) : Optional.empty();
@@ -285,18 +292,80 @@ final class Train implements Callable<Integer> {
                 hub.dataset(
                         inputs.dataset,
                         Splits.parse(inputs.split, spec.commandLine()).name(),
-                        spec.commandLine()));
+                        spec.commandLine()),
+                heldOut());
         try (Device device = Devices.open(running.device, spec.commandLine())) {
-            ConsoleProgress progress = new ConsoleProgress(out);
-            new Sft(config, device, progress).run();
-            progress.finish();
+            return run(config, device, push);
         } catch (OptionConflictException e) {
             throw usage(e.getMessage());
         }
-        out.println("The adapter is in " + config.outputDir());
+    }
+
+    private int run(SftConfig config, Device device, Optional<HubPush> push) {
+        PrintWriter out = spec.commandLine().getOut();
+        ConsoleProgress progress = new ConsoleProgress(out);
+        Sft sft = new Sft(config, device, progress);
+        try (Interruption interruption = new Interruption(sft::stop, out)) {
+            progress.onceStarted(interruption::started);
+            try {
+                TrainingReport report = sft.run();
+                progress.finish();
+                if (report.stopped()) {
+                    tellStopped(report, out);
+                } else {
+                    tellDone(report, out);
+                    push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
+                }
+                interruption.end(0);
+                return 0;
+            } catch (RuntimeException | Error e) {
+                if (!interruption.isRequested()) {
+                    throw e;
+                }
+                int code = Engine.onFailure(e, spec.commandLine()); // the process ends before a caller could
+                interruption.end(code);
+                return code;
+            }
+        }
+    }
+
+    private void tellStopped(TrainingReport report, PrintWriter out) {
+        out.println(
+                report.step() == 0
+                        ? "Stopped before the first step: there is nothing to save"
+                        : "Stopped after step " + report.step() + " of " + report.maxSteps() + "; the checkpoint is in "
+                                + report.written());
+        out.println("Go on with: "
+                + CheckpointOptions.resumeCommand(spec.commandLine().getParseResult().originalArgs().stream()
+                        .toList()));
         out.flush();
-        push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
-        return 0;
+    }
+
+    private static void tellDone(TrainingReport report, PrintWriter out) {
+        if (report.step() < report.maxSteps()) {
+            out.println("Stopped early after step " + report.step() + " of " + report.maxSteps()
+                    + ": evaluation finds nothing better any more");
+        }
+        if (!report.best().isEmpty()) {
+            out.println("Best: " + report.best());
+        }
+        out.println("The adapter is in " + report.written());
+        out.flush();
+    }
+
+    /** Where the held-out rows are: as given, or what the Hub has for them; empty for another split of a folder. */
+    private String heldOut() {
+        if (!evaluation.isOn()) {
+            return evaluation.dataset();
+        }
+        if (!evaluation.dataset().isEmpty()) {
+            return HubOptions.isLocal(evaluation.dataset())
+                    ? evaluation.dataset()
+                    : hub.dataset(evaluation.dataset(), evaluation.split(), spec.commandLine());
+        }
+        return HubOptions.isLocal(inputs.dataset)
+                ? ""
+                : hub.dataset(inputs.dataset, evaluation.split(), spec.commandLine());
     }
 
     /** The demo is one fixed run: options that it would not heed are mistakes. */
@@ -314,7 +383,7 @@ final class Train implements Callable<Integer> {
         return inputs.output == null ? Path.of("trainer_output") : inputs.output;
     }
 
-    private SftConfig config(Path model, String dataset) {
+    private SftConfig config(Path model, String dataset, String heldOut) {
         quant.refuseOthers(spec.commandLine(), running.dtype);
         quant.refuseWithoutLoadIn4bit(spec.commandLine());
         if (recipe.warmup != 0 && recipe.warmupRatio != 0) {
@@ -360,6 +429,8 @@ final class Train implements Callable<Integer> {
                     .loggingSteps(running.loggingSteps)
                     .data(samples.options(spec.commandLine()))
                     .packing(recipe.packing)
+                    .saving(checkpoints.options())
+                    .evaluation(evaluation.options(heldOut))
                     .profile(Profiles.of(running.compat, spec.commandLine()))
                     .build();
         } catch (IllegalArgumentException e) {

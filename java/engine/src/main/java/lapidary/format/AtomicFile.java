@@ -263,7 +263,8 @@ public final class AtomicFile {
         }
     }
 
-    static void deleteTree(Path path) throws IOException {
+    /** Deletes a file, or a folder with all that is in it; links are not followed. */
+    public static void deleteTree(Path path) throws IOException {
         if (!Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
             return;
         }

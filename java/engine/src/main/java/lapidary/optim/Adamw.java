@@ -2,6 +2,7 @@ package lapidary.optim;
 
 import java.util.Arrays;
 import java.util.Map;
+import java.util.stream.IntStream;
 import lapidary.autograd.Gradients.RowGradient;
 import lapidary.device.AdamwStep;
 import lapidary.device.DType;
@@ -70,6 +71,28 @@ final class Adamw implements Rule {
                             gradient.rows(),
                             scratch.of(slots, slots.length),
                             scalars(options, weightDecay, steps, learningRate, gradScale));
+        }
+    }
+
+    @Override
+    public RuleState state() {
+        int[] rows = touched == null
+                ? null
+                : IntStream.range(0, touched.length)
+                        .filter(row -> touched[row] == FADES)
+                        .toArray();
+        return new RuleState(steps, RuleState.low(low), Map.of("exp_avg", m, "exp_avg_sq", v), rows);
+    }
+
+    @Override
+    public void restore(int done, int[] rows) {
+        steps = done;
+        if (rows != null) {
+            touched = new int[Math.toIntExact(param.rows())];
+            Arrays.fill(touched, UNTOUCHED);
+            for (int row : rows) {
+                touched[row] = FADES;
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 package lapidary.optim;
 
+import java.util.Map;
+import java.util.TreeMap;
 import lapidary.autograd.Gradients.RowGradient;
 import lapidary.device.DType;
 import lapidary.tensor.Frame;
@@ -69,5 +71,20 @@ final class Adamw8bit implements Rule {
     @Override
     public void step(RowGradient gradient, double learningRate, float gradScale) {
         throw new IllegalStateException("[adamw_8bit] a table with a row-sparse gradient keeps moments of 32 bits");
+    }
+
+    @Override
+    public RuleState state() {
+        Map<String, Tensor> whole = new TreeMap<>(RuleState.low(low));
+        whole.put("exp_avg", m);
+        whole.put("exp_avg.absmax", mAbsmax);
+        whole.put("exp_avg_sq", v);
+        whole.put("exp_avg_sq.absmax", vAbsmax);
+        return new RuleState(steps, whole, Map.of(), null);
+    }
+
+    @Override
+    public void restore(int done, int[] rows) {
+        steps = done;
     }
 }

@@ -1,9 +1,16 @@
 package lapidary.optim;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
 import lapidary.autograd.Gradients;
 import lapidary.device.DType;
+import lapidary.format.FormatException;
+import lapidary.format.Safetensors;
+import lapidary.format.SafetensorsWriter;
 import lapidary.nn.Parameter;
 import lapidary.quant.DynamicMap;
 import lapidary.tensor.Frame;
@@ -21,7 +28,7 @@ public final class Optimizer {
     /** bitsandbytes' {@code min_8bit_size}: smaller parameters keep F32 moments. */
     private static final long SMALLEST_8BIT = 4096;
 
-    private record Moved(Tensor parameter, Rule rule) {}
+    private record Moved(String name, Tensor parameter, Rule rule) {}
 
     private final Frame frame;
     private final List<Moved> moved = new ArrayList<>();
@@ -51,7 +58,7 @@ public final class Optimizer {
                 DType moments = isBf16 && bf16State && !coded ? DType.BF16 : DType.F32;
                 rule = new Adamw(frame, param, low, options, decay, moments);
             }
-            moved.add(new Moved(param, rule));
+            moved.add(new Moved(parameter.name(), param, rule));
         }
     }
 
@@ -97,6 +104,40 @@ public final class Optimizer {
                 each.rule().step(dense, learningRate, gradScale);
             } else if (!sparse.rows().isNone()) {
                 each.rule().step(sparse, learningRate, gradScale);
+            }
+        }
+    }
+
+    /**
+     * Writes what the next steps depend on beside the parameters' values: moments, step counts, low bits of split masters.
+     * Of a table's moments only rows that ever had a gradient are written.
+     */
+    public void save(Path file) {
+        List<SafetensorsWriter.Item> items = new ArrayList<>();
+        for (Moved each : moved) {
+            items.addAll(OptimizerState.items(each.name(), each.rule().state()));
+        }
+        SafetensorsWriter.write(file, Map.of("format", "lapidary"), items);
+    }
+
+    /**
+     * Takes up what {@link #save} wrote, of an optimiser with the same options over the same parameters.
+     *
+     * @throws FormatException where it is of another; nothing is then taken
+     */
+    public void restore(Path file) {
+        try (Safetensors saved = Safetensors.open(file)) {
+            Set<String> unused = new TreeSet<>(saved.names());
+            for (Moved each : moved) {
+                OptimizerState.check(
+                        saved, each.name(), each.parameter(), each.rule().state(), unused);
+            }
+            if (!unused.isEmpty()) {
+                throw new FormatException(file + ": " + unused.iterator().next()
+                        + " belongs to no parameter of this run; the checkpoint is of another");
+            }
+            for (Moved each : moved) {
+                OptimizerState.restore(saved, each.name(), each.rule(), frame.device());
             }
         }
     }

@@ -15,4 +15,15 @@ interface Rule {
 
     /** One step of a table of which few rows have a gradient. */
     void step(RowGradient gradient, double learningRate, float gradScale);
+
+    /** What it carries from step to step. */
+    RuleState state();
+
+    /**
+     * Takes up what another run carried. The tensors of {@link #state} are filled by the caller.
+     *
+     * @param steps done so far
+     * @param rows of a table that have moments, or null where all have
+     */
+    void restore(int steps, int[] rows);
 }

@@ -1,6 +1,7 @@
 package lapidary.optim;
 
 import java.util.Arrays;
+import java.util.Map;
 import lapidary.autograd.Gradients.RowGradient;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -33,5 +34,15 @@ final class Sgd implements Rule {
             Tensor slot = scratch.of(slots, slots.length);
             frame.kernels().sgdRows(param, low, gradient.rows(), slot, learningRate, weightDecay, gradScale);
         }
+    }
+
+    @Override
+    public RuleState state() {
+        return new RuleState(0, RuleState.low(low), Map.of(), null);
+    }
+
+    @Override
+    public void restore(int steps, int[] rows) {
+        // nothing but the low bits
     }
 }

@@ -39,15 +39,25 @@ record BatchPlan(int rows, int batchSize, int accumulation, int maxSteps) {
 
     /** Micro-batches of the whole run. */
     long microBatchCount() {
-        long whole = (long) (maxSteps / stepsPerEpoch()) * microBatchesPerEpoch();
-        int rest = maxSteps % stepsPerEpoch();
+        return microBatchesBefore(maxSteps);
+    }
+
+    /** Micro-batches of the optimiser steps before the given one, counted from 0. */
+    long microBatchesBefore(int step) {
+        long whole = (long) (step / stepsPerEpoch()) * microBatchesPerEpoch();
+        int rest = step % stepsPerEpoch();
         return whole + Math.min((long) rest * accumulation, microBatchesPerEpoch());
     }
 
     /** Rows of each micro-batch of the run, in order. */
     Iterator<int[]> rows(long seed) {
+        return rows(seed, 0);
+    }
+
+    /** The same from a micro-batch on. */
+    Iterator<int[]> rows(long seed, long from) {
         return new Iterator<>() {
-            private long next;
+            private long next = from;
             private int[] order; // of the epoch that next lies in
 
             @Override
@@ -61,12 +71,12 @@ record BatchPlan(int rows, int batchSize, int accumulation, int maxSteps) {
                     throw new NoSuchElementException();
                 }
                 int inEpoch = (int) (next % microBatchesPerEpoch());
-                if (inEpoch == 0) {
+                if (inEpoch == 0 || order == null) {
                     order = TorchRandom.randperm(rows, seed + next / microBatchesPerEpoch());
                 }
                 next++;
-                int from = inEpoch * batchSize;
-                return Arrays.copyOfRange(order, from, Math.min(rows, from + batchSize));
+                int first = inEpoch * batchSize;
+                return Arrays.copyOfRange(order, first, Math.min(rows, first + batchSize));
             }
         };
     }

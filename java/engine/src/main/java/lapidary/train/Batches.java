@@ -19,13 +19,15 @@ final class Batches implements AutoCloseable {
     private static final int CORES = Runtime.getRuntime().availableProcessors();
 
     /** Decoding runs beside the device's thread. */
-    private static final int HOST_THREADS = Math.max(1, CORES / 2);
+    static final int HOST_THREADS = Math.max(1, CORES / 2);
 
-    private static final int AHEAD = 3;
+    static final int AHEAD = 3;
     private static final int REPORT_MS = 200;
 
+    private final Units units;
     private final FutureTask<MicroBatches> loader;
     private final Prefetch<int[], MicroBatch> prefetch;
+    private final boolean isIdle;
     private volatile boolean closed;
     private volatile int checked; // rows that have been looked at
     private long waitedNanos;
@@ -44,14 +46,9 @@ final class Batches implements AutoCloseable {
             }
             return made;
         });
-        prefetch = new Prefetch<>(
-                batches,
-                batch -> {
-                    loader.run(); // the first thread to come reads tokenizer and rows; the others wait for it
-                    return loader().load(rows(units, batch));
-                },
-                HOST_THREADS,
-                AHEAD);
+        isIdle = !batches.hasNext();
+        prefetch = new Prefetch<>(batches, batch -> loader().load(rows(units, batch)), HOST_THREADS, AHEAD);
+        this.units = units;
     }
 
     private static int[] rows(Units units, int[] batch) {
@@ -60,12 +57,20 @@ final class Batches implements AutoCloseable {
                 .toArray();
     }
 
+    /** Of all rows as they are trained on; waits like {@link #awaitReady}. */
+    String fingerprint() {
+        return units.isChecked() ? units.fingerprint() : loader().fingerprint();
+    }
+
     /**
      * Waits until tokenizer, processor and every row of the data set are read; throws what was wrong with them.
      *
      * @param progress hears now and then how many rows have been looked at
      */
     void awaitReady(IntConsumer progress) {
+        if (isIdle) {
+            loader.run(); // no thread will, as there is no batch to load
+        }
         while (true) {
             try {
                 loader.get(REPORT_MS, TimeUnit.MILLISECONDS);
@@ -92,6 +97,7 @@ final class Batches implements AutoCloseable {
     }
 
     private MicroBatches loader() {
+        loader.run(); // the first thread to come reads tokenizer and rows; the others wait for it
         try {
             return loader.get();
         } catch (InterruptedException e) {

@@ -16,6 +16,7 @@ import lapidary.gemma3.PackedBatch;
 final class MicroBatches {
     private final Samples samples;
     private final int padId;
+    private volatile String fingerprint = ""; // written by check
 
     /** @param padId the token that pads a batch */
     MicroBatches(Samples samples, int padId) {
@@ -33,7 +34,13 @@ final class MicroBatches {
      * @throws CancellationException it was not wanted any more
      */
     void check(int threads, BooleanSupplier wanted, IntConsumer progress) {
+        Fingerprint all = new Fingerprint();
         Preflight.run(samples, false, threads, wanted, new Preflight.Listener() {
+            @Override
+            public void onSample(int row, Samples.Loaded sample) {
+                all.add(sample.sample());
+            }
+
             @Override
             public void onBad(Preflight.Bad bad) {
                 throw new FormatException(bad.reason());
@@ -44,6 +51,12 @@ final class MicroBatches {
                 progress.accept(done);
             }
         });
+        fingerprint = all.text();
+    }
+
+    /** Of all rows as they are trained on: ids, labels, lengths of pictures. Empty before {@link #check}. */
+    String fingerprint() {
+        return fingerprint;
     }
 
     MicroBatch load(int[] rows) {

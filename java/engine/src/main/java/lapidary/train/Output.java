@@ -16,14 +16,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.TreeMap;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
+import lapidary.format.Json;
 import lapidary.format.JsonWriter;
-import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.ProcessorFiles;
-import lapidary.nn.LoraSpec;
 
 /**
  * The output folder: metrics.jsonl grows a line per logged step; everything else is written at the end, together, and each
@@ -32,7 +30,6 @@ import lapidary.nn.LoraSpec;
  */
 final class Output implements AutoCloseable {
     private static final String METRICS = "metrics.jsonl";
-    private static final String STATE = "trainer_state.json";
     private static final String LOCK = ".lock";
 
     private final Path directory;
@@ -59,7 +56,7 @@ final class Output implements AutoCloseable {
             }
         }
         List<String> names = new ArrayList<>(ProcessorFiles.NAMES);
-        names.addAll(List.of(METRICS, STATE, PeftAdapter.MODEL_FILE, PeftAdapter.CONFIG_FILE));
+        names.addAll(List.of(METRICS, TrainerState.FILE, PeftAdapter.MODEL_FILE, PeftAdapter.CONFIG_FILE));
         for (String name : names) {
             if (Files.isDirectory(directory.resolve(name))) {
                 throw unusable(directory, "a folder stands in the place of its file " + name + "; move it away");
@@ -106,14 +103,54 @@ final class Output implements AutoCloseable {
     }
 
     /**
+     * Takes up the log of the run that is gone on with: lines of later steps are dropped, and where it has not all of the
+     * earlier ones, as in a folder of its own, they are written again from {@code history}.
+     *
+     * @param history what trainer_state.json has of it
+     */
+    void resumeMetrics(int step, List<Map<String, Object>> history) {
+        Path file = directory.resolve(METRICS);
+        try {
+            List<String> kept = new ArrayList<>();
+            if (Files.exists(file)) {
+                for (String line : Files.readAllLines(file)) {
+                    if (Json.parse(METRICS, line).integer("step") > step) {
+                        break;
+                    }
+                    kept.add(line);
+                }
+            }
+            if (kept.size() != history.size()) {
+                kept = history.stream().map(JsonWriter::line).toList();
+            }
+            AtomicFile.writeString(file, kept.isEmpty() ? "" : String.join("\n", kept) + "\n");
+            metrics = FileChannel.open(file, StandardOpenOption.WRITE);
+            metrics.position(metrics.size());
+        } catch (IOException e) {
+            throw new FormatException(cannotWriteMetrics(e), e);
+        }
+    }
+
+    /** Makes the lines so far outlast a power cut; a checkpoint that follows counts on them. */
+    void force() {
+        try {
+            if (metrics != null) {
+                metrics.force(false);
+            }
+        } catch (IOException e) {
+            throw new FormatException(cannotWriteMetrics(e), e);
+        }
+    }
+
+    /**
      * Adds a line; the first drops an earlier run's. Where there is no room for it, it waits for the next call with those
      * that come, as no line is worth the training; the file then ends with a whole line.
      *
      * @return what is wrong where this line is the first to wait
      */
-    Optional<String> append(StepMetrics step) {
+    Optional<String> append(Map<String, Object> line) {
         boolean waiting = waits.size() > 0;
-        waits.writeBytes((JsonWriter.line(step.line()) + "\n").getBytes(StandardCharsets.UTF_8));
+        waits.writeBytes((JsonWriter.line(line) + "\n").getBytes(StandardCharsets.UTF_8));
         try {
             writeLines();
             return Optional.empty();
@@ -153,13 +190,14 @@ final class Output implements AutoCloseable {
     /**
      * Writes all that the run has made.
      *
+     * @param adapter writes the adapter's and the processor's files
+     * @param state of trainer_state.json
      * @throws FormatException where this cannot be; the adapter is then in a temporary folder that the message names
      */
-    void save(Gemma3 model, LoraSpec spec, SftConfig config, Progress.Summary summary) {
+    void save(AtomicFile.Filling adapter, Map<String, Object> state) {
         AtomicFile.Filling files = folder -> {
-            PeftAdapter.write(folder, model.parameters(), model.linears(), spec, config.baseModelName());
-            ProcessorFiles.copy(config.modelNameOrPath(), folder);
-            AtomicFile.writeString(folder.resolve(STATE), JsonWriter.indented(state(config, summary)) + "\n");
+            adapter.writeTo(folder);
+            AtomicFile.writeString(folder.resolve(TrainerState.FILE), JsonWriter.indented(state) + "\n");
         };
         try {
             AtomicFile.writeTogether(directory, PeftAdapter.CONFIG_FILE, files);
@@ -182,32 +220,6 @@ final class Output implements AutoCloseable {
         } catch (IOException | FormatException e) {
             return "the trained adapter could not be saved to a temporary folder either: " + e.getMessage();
         }
-    }
-
-    /** What Hugging Face's TrainerState writes. */
-    private static Map<String, Object> state(SftConfig config, Progress.Summary summary) {
-        Map<String, Object> state = new TreeMap<>();
-        state.put("best_global_step", null);
-        state.put("best_metric", null);
-        state.put("best_model_checkpoint", null);
-        state.put("epoch", summary.epoch());
-        state.put("eval_steps", 500);
-        state.put("global_step", summary.steps());
-        state.put("is_hyper_param_search", false);
-        state.put("is_local_process_zero", true);
-        state.put("is_world_process_zero", true);
-        state.put("log_history", summary.history());
-        state.put("logging_steps", config.loggingSteps());
-        state.put("max_steps", summary.steps());
-        state.put("num_input_tokens_seen", 0);
-        state.put("num_train_epochs", (int) Math.ceil(summary.epoch()));
-        state.put("save_steps", 500);
-        state.put("stateful_callbacks", Map.of());
-        state.put("total_flos", 0.0);
-        state.put("train_batch_size", config.perDeviceTrainBatchSize());
-        state.put("trial_name", null);
-        state.put("trial_params", null);
-        return state;
     }
 
     @Override

@@ -4,6 +4,8 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
+import lapidary.format.Json;
 import lapidary.op.LinearCrossEntropy;
 
 /** Adds up what a run reports. Means and sums are those of TRL's log. */
@@ -17,6 +19,8 @@ final class Progress {
     private final List<Map<String, Object>> history = new ArrayList<>();
 
     private int step;
+    private int firstStep; // of which the losses are known
+    private double secondsBefore;
     private long stepStarted;
     private double stepLoss;
     private long stepTokens;
@@ -38,6 +42,55 @@ final class Progress {
     Progress(BatchPlan plan, int loggingSteps) {
         this.plan = plan;
         this.loggingSteps = loggingSteps;
+    }
+
+    /** Takes up the sums and the log of a run that stopped after {@code done} steps. */
+    void restore(int done, Json sums, List<Map<String, Object>> log) {
+        step = done;
+        tokens = sums.integer("tokens");
+        totalLoss = sums.number("total_loss");
+        secondsBefore = sums.number("seconds");
+        windowSteps = (int) sums.integer("window_steps");
+        windowLoss = sums.number("window_loss");
+        windowBatches = (int) sums.integer("window_batches");
+        windowEntropy = sums.number("window_entropy");
+        windowAccuracy = sums.number("window_accuracy");
+        windowSeconds = sums.number("window_seconds");
+        windowWaited = sums.number("window_waited");
+        history.addAll(log);
+    }
+
+    /** Takes up the log of another program's checkpoint: its sums are not known. */
+    void restore(int done, List<Map<String, Object>> log) {
+        step = done;
+        firstStep = done;
+        history.addAll(log);
+        for (Map<String, Object> entry : log) {
+            if (entry.get("num_tokens") instanceof Number seen) {
+                tokens = seen.longValue();
+            }
+        }
+    }
+
+    /** What {@link #restore} takes. */
+    Map<String, Object> sums() {
+        Map<String, Object> sums = new LinkedHashMap<>();
+        sums.put("tokens", tokens);
+        sums.put("total_loss", totalLoss);
+        sums.put("seconds", seconds());
+        sums.put("window_steps", windowSteps);
+        sums.put("window_loss", windowLoss);
+        sums.put("window_batches", windowBatches);
+        sums.put("window_entropy", windowEntropy);
+        sums.put("window_accuracy", windowAccuracy);
+        sums.put("window_seconds", windowSeconds);
+        sums.put("window_waited", windowWaited);
+        return sums;
+    }
+
+    /** Wall time, that of the runs before this one included. */
+    private double seconds() {
+        return secondsBefore + (System.nanoTime() - started) / 1e9;
     }
 
     void startStep() {
@@ -105,20 +158,39 @@ final class Progress {
         return metrics;
     }
 
+    /**
+     * Adds an evaluation to the log.
+     *
+     * @return the entry
+     */
+    Map<String, Object> log(Map<String, Object> evaluation) {
+        Map<String, Object> entry = new TreeMap<>(evaluation);
+        entry.put("epoch", plan.epochAfter(step));
+        entry.put("eval_num_tokens", (double) tokens);
+        entry.put("step", step);
+        history.add(entry);
+        return entry;
+    }
+
+    /** The log so far. */
+    Summary summary() {
+        return new Summary(List.copyOf(history), step, plan.epochAfter(step));
+    }
+
     /** The closing entry that Hugging Face's Trainer writes, and the whole log. */
     Summary finish(SftConfig config) {
-        double seconds = (System.nanoTime() - started) / 1e9;
+        double seconds = seconds();
         double samples = Math.min(
                 (double) plan.maxSteps() * config.perDeviceTrainBatchSize() * config.gradientAccumulationSteps(),
                 plan.epochAfter(step) * plan.rows());
         Map<String, Object> last = new LinkedHashMap<>();
         last.put("epoch", plan.epochAfter(step));
         last.put("step", step);
-        last.put("train_loss", totalLoss / step);
+        last.put("train_loss", totalLoss / Math.max(1, step - firstStep));
         last.put("train_runtime", seconds);
         last.put("train_samples_per_second", samples / seconds);
         last.put("train_steps_per_second", step / seconds);
         history.add(last);
-        return new Summary(List.copyOf(history), step, plan.epochAfter(step));
+        return summary();
     }
 }

@@ -1,5 +1,6 @@
 package lapidary.train;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Supplier;
@@ -9,7 +10,6 @@ import lapidary.data.Dataset;
 import lapidary.data.Datasets;
 import lapidary.data.Profile;
 import lapidary.data.Samples;
-import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.OutOfMemoryException;
 import lapidary.gemma3.AdapterUse;
@@ -31,12 +31,18 @@ public final class Sft {
     private final SftConfig config;
     private final Device device;
     private final TrainingListener listener;
+    private volatile boolean stopWanted;
 
     /** @param device where to train; the caller closes it */
     public Sft(SftConfig config, Device device, TrainingListener listener) {
         this.config = config;
         this.device = device;
         this.listener = listener;
+    }
+
+    /** Ends the run after the step in hand, with a checkpoint to go on from. May be called from any thread. */
+    public void stop() {
+        stopWanted = true;
     }
 
     /**
@@ -46,20 +52,31 @@ public final class Sft {
      * @throws IllegalArgumentException where an option does not fit the model or the data
      * @throws TrainingException where loss or gradients stop being finite
      */
-    public void run() {
-        try (PeftAdapter init = config.initAdapter() == null ? null : PeftAdapter.open(config.initAdapter())) {
-            run(LoraChoice.of(config, init));
+    public TrainingReport run() {
+        try (Output output = Output.open(config.outputDir())) {
+            Checkpoints checkpoints = new Checkpoints(config.outputDir());
+            checkpoints.clearLeftovers();
+            Start start = Start.of(config, checkpoints, listener::onNotice);
+            Path adapter = start.adapter(config.initAdapter());
+            try (PeftAdapter init = adapter == null ? null : PeftAdapter.open(adapter)) {
+                return run(output, checkpoints, start, LoraChoice.of(config, init));
+            }
         } catch (OutOfMemoryException e) {
             throw MemoryAdvice.whileLoading(e, config);
         }
     }
 
-    private void run(LoraChoice lora) {
-        try (Output output = Output.open(config.outputDir());
-                Dataset dataset = Datasets.open(
+    private TrainingReport run(Output output, Checkpoints checkpoints, Start start, LoraChoice lora) {
+        Identity identity = Identity.of(config, lora.spec(), device.name());
+        if (start.isOwn()) {
+            identity.requireSame(start.folder(), start.manifest(), listener::onNotice);
+        }
+        try (Dataset dataset = Datasets.open(
                         config.datasetName(),
                         config.datasetTrainSplit(),
-                        config.data().forms())) {
+                        config.data().forms());
+                Dataset heldOut = config.evaluation()
+                        .open(config.datasetName(), config.data().forms())) {
             Gemma3Config shape = Gemma3.readConfig(config.modelNameOrPath());
             Supplier<Samples> samples = new Once<>(
                     () -> Samples.of(shape, config.modelNameOrPath(), dataset, config.profile(), config.data()));
@@ -70,7 +87,11 @@ public final class Sft {
                     config.gradientAccumulationSteps(),
                     config.numTrainEpochs(),
                     config.maxSteps());
-            try (Batches batches = new Batches(samples, shape.text().padTokenId(), units, plan.rows(config.seed()));
+            try (Batches batches = new Batches(
+                            samples,
+                            shape.text().padTokenId(),
+                            units,
+                            plan.rows(config.seed(), plan.microBatchesBefore(start.step())));
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
                 if (model.config().isQuantized() && config.loadIn4bit()) {
@@ -79,12 +100,35 @@ public final class Sft {
                 }
                 if (lora.init() != null) {
                     lora.requireTargets(model.linears());
-                    start(model, lora);
+                    if (!start.isOwn()) {
+                        start(model, lora);
+                    }
                 }
                 List<String> adapted =
                         model.linears().stream().filter(lora.spec()::targets).toList();
                 listener.onNotice(AdapterUse.of(lora.spec(), adapted).line());
-                output.save(model, lora.spec(), config, train(model, plan, batches, output));
+                Optimizer optimizer = new Optimizer(
+                        model.frame(), model.parameters(), config.optimizer(), config.profile() == Profile.TRL);
+                batches.awaitReady(done -> listener.onCheck(done, plan.rows()));
+                Evaluation evaluation = Evaluation.of(config, model, heldOut, listener);
+                Checkpointer checkpointer = new Checkpointer(
+                        config,
+                        checkpoints,
+                        plan,
+                        model,
+                        lora.spec(),
+                        optimizer,
+                        new Progress(plan, config.loggingSteps()),
+                        new Best(config.evaluation(), config.saving().strategy()),
+                        identity,
+                        Identity.ofModel(config.modelNameOrPath()),
+                        batches.fingerprint(),
+                        evaluation.fingerprint());
+                if (!start.isFresh()) {
+                    checkpointer.restore(start, listener::onNotice);
+                    output.resumeMetrics(start.step(), start.history());
+                }
+                return train(model, plan, batches, evaluation, checkpointer, start, output);
             }
         }
     }
@@ -106,30 +150,40 @@ public final class Sft {
         }
     }
 
-    private Progress.Summary train(Gemma3 model, BatchPlan plan, Batches batches, Output output) {
-        List<Parameter> parameters = model.parameters();
-        List<Tensor> trained = parameters.stream().map(Parameter::value).toList();
-        Optimizer optimizer =
-                new Optimizer(model.frame(), parameters, config.optimizer(), config.profile() == Profile.TRL);
+    private TrainingReport train(
+            Gemma3 model,
+            BatchPlan plan,
+            Batches batches,
+            Evaluation evaluation,
+            Checkpointer checkpointer,
+            Start start,
+            Output output) {
+        List<Tensor> trained = model.parameters().stream().map(Parameter::value).toList();
+        Optimizer optimizer = checkpointer.optimizer();
+        Progress progress = checkpointer.progress();
         Schedule schedule = Schedule.of(
                 config.lrSchedulerType(),
                 config.learningRate(),
                 config.warmupSteps(),
                 plan.maxSteps(),
                 config.lrSchedulerKwargs());
-        Progress progress = new Progress(plan, config.loggingSteps());
-        batches.awaitReady(done -> listener.onCheck(done, plan.rows()));
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
         listener.onStart(new TrainingPlan(
                 plan.rows(),
+                start.step(),
                 plan.maxSteps(),
                 trained.stream().mapToLong(Tensor::elements).sum(),
                 trained.size(),
                 device.describe()));
 
         long fixedBytes = device.pool().inUse();
-        long microBatch = 0;
-        for (int step = 0; step < plan.maxSteps(); step++) {
+        AfterStep after = new AfterStep(config, plan, evaluation, checkpointer, output, listener, () -> stopWanted);
+        if (start.isEvaluationOwed()) {
+            after.evaluateAndSave(start.step());
+        }
+        int step = start.step();
+        long microBatch = plan.microBatchesBefore(step);
+        while (step < plan.maxSteps() && !after.isOver() && !stopWanted) {
             progress.startStep();
             double waited = batches.waitedSeconds();
             List<MicroBatch> group = new ArrayList<>();
@@ -153,10 +207,11 @@ public final class Sft {
             } catch (OutOfMemoryException e) {
                 throw MemoryAdvice.whileTraining(e, config, fixedBytes);
             }
-            report(progress, step + 1, plan.maxSteps(), output);
+            step++;
+            after.report(step);
+            after.evaluateAndSave(step);
         }
-        requireFinite(model);
-        return progress.finish(config);
+        return after.finish(step, stopWanted);
     }
 
     /** One micro-batch; its share of the gradients is added to {@code grads}. */
@@ -175,31 +230,6 @@ public final class Sft {
             Tensor loss = tape.run(crossEntropy);
             tape.backward(loss, grads);
             return crossEntropy.statistics();
-        }
-    }
-
-    private void report(Progress progress, int step, int maxSteps, Output output) {
-        listener.onStep(step, maxSteps, progress.stepLoss());
-        if (progress.isLogDue()) {
-            StepMetrics metrics = progress.log();
-            output.append(metrics)
-                    .ifPresent(why -> listener.onNotice(why + ". Training goes on, and its lines wait for room"));
-            listener.onLog(metrics);
-        }
-    }
-
-    /** The last optimiser step is followed by no loss that would show what it did. */
-    private static void requireFinite(Gemma3 model) {
-        for (Parameter parameter : model.parameters()) {
-            try (Frame scratch = model.frame().child("finite")) {
-                Tensor squares = scratch.zeros(DType.F32, 1);
-                scratch.kernels().sumSquares(squares, parameter.value());
-                if (!Float.isFinite(squares.item())) {
-                    throw new TrainingException("after the last step " + parameter.name()
-                            + " holds values that are not finite or beyond 1e19, so the adapter is not saved; a lower"
-                            + " --learning_rate or a higher --adam_epsilon may help");
-                }
-            }
         }
     }
 

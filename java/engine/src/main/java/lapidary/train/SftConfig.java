@@ -35,6 +35,8 @@ import lapidary.optim.Schedule;
  * @param useBnbNestedQuant whether the scales of NF4 are quantised too
  * @param llmInt8SkipModules linear layers that are not quantised, see {@link Nf4Options}
  * @param dtype of weights and activations
+ * @param saving when checkpoints are written, and which one to go on from
+ * @param evaluation when and on what to evaluate
  * @param profile which of the reference's behaviours are kept
  * @param data how rows become samples
  * @param packing whether a batch counts sets of rows that fill the maximum length, instead of rows
@@ -68,6 +70,8 @@ public record SftConfig(
         DType dtype,
         long seed,
         int loggingSteps,
+        SaveOptions saving,
+        EvalOptions evaluation,
         Profile profile,
         DataOptions data,
         boolean packing) {
@@ -97,6 +101,7 @@ public record SftConfig(
         Objects.requireNonNull(profile, "profile");
         Objects.requireNonNull(data, "data");
         require(!packing || data.maxLength() > 0, "max_length", 0, "the tokens of a packed row, as --packing is on");
+        evaluation.checkBeside(saving, loggingSteps);
         llmInt8SkipModules = List.copyOf(llmInt8SkipModules);
         loraTargetModules = loraTargetModules == null ? null : List.copyOf(loraTargetModules);
         loraModulesToSave = loraModulesToSave == null ? null : List.copyOf(loraModulesToSave);
@@ -151,6 +156,8 @@ public record SftConfig(
         private DType dtype = DType.BF16;
         private long seed = 42;
         private int loggingSteps = 10;
+        private SaveOptions saving = SaveOptions.DEFAULT;
+        private EvalOptions evaluation = EvalOptions.NEVER;
         private Profile profile = Profile.DEFAULT;
         private DataOptions data = DataOptions.DEFAULT;
         private boolean packing;
@@ -287,6 +294,16 @@ public record SftConfig(
             return this;
         }
 
+        public Builder saving(SaveOptions options) {
+            saving = options;
+            return this;
+        }
+
+        public Builder evaluation(EvalOptions options) {
+            evaluation = options;
+            return this;
+        }
+
         public Builder profile(Profile value) {
             profile = value;
             return this;
@@ -333,6 +350,8 @@ public record SftConfig(
                     dtype,
                     seed,
                     loggingSteps,
+                    saving,
+                    evaluation,
                     profile,
                     data,
                     packing);

@@ -1,5 +1,8 @@
 package lapidary.train;
 
+import java.nio.file.Path;
+import java.util.Map;
+
 /** Hears how a run goes. Called on the thread that trains. */
 public interface TrainingListener {
     TrainingListener SILENT = new TrainingListener() {};
@@ -18,4 +21,14 @@ public interface TrainingListener {
 
     /** A step that {@code logging_steps} asks for, and the last one. */
     default void onLog(StepMetrics metrics) {}
+
+    /**
+     * An evaluation is done.
+     *
+     * @param metrics by Hugging Face's names, as in the log
+     */
+    default void onEvaluation(int step, Map<String, Object> metrics) {}
+
+    /** A checkpoint is written. */
+    default void onSave(int step, Path folder) {}
 }

@@ -18,8 +18,9 @@ import lapidary.format.FormatException;
  *
  * @param rows of each unit, numbers of the data set's rows
  * @param isChecked whether every row has been looked at already
+ * @param fingerprint of the rows where they have been looked at, else empty
  */
-record Units(int[][] rows, boolean isChecked) {
+record Units(int[][] rows, boolean isChecked, String fingerprint) {
     private static final int NAMED = 8; // rows that a notice names
 
     int size() {
@@ -29,7 +30,7 @@ record Units(int[][] rows, boolean isChecked) {
     /** Every row a unit; none has been looked at. */
     static Units all(int rows) {
         return new Units(
-                IntStream.range(0, rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new), false);
+                IntStream.range(0, rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new), false, "");
     }
 
     /**
@@ -37,14 +38,23 @@ record Units(int[][] rows, boolean isChecked) {
      *
      * @throws FormatException a row is bad and may not be left out, or none is left
      */
-    static Units of(SftConfig config, int rows, Supplier<Samples> all, TrainingListener listener) {
-        boolean packing = config.packing();
+    static Units of(SftConfig config, int rows, Supplier<Samples> samples, TrainingListener listener) {
+        return of(config, config.packing(), rows, samples, listener);
+    }
+
+    /** The same, packed or not whatever the configuration says. */
+    static Units of(SftConfig config, boolean packing, int rows, Supplier<Samples> samples, TrainingListener listener) {
         if (!packing && !config.data().mayDrop()) {
             return all(rows);
         }
-        Samples samples = all.get();
+        Fingerprint all = new Fingerprint();
         Findings findings = Preflight.run(
-                samples, false, Runtime.getRuntime().availableProcessors(), () -> true, new Preflight.Listener() {
+                samples.get(), false, Runtime.getRuntime().availableProcessors(), () -> true, new Preflight.Listener() {
+                    @Override
+                    public void onSample(int row, Samples.Loaded sample) {
+                        all.add(sample.sample());
+                    }
+
                     @Override
                     public void onBad(Preflight.Bad bad) {
                         if (!config.data().dropBad()) {
@@ -53,8 +63,8 @@ record Units(int[][] rows, boolean isChecked) {
                     }
 
                     @Override
-                    public void onProgress(int done, int all) {
-                        listener.onCheck(done, all);
+                    public void onProgress(int done, int of) {
+                        listener.onCheck(done, of);
                     }
                 });
         tell(findings, rows, listener);
@@ -71,7 +81,8 @@ record Units(int[][] rows, boolean isChecked) {
                         : Arrays.stream(findings.accepted())
                                 .mapToObj(row -> new int[] {row})
                                 .toArray(int[][]::new),
-                true);
+                true,
+                all.text());
     }
 
     private static void tell(Findings findings, int rows, TrainingListener listener) {

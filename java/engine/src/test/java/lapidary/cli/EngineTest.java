@@ -42,7 +42,9 @@ final class EngineTest {
     @Test
     void anUnknownOptionIsRefusedWithTheNearestName() {
         assertEquals(2, engine("train", "--per_device_batch_size", "3"));
-        assertOneLine("--per_device_batch_size", "did you mean --per_device_train_batch_size?");
+        assertOneLine(
+                "--per_device_batch_size",
+                "did you mean --per_device_eval_batch_size or --per_device_train_batch_size?");
     }
 
     @Test

@@ -66,6 +66,7 @@ final class KillTest {
                 "--gradient_accumulation_steps=1",
                 "--lora_modules_to_save=lm_head,embed_tokens",
                 "--lora_r=" + rank,
+                "--save_strategy=no",
                 "--logging_steps=1");
     }
 

@@ -1,0 +1,74 @@
+package lapidary.cli;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import lapidary.train.SaveOptions;
+import picocli.CommandLine.Option;
+
+/** When {@code engine train} writes checkpoints, and which one it goes on from. */
+final class CheckpointOptions {
+    static final String RESUME = "--resume_from_checkpoint";
+
+    @Option(
+            names = "--save_strategy",
+            paramLabel = "WHEN",
+            description =
+                    "Write checkpoints: no, steps, epoch, or best: at an evaluation that is the best so far (default:"
+                            + " steps).")
+    private String strategy = "steps";
+
+    @Option(
+            names = "--save_steps",
+            paramLabel = "N",
+            description = "Steps between checkpoints; below 1 a share of all steps (default: 500).")
+    private double steps = 500;
+
+    @Option(
+            names = "--save_total_limit",
+            paramLabel = "N",
+            description = "Keep the newest N checkpoints and the best; 0 for all (default: 0).")
+    private int totalLimit;
+
+    @Option(
+            names = RESUME,
+            paramLabel = "true|DIR",
+            arity = "0..1",
+            fallbackValue = "true",
+            description = "Go on from a checkpoint: true for the newest in the output folder (default: false).")
+    private String resume = "";
+
+    /** @throws IllegalArgumentException naming the option that is out of range */
+    SaveOptions options() {
+        String from = resume;
+        if (!from.isEmpty() && !Files.exists(Path.of(from))) {
+            try {
+                from = new BooleanConverter().convert(from).toString();
+            } catch (picocli.CommandLine.TypeConversionException e) {
+                from = resume; // a folder that is not there: told by who looks for it
+            }
+        }
+        return new SaveOptions(SaveOptions.Strategy.of(strategy), steps, totalLimit, from);
+    }
+
+    /** The command that goes on where a run stopped, quoted for a shell. */
+    static String resumeCommand(List<String> arguments) {
+        List<String> command = new ArrayList<>(List.of("engine"));
+        for (int i = 0; i < arguments.size(); i++) {
+            String argument = arguments.get(i);
+            if (argument.equals(RESUME)) {
+                i += i + 1 < arguments.size() && !arguments.get(i + 1).startsWith("-") ? 1 : 0;
+            } else if (!argument.startsWith(RESUME + "=")) {
+                command.add(quoted(argument));
+            }
+        }
+        command.add(RESUME);
+        command.add("true");
+        return String.join(" ", command);
+    }
+
+    private static String quoted(String argument) {
+        return argument.matches("[A-Za-z0-9_@%+=:,./-]+") ? argument : "'" + argument.replace("'", "'\\''") + "'";
+    }
+}

@@ -1,0 +1,163 @@
+package lapidary.train;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.Optional;
+import java.util.function.BooleanSupplier;
+import lapidary.device.DType;
+import lapidary.format.FormatException;
+import lapidary.gemma3.Gemma3;
+import lapidary.gemma3.PeftAdapter;
+import lapidary.nn.Parameter;
+import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
+
+/** What follows an optimiser step: log, evaluate, save, in this order, as transformers' Trainer does; and the end of a run. */
+final class AfterStep {
+    private final SftConfig config;
+    private final BatchPlan plan;
+    private final Evaluation evaluation;
+    private final Checkpointer checkpointer;
+    private final Output output;
+    private final TrainingListener listener;
+    private final BooleanSupplier stopWanted;
+    private int savedStep = -1;
+    private Path saved; // folder of the last checkpoint of this run
+    private boolean evaluationOwed;
+
+    AfterStep(
+            SftConfig config,
+            BatchPlan plan,
+            Evaluation evaluation,
+            Checkpointer checkpointer,
+            Output output,
+            TrainingListener listener,
+            BooleanSupplier stopWanted) {
+        this.config = config;
+        this.plan = plan;
+        this.evaluation = evaluation;
+        this.checkpointer = checkpointer;
+        this.output = output;
+        this.listener = listener;
+        this.stopWanted = stopWanted;
+        this.saved = config.outputDir();
+    }
+
+    void report(int step) {
+        Progress progress = checkpointer.progress();
+        listener.onStep(step, plan.maxSteps(), progress.stepLoss());
+        if (progress.isLogDue()) {
+            StepMetrics metrics = progress.log();
+            append(metrics.line());
+            listener.onLog(metrics);
+        }
+    }
+
+    private void append(Map<String, Object> line) {
+        output.append(line)
+                .ifPresent(why -> listener.onNotice(why + ". Training goes on, and its lines wait for room"));
+    }
+
+    /** Evaluates where that is due, then writes a checkpoint where that is. */
+    void evaluateAndSave(int step) {
+        boolean better = false;
+        evaluationOwed = false;
+        if (config.evaluation().isDue(step, plan, config.loggingSteps())) {
+            Optional<Map<String, Object>> metrics = evaluation.run(stopWanted);
+            evaluationOwed = metrics.isEmpty();
+            if (metrics.isPresent()) {
+                Map<String, Object> entry = checkpointer.progress().log(metrics.get());
+                append(entry);
+                listener.onEvaluation(step, entry);
+                better = checkpointer.best().offer(metrics.get(), step);
+            }
+        }
+        boolean due = config.saving().strategy() == SaveOptions.Strategy.BEST
+                ? better
+                : config.saving().isDue(step, plan)
+                        || (isOver() && config.saving().strategy() == SaveOptions.Strategy.EPOCH);
+        if (due || stopWanted.getAsBoolean()) {
+            save(step);
+        }
+    }
+
+    /** Whether there is nothing more to hope for from training. */
+    boolean isOver() {
+        return checkpointer.best().isPatienceOver();
+    }
+
+    private void save(int step) {
+        requireFinite(step);
+        try {
+            output.force();
+            saved = checkpointer.save(evaluationOwed, isOver() || step == plan.maxSteps());
+            savedStep = step;
+            listener.onSave(step, saved);
+        } catch (FormatException e) {
+            if (stopWanted.getAsBoolean()) {
+                throw e; // there will be no other chance
+            }
+            listener.onNotice(
+                    "The checkpoint after step " + step + " is not written: " + e.getMessage() + ". Training goes on");
+        }
+    }
+
+    /** Ends a run that was stopped with a checkpoint, any other with the adapter. */
+    TrainingReport finish(int step, boolean stopped) {
+        if (stopped && (evaluationOwed || (step < plan.maxSteps() && !isOver()))) {
+            if (step > 0 && savedStep != step) {
+                save(step);
+            }
+            return new TrainingReport(
+                    step, plan.maxSteps(), true, saved, checkpointer.best().describe());
+        }
+        loadBest(step);
+        requireFinite(step);
+        Progress.Summary summary = checkpointer.progress().finish(config);
+        Map<String, Object> state =
+                TrainerState.of(config, plan, summary, checkpointer.best(), checkpointer.bestFolder(-1), false, true);
+        output.save(checkpointer::writeAdapter, state);
+        return new TrainingReport(
+                step,
+                plan.maxSteps(),
+                false,
+                config.outputDir(),
+                checkpointer.best().describe());
+    }
+
+    private void loadBest(int step) {
+        int best = checkpointer.best().step();
+        if (!config.evaluation().loadBestModelAtEnd() || best < 0 || best == step) {
+            return;
+        }
+        Path folder = checkpointer.checkpoints().folder(best);
+        if (!Files.isDirectory(folder)) {
+            listener.onNotice("The adapter after step " + best + " was the best, but there is no " + folder
+                    + " to load it from: the last one is written");
+            return;
+        }
+        Gemma3 model = checkpointer.model();
+        try (PeftAdapter adapter = PeftAdapter.open(folder)) {
+            adapter.copyTo(model.parameters(), model.frame());
+        }
+    }
+
+    /** A step is followed by no loss that would show what it did before its values are written. */
+    private void requireFinite(int step) {
+        Gemma3 model = checkpointer.model();
+        for (Parameter parameter : model.parameters()) {
+            try (Frame scratch = model.frame().child("finite")) {
+                Tensor squares = scratch.zeros(DType.F32, 1);
+                scratch.kernels().sumSquares(squares, parameter.value());
+                if (!Float.isFinite(squares.item())) {
+                    throw new TrainingException(
+                            (step == plan.maxSteps() ? "after the last step " : "after step " + step + " ")
+                                    + parameter.name()
+                                    + " holds values that are not finite or beyond 1e19, so the adapter is not saved; a lower"
+                                    + " --learning_rate or a higher --adam_epsilon may help");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+package lapidary.train;
+
+import java.util.Locale;
+import java.util.Objects;
+
+/**
+ * When checkpoints are written, under transformers' names.
+ *
+ * @param strategy {@code save_strategy}
+ * @param steps {@code save_steps}: optimiser steps between checkpoints, or below 1 a share of all steps
+ * @param totalLimit {@code save_total_limit}: how many checkpoints are kept beside the best, or 0 for all
+ * @param resumeFrom {@code resume_from_checkpoint}: a checkpoint's folder, {@code true} for the newest in the output
+ *     folder, or empty to start anew
+ */
+public record SaveOptions(Strategy strategy, double steps, int totalLimit, String resumeFrom) {
+    /** After which steps. */
+    public enum Strategy {
+        NO,
+        STEPS,
+        EPOCH,
+        BEST;
+
+        /** @throws IllegalArgumentException naming the option and what it may be */
+        public static Strategy of(String name) {
+            return switch (name.toLowerCase(Locale.ROOT)) {
+                case "no", "false" -> NO;
+                case "steps" -> STEPS;
+                case "epoch" -> EPOCH;
+                case "best" -> BEST;
+                default -> throw new IllegalArgumentException(
+                        "--save_strategy is " + name + ", expected no, steps, epoch or best");
+            };
+        }
+    }
+
+    /** TRL's: every 500 steps and after the last one, all kept. */
+    public static final SaveOptions DEFAULT = new SaveOptions(Strategy.STEPS, 500, 0, "");
+
+    /** No checkpoints: the adapter alone, when training is over. */
+    public static final SaveOptions NEVER = new SaveOptions(Strategy.NO, 500, 0, "");
+
+    private static final String NEWEST = "true";
+
+    /** @throws IllegalArgumentException naming the option, its value and what it may be */
+    public SaveOptions {
+        Objects.requireNonNull(strategy, "save_strategy");
+        Intervals.check("save_steps", steps);
+        if (totalLimit < 0) {
+            throw new IllegalArgumentException(
+                    "--save_total_limit is " + totalLimit + ", expected a number from 0 (0 for no limit)");
+        }
+        if (resumeFrom.equalsIgnoreCase("false")) {
+            resumeFrom = "";
+        }
+    }
+
+    /** Whether the run goes on where another stopped. */
+    boolean isResumed() {
+        return !resumeFrom.isEmpty();
+    }
+
+    /** Whether it goes on from the newest checkpoint of its own folder. */
+    boolean isNewest() {
+        return resumeFrom.equalsIgnoreCase(NEWEST);
+    }
+
+    /** Whether a checkpoint is due after that many steps, evaluation aside. */
+    boolean isDue(int step, BatchPlan plan) {
+        return switch (strategy) {
+            case NO, BEST -> false;
+            case STEPS -> step % Intervals.of(steps, plan.maxSteps()) == 0 || step == plan.maxSteps();
+            case EPOCH -> step % plan.stepsPerEpoch() == 0 || step == plan.maxSteps();
+        };
+    }
+}
