@@ -27,6 +27,7 @@ final class ArchitectureTest {
             "image",
             "gemma3",
             "infer",
+            "serve",
             "export",
             "data",
             "optim",

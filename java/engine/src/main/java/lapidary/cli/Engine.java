@@ -29,6 +29,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
             Merge.class,
             Adapter.class,
             Export.class,
+            Serve.class,
             Info.class,
             Tokenize.class,
             Login.class,

@@ -10,10 +10,15 @@ final class Repeats {
     private Repeats() {}
 
     static void refuse(CommandSpec spec) {
+        refuse(spec, Set.of());
+    }
+
+    /** @param allowed options whose values add up */
+    static void refuse(CommandSpec spec, Set<String> allowed) {
         Set<String> seen = new HashSet<>();
         for (String argument : spec.commandLine().getParseResult().originalArgs()) {
             String name = argument.split("=", 2)[0];
-            if (spec.optionsMap().containsKey(name) && !seen.add(name)) {
+            if (spec.optionsMap().containsKey(name) && !allowed.contains(name) && !seen.add(name)) {
                 throw new ParameterException(spec.commandLine(), name + " is given twice; which one counts?");
             }
         }
