@@ -231,6 +231,37 @@ final class InferCommandsTest {
         assertEquals("Four.", lines.get(lines.size() - 1));
     }
 
+    /** The model's end of turn is an id that it does not make, so that its answer would be very long. */
+    @Test
+    void anInterruptStopsTheAnswerAndNotTheChat() throws IOException, InterruptedException {
+        Path model = EngineProcess.model(folder.resolve("endless"));
+        for (String name : List.of("config.json", "generation_config.json")) {
+            Path file = model.resolve(name);
+            Files.writeString(file, Files.readString(file).replaceAll("(\"eos_token_id\": )\\[[^\\]]*\\]", "$1767"));
+        }
+        Path printed = folder.resolve("out.txt");
+        List<String> args = new ArrayList<>(Arrays.asList(with("chat", "--temperature", "0")));
+        args.set(args.indexOf(BASE), model.toString());
+        args.set(args.indexOf("24"), "100000");
+        Process chat = EngineProcess.start(printed, folder.resolve("err.txt"), args);
+        try (PrintWriter typed = new PrintWriter(chat.getOutputStream(), true, StandardCharsets.UTF_8)) {
+            typed.println("Hello");
+            while (chat.isAlive() && Files.size(printed) == 0) {
+                Thread.sleep(20);
+            }
+            new ProcessBuilder("kill", "-INT", Long.toString(chat.pid()))
+                    .start()
+                    .waitFor();
+            typed.println("/history");
+            typed.println("/quit");
+            assertEquals(0, chat.waitFor());
+        } finally {
+            chat.destroyForcibly();
+        }
+        String text = Files.readString(printed);
+        assertTrue(text.contains(" (stopped)\nuser: Hello\nassistant: "), text);
+    }
+
     @Test
     void evaluateCountsMatchesAndMeasuresLoss() throws IOException {
         Path data = folder.resolve("test.jsonl");
