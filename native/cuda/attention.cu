@@ -118,7 +118,7 @@ int32_t attention_forward(kt_ctx* ctx, void* y, float* lse, const void* q, const
     Plan plan{};
     const int32_t status = make_plan(ctx, "attention_forward", p, false, plan);
     if (status != KT_OK) return status;
-    return attention::plain_forward(ctx, p, plan);
+    return attention::has_tiles(p) ? attention::tiles_forward(ctx, p, plan) : attention::plain_forward(ctx, p, plan);
 }
 
 int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void* dy, const void* q, const void* k,
@@ -138,7 +138,7 @@ int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void
                        plan.delta, static_cast<const T*>(dy), static_cast<const T*>(y), tokens * heads, head_dim);
     });
     if (status != KT_OK) return status;
-    return attention::plain_backward(ctx, p, plan);
+    return attention::has_tiles(p) ? attention::tiles_backward(ctx, p, plan) : attention::plain_backward(ctx, p, plan);
 }
 
 }  // namespace

@@ -27,6 +27,10 @@ struct Plan {
     float* delta;  // [tokens, heads]: sum of dy y, for backward
 };
 
+// On tensor cores, for BF16 whose rows are whole 16-byte pieces; and for all else.
+bool has_tiles(const Problem&);
+int32_t tiles_forward(kt_ctx*, const Problem&, const Plan&);
+int32_t tiles_backward(kt_ctx*, const Problem&, const Plan&);
 int32_t plain_forward(kt_ctx*, const Problem&, const Plan&);
 int32_t plain_backward(kt_ctx*, const Problem&, const Plan&);
 
