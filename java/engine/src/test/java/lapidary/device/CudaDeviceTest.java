@@ -99,6 +99,16 @@ final class CudaDeviceTest {
         }
     }
 
+    /** Longer than the ring: its parts are not written to again before the device has read them. */
+    @Test
+    void aCopyLongerThanTheRingIsWhole() {
+        float[] values = new float[20 << 20];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = i;
+        }
+        assertArrayEquals(values, frame.of(values, values.length).toFloats());
+    }
+
     @Test
     void anEmptyTensorIsCopiedToo() {
         assertEquals(0, frame.of(new float[0], 0).toFloats().length);
