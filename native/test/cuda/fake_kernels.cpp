@@ -18,7 +18,9 @@ const kt_table* cpu() { return lapidary_cpu_kernels(); }
 
 template <typename T>
 bool is_operand(const T& argument) {
-    if constexpr (std::is_pointer_v<T>) {
+    if constexpr (std::is_same_v<T, void* const*> || std::is_same_v<T, const int64_t*>) {
+        return !fake_cuda_is_device(argument, 0);  // attention_decode's arrays, which are the host's
+    } else if constexpr (std::is_pointer_v<T>) {
         return argument == nullptr || fake_cuda_is_device(argument, 0);
     } else {
         (void)argument;
@@ -113,6 +115,9 @@ kt_table make_table() {
     GUARD(rope_backward);
     GUARD(attention_forward);
     GUARD(attention_backward);
+    GUARD(attention_extend);
+    GUARD(attention_decode);
+    GUARD(linear_few);
     GUARD(patch_unfold);
     GUARD(average_pool_forward);
     GUARD(average_pool_backward);

@@ -19,7 +19,10 @@ import javax.tools.ToolProvider;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What README.md shows of Java compiles as it stands there. */
+/**
+ * What README.md shows of Java compiles as it stands there; blocks that name another library after {@code java} are that
+ * module's to compile.
+ */
 final class ReadmeTest {
     private static final Pattern BLOCK = Pattern.compile("(?ms)^```java\\R(.*?)^```");
 
