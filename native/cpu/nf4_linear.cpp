@@ -22,7 +22,7 @@ constexpr int64_t kTile = kStrip * kSteps;
 constexpr int64_t kBlock = 32;
 constexpr int64_t kBlockArea = kBlock * kBlock;
 
-// What stays in the caches: a strip of 32 weights by kDepth steps (20 KiB in BF16: the first level), kRows rows of activations
+// What stays in the caches: two strips of 32 weights by kDepth steps (40 KiB in BF16: the first level), kRows rows of activations
 // by kDepth, and C for kGroup strips (320 and 512 KiB: the second level).
 constexpr int64_t kDepth = 320;
 constexpr int64_t kRows = 512;

@@ -218,7 +218,8 @@ typedef struct kt_table {
                           int64_t count);
 
     /* y = x W' + bias with an NF4 matrix W [out, in]; x [rows, in], y [rows, out], bias [out] or NULL. W's values are rounded
-       to T as by nf4_dequantize and are never all written out; sums are F32. */
+       to T as by nf4_dequantize, but that a BF16 magnitude below 2^-126 may count as zero, and are never all written out; sums
+       are F32. */
     int32_t (*nf4_linear_forward)(kt_ctx*, void* y, const void* x, const uint8_t* packed, const float* absmax,
                                   const uint8_t* absmax_codes, const float* nested_absmax, const float* nested_map,
                                   float nested_offset, const void* bias, int64_t rows, int64_t out, int64_t in,

@@ -27,6 +27,7 @@ final class Checkpoint implements Op {
     private final List<List<Tensor>> kept = new ArrayList<>(); // of each op, by forward
     private final BitSet unread = new BitSet(); // ops whose output backward does not need, by forward
     private Frame around; // owner of what is kept, by forward
+    private Object result; // identity of the output, by forward: it is not this op's to give back
 
     Checkpoint(String name, Tensor x, boolean wantsX, List<Tensor> leaves, BiFunction<Tape, Tensor, Tensor> block) {
         this.name = name;
@@ -58,6 +59,7 @@ final class Checkpoint implements Op {
                 kept.add(keep);
             }
             noteUnread(runs);
+            result = output.identity();
             return inner.escape(output);
         }
     }
@@ -89,7 +91,10 @@ final class Checkpoint implements Op {
         }
         Tensor dx = second.backward(output, dy, grads, wantsX ? x : Tensor.NONE);
         grads.add(x, dx);
-        kept.forEach(tensors -> tensors.forEach(around::release));
+        kept.stream()
+                .flatMap(List::stream)
+                .filter(tensor -> tensor.identity() != result)
+                .forEach(around::release);
     }
 
     private Tensor again(Op op, int index, Frame owner) {

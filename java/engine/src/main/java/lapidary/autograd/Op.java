@@ -9,7 +9,10 @@ import lapidary.tensor.Tensor;
  * used once.
  */
 public interface Op {
-    /** Every tensor that may need a gradient. */
+    /**
+     * Every tensor that may need a gradient, and every output of another op of the same block that forward or backward reads:
+     * a checkpointed block does not compute again what nobody lists.
+     */
     List<Tensor> inputs();
 
     /** Computes the output, owned by the frame, and saves what backward reads. */
@@ -23,7 +26,7 @@ public interface Op {
      */
     void backward(Tensor dy, Frame frame, Gradients grads);
 
-    /** Whether backward reads the values of inputs; where not, nobody need compute them for its sake. */
+    /** Whether backward reads the values of any input; where not, nobody need compute them for its sake. */
     default boolean backwardReadsInputs() {
         return true;
     }

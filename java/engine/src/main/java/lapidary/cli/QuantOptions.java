@@ -17,7 +17,7 @@ final class QuantOptions {
             converter = BooleanConverter.class,
             description = "Hold every linear layer but the output head in NF4, vision tower included (default: false)."
                     + " A checkpoint that is stored in NF4 is used as it is.")
-    private boolean loadIn4bit;
+    private Boolean loadIn4bit;
 
     @Option(
             names = "--load_in_8bit",
@@ -66,7 +66,7 @@ final class QuantOptions {
     private List<String> skip;
 
     boolean loadIn4bit() {
-        return loadIn4bit;
+        return loadIn4bit != null && loadIn4bit;
     }
 
     boolean nested() {
@@ -90,7 +90,7 @@ final class QuantOptions {
         if (loadIn8bit) {
             throw new ParameterException(
                     command,
-                    loadIn4bit
+                    loadIn4bit()
                             ? "--load_in_8bit and --load_in_4bit: a weight has one precision; --load_in_4bit is supported"
                             : "--load_in_8bit is not supported: LLM.int8 needs products of its own, and NF4 takes half its"
                                     + " memory; use --load_in_4bit");
@@ -110,6 +110,17 @@ final class QuantOptions {
                             + ": products are computed in the dtype of activations, as TRL sets it");
         }
         storage(command);
+        if (skip().stream().anyMatch(String::isBlank)) {
+            throw new ParameterException(
+                    command, "--llm_int8_skip_modules has an empty name, which every layer ends with");
+        }
+    }
+
+    /** For a command that always quantises. */
+    void refuseNotQuantising(CommandLine command) {
+        if (loadIn4bit != null && !loadIn4bit) {
+            throw new ParameterException(command, "--load_in_4bit false has no place here: this command quantises");
+        }
     }
 
     /** An option that would have no effect is a mistake. */
@@ -119,7 +130,7 @@ final class QuantOptions {
                 : computeDtype != null
                         ? "--bnb_4bit_compute_dtype"
                         : storage != null ? "--bnb_4bit_quant_storage" : skip != null ? "--llm_int8_skip_modules" : "";
-        if (!loadIn4bit && !given.isEmpty()) {
+        if (!loadIn4bit() && !given.isEmpty()) {
             throw new ParameterException(command, given + " has no effect without --load_in_4bit");
         }
     }

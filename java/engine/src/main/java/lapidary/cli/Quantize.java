@@ -85,6 +85,7 @@ final class Quantize implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.output, "--output_dir");
         quant.refuseOthers(spec.commandLine(), inputs.dtype);
+        quant.refuseNotQuantising(spec.commandLine());
         long maxShardBytes = Sizes.bytes("--max_shard_size", inputs.maxShardSize, spec.commandLine());
         Path model = HubOptions.model(inputs.model, inputs.revision, spec.commandLine());
         Nf4Checkpoint.Written written;

@@ -57,7 +57,8 @@ final class MergedWeights implements AutoCloseable {
         this.folder = folder;
         this.config = Gemma3.readConfig(folder);
         this.adapter = adapter;
-        this.nf4 = nf4;
+        // As when it is loaded: what a checkpoint in NF4 left out stays so.
+        this.nf4 = config.isQuantized() ? null : nf4;
         this.checkpoint = Checkpoint.open(folder);
         this.frame = Frame.root(device, "weights");
         try {

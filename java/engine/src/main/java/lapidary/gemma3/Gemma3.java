@@ -75,7 +75,7 @@ public final class Gemma3 implements AutoCloseable {
     private static Gemma3 load(
             Gemma3Config config, Precision precision, Checkpoint checkpoint, Frame frame, LoraSpec lora, long seed) {
         Dropout dropout = new Dropout(lora == null ? 0 : (float) lora.dropout(), seed);
-        Weights weights = new Weights(checkpoint, frame, precision);
+        Weights weights = new Weights(checkpoint, frame, precision, config.isQuantized());
         if (!weights.has("lm_head.weight") && !config.text().tieWordEmbeddings()) {
             throw new FormatException("checkpoint " + checkpoint.folder() + ": tensor lm_head.weight is missing, but"
                     + " config.json has tie_word_embeddings false; fetch config.json and the weights again from one"
@@ -85,6 +85,10 @@ public final class Gemma3 implements AutoCloseable {
         Gemma3 model = new Gemma3(config, precision.dtype(), checkpoint, frame, dropout, weights, slots);
         slots.requireTargetsMatched();
         weights.requireSkipsMatched(slots.linears());
+        if (precision.nf4() != null && weights.quantizedNames().isEmpty()) {
+            throw new IllegalArgumentException("--llm_int8_skip_modules "
+                    + String.join(",", precision.nf4().skipModules()) + " leaves no linear layer to quantise");
+        }
         weights.refuseUnused();
         if (weights.foundQuantized() != config.isQuantized()) {
             throw new FormatException("checkpoint " + checkpoint.folder() + ": "

@@ -12,6 +12,10 @@ import java.util.List;
 public record Nf4Options(boolean doubleQuant, List<String> skipModules) {
     public Nf4Options {
         skipModules = List.copyOf(skipModules);
+        if (skipModules.stream().anyMatch(String::isBlank)) {
+            throw new IllegalArgumentException(
+                    "--llm_int8_skip_modules has an empty name, which every layer ends with");
+        }
     }
 
     /** Whether the linear layer of that name becomes NF4. */

@@ -25,6 +25,7 @@ record Pass(Tape tape, boolean checkpointing, List<Tensor> trained, Dropout drop
             dropout.moveToPart(part);
             return layer.apply(t, in);
         };
-        return checkpointing ? tape.checkpoint(name, x, trained, block) : block.apply(tape, x);
+        // Where nothing is recorded it keeps nothing but its output either.
+        return checkpointing || !tape.isRecording() ? tape.checkpoint(name, x, trained, block) : block.apply(tape, x);
     }
 }

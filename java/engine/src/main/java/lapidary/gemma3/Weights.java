@@ -38,7 +38,7 @@ final class Weights {
     private final DType dtype;
     private final BitsAndBytes quantized;
     private final Nf4Quantizer quantizer; // null where nothing is quantised here
-    private final List<String> skipped;
+    private final Nf4Options options; // with what is to be skipped; null where nothing was said
     private final Map<String, String> stored = new HashMap<>();
     private final Map<String, Tensor> loaded = new HashMap<>();
     private final Map<String, Nf4Tensor> nf4 = new HashMap<>();
@@ -47,16 +47,16 @@ final class Weights {
 
     /**
      * @param frame owns the weights; the checkpoint must stay open for as long
+     * @param isQuantized whether the checkpoint holds NF4 already: what it left out stays so
      * @throws FormatException where two tensors of the checkpoint mean the same weight
      */
-    Weights(Checkpoint checkpoint, Frame frame, Precision precision) {
+    Weights(Checkpoint checkpoint, Frame frame, Precision precision, boolean isQuantized) {
         this.checkpoint = checkpoint;
         this.frame = frame;
         this.dtype = precision.dtype();
         this.quantized = new BitsAndBytes(checkpoint, frame);
-        Nf4Options nf4 = precision.nf4();
-        this.quantizer = nf4 == null ? null : new Nf4Quantizer(frame, dtype, nf4.doubleQuant());
-        this.skipped = nf4 == null ? List.of() : nf4.skipModules();
+        this.options = precision.nf4();
+        this.quantizer = options == null || isQuantized ? null : new Nf4Quantizer(frame, dtype, options.doubleQuant());
         for (String name : checkpoint.names()) {
             String before = stored.put(WeightNames.inMemory(name), name);
             if (before != null) {
@@ -177,7 +177,7 @@ final class Weights {
      * @throws IllegalArgumentException where a module to skip matches no linear layer, listing those there are
      */
     void requireSkipsMatched(List<String> linears) {
-        for (String skip : skipped) {
+        for (String skip : options == null ? List.<String>of() : options.skipModules()) {
             if (!skip.equals("lm_head") && linears.stream().noneMatch(module -> Nf4Options.matches(skip, module))) {
                 throw new IllegalArgumentException("--llm_int8_skip_modules " + skip
                         + " matches no linear layer of this model; their names are like " + linears.get(0));
@@ -186,7 +186,7 @@ final class Weights {
     }
 
     private boolean isSkipped(String module) {
-        return skipped.stream().anyMatch(skip -> Nf4Options.matches(skip, module));
+        return options != null && !options.quantizes(module);
     }
 
     private TensorEntry entry(String name) {

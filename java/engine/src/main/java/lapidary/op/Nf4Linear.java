@@ -50,6 +50,11 @@ public final class Nf4Linear implements Op {
     }
 
     @Override
+    public boolean backwardReadsInputs() {
+        return false;
+    }
+
+    @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
         if (grads.wants(bias)) {
             throw new IllegalStateException("[nf4_linear] the bias is to be trained, expected a frozen one");

@@ -45,6 +45,11 @@ public final class Rope implements Op {
     }
 
     @Override
+    public boolean backwardReadsInputs() {
+        return false;
+    }
+
+    @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
         Tensor dx = frame.emptyLike(x);
         frame.kernels().ropeBackward(dx, dy, table.cos(), table.sin(), positions, heads);

@@ -243,7 +243,14 @@ final class TapeTest extends DeviceTest {
                 return t.run(sumReads ? new Pass(second, first) : new Blind(second, first));
             });
             assertArrayEquals(new float[] {4 * 5 + 8 * 5, 9 * 7 + 27 * 7}, y.toFloats());
-            tape.backward(tape.run(new Sum(y)), grads);
+            Tensor loss = tape.run(new Sum(y));
+            grads.accumulator(w);
+            long before = device.pool().inUse();
+            tape.backward(loss, grads);
+            // Each kept product, the smallest of blocks, is given back at once; x's gradient is not kept, y stays
+            // readable.
+            assertEquals(before - (keeps ? 2 * 64 : 0), device.pool().inUse());
+            assertArrayEquals(new float[] {4 * 5 + 8 * 5, 9 * 7 + 27 * 7}, y.toFloats());
             assertArrayEquals(
                     new float[] {2 * 2 * 5 + 3 * 4 * 5, 2 * 3 * 7 + 3 * 9 * 7},
                     grads.of(w).toFloats());

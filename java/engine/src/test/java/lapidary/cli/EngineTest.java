@@ -224,7 +224,6 @@ final class EngineTest {
         assertTrue(out.toString().contains("engine train --demo"), out.toString());
     }
 
-    /** In a JVM of its own: where CUDA is installed it loads its runtime, in whose place other tests load theirs. */
     @Test
     void infoNamesTheLibraries(@TempDir Path folder) throws IOException, InterruptedException {
         EngineProcess info = EngineProcess.run(folder, List.of("info"));

@@ -110,6 +110,17 @@ final class Nf4CheckpointTest extends DeviceTest {
                 Files.readAllBytes(target.resolve("tokenizer.json")));
     }
 
+    @Test
+    void aSkipListThatLeavesNothingIsRefused() {
+        Path target = folder.resolve("nf4");
+        IllegalArgumentException all = assertThrows(
+                IllegalArgumentException.class,
+                () -> write("text", target, DType.BF16, options(false, "model"), UNLIMITED));
+        assertTrue(all.getMessage().contains("leaves no linear layer"), all.getMessage());
+        assertThrows(IllegalArgumentException.class, () -> options(false, "fc1", ""));
+        assertFalse(Files.exists(target));
+    }
+
     private Path copyWithProcessor() throws IOException {
         Path source = Files.createDirectory(folder.resolve("source"));
         ProcessorFiles.copy(TextGolden.MODEL, source);
@@ -144,6 +155,10 @@ final class Nf4CheckpointTest extends DeviceTest {
         int[] ids = {2, 40, 41, 42, 99, 43};
         float[] made = hidden(GOLDEN.resolve(model), new Precision(dtype, options, false), ids);
         assertArrayEquals(made, hidden(target, Precision.of(dtype), ids));
+        assertArrayEquals(
+                made,
+                hidden(target, new Precision(dtype, options(nested), false), ids),
+                "what is stored in NF4 is used as it is, and so is what was left out");
         float[] other = hidden(GOLDEN.resolve(model), Precision.of(dtype), ids);
         assertFalse(java.util.Arrays.equals(other, made), "quantising changes nothing?");
     }
