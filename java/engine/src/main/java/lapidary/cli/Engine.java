@@ -34,7 +34,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
             Tokenize.class,
             Login.class,
             Download.class,
-            Upload.class
+            Upload.class,
+            CommandLine.HelpCommand.class
         },
         footer = {"", "Start here:  engine train --demo", "Help on one: engine COMMAND --help"})
 public final class Engine implements Runnable {

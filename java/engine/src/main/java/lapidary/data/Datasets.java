@@ -117,7 +117,8 @@ public final class Datasets {
                 throw new FormatException(file + " is not of split \"" + split + "\" but "
                         + (said.isEmpty()
                                 ? "[train], as it names none"
-                                : said.stream().distinct().toList()));
+                                : said.stream().distinct().toList())
+                        + "; ask for that split (--dataset_train_split or --dataset_test_split)");
             }
         }
     }

@@ -112,6 +112,9 @@ public final class PeftAdapter implements AutoCloseable {
     public static PeftAdapter open(Path directory) {
         Path configFile = directory.resolve(CONFIG_FILE);
         Path modelFile = directory.resolve(MODEL_FILE);
+        if (!Files.isDirectory(directory)) {
+            throw new FormatException(directory + ": no such folder; correct the path to the adapter");
+        }
         for (Path needed : List.of(configFile, modelFile)) {
             if (!Files.isRegularFile(needed)) {
                 throw new FormatException(

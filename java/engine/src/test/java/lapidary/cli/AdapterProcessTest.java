@@ -26,7 +26,7 @@ final class AdapterProcessTest {
                 "0|text/patterns|r 2",
                 "2||adapter needs one folder",
                 "2|a --adapter_name_or_path b|adapter needs one folder",
-                "1|nowhere|no PEFT adapter",
+                "1|nowhere|no such folder",
                 "1|text|no PEFT adapter",
             })
     void saysWhatItIs(int code, String arguments, String said) throws IOException, InterruptedException {

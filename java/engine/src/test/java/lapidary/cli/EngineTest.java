@@ -225,6 +225,12 @@ final class EngineTest {
     }
 
     @Test
+    void helpIsACommandToo() {
+        assertEquals(0, engine("help", "train"));
+        assertTrue(out.toString().contains("--lora_target_modules"), out.toString());
+    }
+
+    @Test
     void infoNamesTheLibraries(@TempDir Path folder) throws IOException, InterruptedException {
         EngineProcess info = EngineProcess.run(folder, List.of("info"));
         assertEquals(0, info.code(), info.err());

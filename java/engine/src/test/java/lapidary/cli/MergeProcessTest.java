@@ -50,7 +50,7 @@ final class MergeProcessTest {
                 "2|--adapter_name_or_path INIT --output_dir OUT --dtype float16|float16",
                 "2|--adapter_name_or_path INIT --output_dir OUT --max_shard_size 5|expected a size like 5GB",
                 "1|--adapter_name_or_path INIT --output_dir OUT --prompt Why?|no tokenizer.json",
-                "1|--adapter_name_or_path nowhere --output_dir OUT|no PEFT adapter",
+                "1|--adapter_name_or_path nowhere --output_dir OUT|no such folder",
                 "1|--adapter_name_or_path INIT --output_dir pom.xml|is a file, expected a new or an empty folder",
                 "1|--adapter_name_or_path INIT --output_dir pom.xml/merged|is a file, not a folder",
                 "1|--adapter_name_or_path INIT --output_dir /proc/merged|/proc/merged",

@@ -537,7 +537,7 @@ final class MergedCheckpointTest {
     @Test
     void noAdapterAtAll() throws IOException {
         refused(GOLDEN.resolve("multimodal"), folder, "so it is no PEFT adapter");
-        refused(GOLDEN.resolve("multimodal"), GOLDEN.resolve("nowhere"), "so it is no PEFT adapter");
+        refused(GOLDEN.resolve("multimodal"), GOLDEN.resolve("nowhere"), "no such folder");
     }
 
     @Test
