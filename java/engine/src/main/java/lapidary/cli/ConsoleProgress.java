@@ -2,8 +2,10 @@ package lapidary.cli;
 
 import java.io.PrintWriter;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
+import lapidary.format.AtomicFile;
 import lapidary.train.StepMetrics;
 import lapidary.train.TrainingListener;
 import lapidary.train.TrainingPlan;
@@ -14,6 +16,7 @@ final class ConsoleProgress implements TrainingListener {
     private final boolean terminal =
             System.console() != null && System.console().isTerminal();
     private Runnable atStart = () -> {};
+    private final Map<String, String> files = new LinkedHashMap<>(); // to write beside the adapter: text by name
     private long started;
     private int firstStep; // steps done before this run
     private int width;
@@ -26,6 +29,16 @@ final class ConsoleProgress implements TrainingListener {
     /** @param action done once, when training begins */
     void onceStarted(Runnable action) {
         atStart = action;
+    }
+
+    /** Has a file written to the output folder, together with the adapter. */
+    void writesToo(String name, String text) {
+        files.put(name, text);
+    }
+
+    @Override
+    public void onWrite(Path folder) {
+        files.forEach((name, text) -> AtomicFile.writeString(folder.resolve(name), text));
     }
 
     @Override

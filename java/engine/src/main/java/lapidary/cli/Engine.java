@@ -66,7 +66,9 @@ public final class Engine implements Runnable {
                 ? NearestName.of(unmatched.getUnmatched().getFirst(), error.getCommandLine())
                 : List.of();
         String meant = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
-        err.println("engine: " + oneLine(error.getMessage()) + meant);
+        String origin =
+                error.getCommandLine().getCommand() instanceof Train train ? train.origin(error.getMessage()) : "";
+        err.println("engine: " + oneLine(error.getMessage()) + meant + origin);
         err.flush();
         return 2;
     }

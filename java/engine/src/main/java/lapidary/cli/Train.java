@@ -2,9 +2,16 @@ package lapidary.cli;
 
 import java.io.PrintWriter;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.optim.OptimizerOptions;
@@ -29,15 +36,20 @@ import picocli.CommandLine.Spec;
             "",
             "  engine train --model_name_or_path gemma-3-4b-it --dataset_name data.parquet --output_dir out",
             "",
-            "or, with nothing at hand, engine train --demo."
+            "or engine train --config run.yaml, or, with nothing at hand, engine train --demo."
         },
         sortOptions = false,
         usageHelpWidth = 120,
         usageHelpAutoWidth = true,
+        preprocessor = TrainArguments.class,
         mixinStandardHelpOptions = true)
 final class Train implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
+
+    private ConfigFile file; // null without --config
+    private Set<String> typed = Set.of(); // options of the command line, where there is a file
+    private Set<String> idle = Set.of(); // what TRL has and has no meaning here
 
     private static final List<String> HEEDED_BY_DEMO = List.of("--demo", "--output_dir", "--seed", "--device");
 
@@ -45,6 +57,12 @@ final class Train implements Callable<Integer> {
             names = "--demo",
             description = "Trains the tiny model in this jar on drawn pictures and asks it held-out questions.")
     private boolean demo;
+
+    @Option(
+            names = "--config",
+            paramLabel = "FILE",
+            description = "YAML with options, as TRL takes it; an option of the command line counts before the file's.")
+    private Path configFile;
 
     @ArgGroup(validate = false, heading = "%nModel and data:%n", order = 1)
     private final Inputs inputs = new Inputs();
@@ -250,6 +268,14 @@ final class Train implements Callable<Integer> {
                                 + " (beside NF4 under --compat trl: bfloat16).")
         private DType dtype = DType.BF16;
 
+        @Option(
+                names = "--bf16",
+                hidden = true,
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class)
+        private Boolean bf16;
+
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
         private String device = "auto";
 
@@ -268,6 +294,50 @@ final class Train implements Callable<Integer> {
         private String compat = "default";
     }
 
+    /**
+     * The file that options were read from, to tell where a mistake is.
+     *
+     * @param arguments of the command line, which count before it; without values
+     */
+    void take(ConfigFile config, Set<String> arguments) {
+        file = config;
+        typed = Set.copyOf(arguments);
+    }
+
+    /** Names of TRL that were given and have no meaning here. */
+    void say(Set<String> names) {
+        idle = Set.copyOf(names);
+    }
+
+    /** Where the file has what a complaint names first: {@code  (run.yaml, line 3)}; else nothing. */
+    String origin(String message) {
+        Matcher option = Pattern.compile("--([a-z0-9_]+)").matcher(message);
+        boolean isOfFile = file != null
+                && option.find()
+                && file.entries().containsKey(option.group(1))
+                && !typed.contains(option.group());
+        return isOfFile
+                ? " (" + file.file() + ", line "
+                        + file.entries().get(option.group(1)).line() + ")"
+                : "";
+    }
+
+    /** One line, with the names of one reason together. */
+    private void tellIdle(PrintWriter out) {
+        Map<String, Set<String>> byReason = new TreeMap<>();
+        idle.forEach(name -> byReason.computeIfAbsent(TrlKey.ALL.get(name).reason(), reason -> new TreeSet<>())
+                .add(name));
+        if (running.bf16 != null) {
+            byReason.put("--dtype says it", Set.of("bf16"));
+        }
+        if (!byReason.isEmpty()) {
+            List<String> parts = new ArrayList<>();
+            byReason.forEach((reason, names) -> parts.add(String.join(", ", names) + " (" + reason + ")"));
+            out.println("Taken, but without a meaning here: " + String.join("; ", parts));
+            out.flush();
+        }
+    }
+
     @Override
     public Integer call() {
         Repeats.refuse(spec);
@@ -284,6 +354,7 @@ final class Train implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.dataset, "--dataset_name");
         config(inputs.model, inputs.dataset, evaluation.dataset()); // mistakes are told before anything is fetched
+        tellIdle(out);
         hub.check(spec.commandLine());
         Optional<HubPush> push =
                 hub.isPush() ? Optional.of(hub.begin(outputDir(), spec.commandLine())) : Optional.empty();
@@ -304,6 +375,7 @@ final class Train implements Callable<Integer> {
     private int run(SftConfig config, Device device, Optional<HubPush> push) {
         PrintWriter out = spec.commandLine().getOut();
         ConsoleProgress progress = new ConsoleProgress(out);
+        progress.writesToo(EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
         Sft sft = new Sft(config, device, progress);
         try (Interruption interruption = new Interruption(sft::stop, out)) {
             progress.onceStarted(interruption::started);
@@ -384,6 +456,11 @@ final class Train implements Callable<Integer> {
     }
 
     private SftConfig config(Path model, String dataset, String heldOut) {
+        if (running.bf16 != null && running.bf16 != (running.dtype == DType.BF16)) {
+            throw usage("--bf16 " + running.bf16 + " does not go with --dtype "
+                    + (running.dtype == DType.BF16 ? "bfloat16, the default" : "float32")
+                    + ": there is no mixed precision here, --dtype bfloat16 or --dtype float32 says all");
+        }
         quant.refuseOthers(spec.commandLine(), running.dtype);
         quant.refuseWithoutLoadIn4bit(spec.commandLine());
         if (recipe.warmup != 0 && recipe.warmupRatio != 0) {

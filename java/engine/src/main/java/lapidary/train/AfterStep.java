@@ -117,7 +117,12 @@ final class AfterStep {
         Progress.Summary summary = checkpointer.progress().finish(config);
         Map<String, Object> state =
                 TrainerState.of(config, plan, summary, checkpointer.best(), checkpointer.bestFolder(-1), false, true);
-        output.save(checkpointer::writeAdapter, state);
+        output.save(
+                folder -> {
+                    checkpointer.writeAdapter(folder);
+                    listener.onWrite(folder);
+                },
+                state);
         return new TrainingReport(
                 step,
                 plan.maxSteps(),

@@ -31,4 +31,11 @@ public interface TrainingListener {
 
     /** A checkpoint is written. */
     default void onSave(int step, Path folder) {}
+
+    /**
+     * The run is over, and the files of the output folder are being written.
+     *
+     * @param folder a hidden one, from which they are moved to their places together; what is put here goes with them
+     */
+    default void onWrite(Path folder) {}
 }

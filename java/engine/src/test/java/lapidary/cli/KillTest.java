@@ -30,8 +30,12 @@ final class KillTest {
             "special_tokens_map.json",
             "tokenizer.json",
             "tokenizer_config.json");
-    private static final Set<String> WRITTEN =
-            Set.of("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "trainer_state.json");
+    private static final Set<String> WRITTEN = Set.of(
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "metrics.jsonl",
+            "train_config.yaml",
+            "trainer_state.json");
 
     /** Where the files grow before they are renamed, all together. */
     private static final String PARTS = ".adapter_config.json.parts";
@@ -144,6 +148,14 @@ final class KillTest {
                 for (String line : Files.readAllLines(file)) {
                     Json.parse(name, line).number("loss");
                 }
+            } else if (name.endsWith(".yaml")) {
+                assertEquals(
+                        output.toString(),
+                        ConfigFile.read(file)
+                                .entries()
+                                .get("output_dir")
+                                .values()
+                                .get(0));
             } else if (name.endsWith(".safetensors")) {
                 rank(); // reads the whole header; the file has the length it says
             } else {

@@ -1,0 +1,360 @@
+package lapidary.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import picocli.CommandLine;
+
+/** {@code engine train --config}: TRL's YAML, and TRL's flags that are no options here. */
+final class ConfigTest {
+    private static final Path MODEL = Path.of("src/main/resources/lapidary/demo/base");
+
+    @TempDir
+    Path dir;
+
+    private final StringWriter out = new StringWriter();
+    private final StringWriter err = new StringWriter();
+    private Path yaml;
+    private Path data;
+
+    @BeforeEach
+    void files() throws IOException {
+        yaml = dir.resolve("run.yaml");
+        data = dir.resolve("train.jsonl");
+        Files.writeString(
+                data,
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"what shape\"}, {\"role\": \"assistant\", \"content\": \"square\"}]}\n"
+                        .repeat(4));
+    }
+
+    private int train(String... args) {
+        CommandLine engine = Engine.commandLine();
+        out.getBuffer().setLength(0);
+        err.getBuffer().setLength(0);
+        engine.setOut(new PrintWriter(out, true));
+        engine.setErr(new PrintWriter(err, true));
+        List<String> all = new ArrayList<>(List.of("train"));
+        all.addAll(List.of(args));
+        return engine.execute(all.toArray(String[]::new));
+    }
+
+    /** Runs with a file that must be refused, in one line with these words. */
+    private void refused(String text, String... words) throws IOException {
+        Files.writeString(yaml, text);
+        assertEquals(2, train("--config", yaml.toString()), err::toString);
+        assertOneLine(words);
+    }
+
+    private void assertOneLine(String... words) {
+        for (String word : words) {
+            assertTrue(err.toString().contains(word), () -> "\"" + word + "\" is not in: " + err);
+        }
+        assertEquals(1, err.toString().lines().count(), err.toString());
+        assertFalse(err.toString().contains("Exception"), err.toString());
+    }
+
+    /** What the output folder says of the run. */
+    private String effective(Path output, String key) {
+        return String.join(
+                ",",
+                ConfigFile.read(output.resolve("train_config.yaml"))
+                        .entries()
+                        .get(key)
+                        .values());
+    }
+
+    private String inputs(Path output) {
+        return "model_name_or_path: " + MODEL + "\ndataset_name: " + data + "\noutput_dir: " + output + "\n";
+    }
+
+    @Test
+    void flagsCountBeforeTheFileAndTheFileBeforeDefaults() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(
+                yaml,
+                inputs(output)
+                        + """
+                        max_steps: 2
+                        lora_r: 8
+                        learning_rate: 2e-4   # a string to PyYAML
+                        lora_modules_to_save:
+                          - lm_head
+                          - embed_tokens
+                        lr_scheduler_type: cosine_with_min_lr
+                        lr_scheduler_kwargs:
+                          min_lr_rate: 0.1
+                        gradient_checkpointing: False
+                        save_total_limit: ~
+                        report_to: []
+                        dataloader_pin_memory: false
+                        """);
+        assertEquals(0, train("--lora_r", "4", "--config", yaml.toString(), "--save_strategy=no"), err::toString);
+        assertEquals("4", effective(output, "lora_r"));
+        assertEquals("2", effective(output, "max_steps"));
+        assertEquals("2.0E-4", effective(output, "learning_rate"));
+        assertEquals("lm_head,embed_tokens", effective(output, "lora_modules_to_save"));
+        assertEquals("{\"min_lr_rate\":0.1}", effective(output, "lr_scheduler_kwargs"));
+        assertEquals("false", effective(output, "gradient_checkpointing"));
+        assertEquals("no", effective(output, "save_strategy"));
+        assertEquals("32.0", effective(output, "lora_alpha"));
+        assertEquals("8", effective(output, "per_device_train_batch_size"));
+        assertEquals("bfloat16", effective(output, "dtype"));
+        assertEquals(
+                1,
+                out.toString()
+                        .lines()
+                        .filter(line -> line.contains("dataloader_pin_memory"))
+                        .count(),
+                out.toString());
+    }
+
+    @Test
+    void theEffectiveConfigurationMakesTheSameRun() throws IOException {
+        Path first = dir.resolve("first");
+        Path second = dir.resolve("second");
+        Files.writeString(yaml, inputs(first) + "max_steps: 2\nlora_r: 4\nlearning_rate: 0.01\nseed: 7\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        String config = first.resolve("train_config.yaml").toString();
+        assertEquals(0, train("--config", config, "--output_dir", second.toString()), err::toString);
+        assertArrayEquals(
+                Files.readAllBytes(first.resolve("adapter_model.safetensors")),
+                Files.readAllBytes(second.resolve("adapter_model.safetensors")));
+        assertEquals(
+                Files.readString(first.resolve("train_config.yaml")).replace(first.toString(), second.toString()),
+                Files.readString(second.resolve("train_config.yaml")));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"guide-single-image", "guide-multi-image"})
+    void theGuidesConfigurationsTrain(String name) throws IOException {
+        Path example = Path.of("../../examples", name + ".yaml");
+        Path output = dir.resolve("out");
+        int code = train(
+                "--config",
+                example.toString(),
+                "--model_name_or_path",
+                MODEL.toString(),
+                "--dataset_name",
+                data.toString(),
+                "--dataset_train_split=train",
+                "--output_dir",
+                output.toString(),
+                "--push_to_hub=false");
+        assertEquals(0, code, err::toString);
+        assertEquals("16.0", effective(output, "lora_alpha"));
+        assertEquals("1.0", effective(output, "num_train_epochs"));
+        assertEquals("epoch", effective(output, "save_strategy"));
+        assertEquals("true", effective(output, "load_in_4bit"));
+        assertEquals(
+                name.contains("single") ? "8 4" : "1 1",
+                effective(output, "per_device_train_batch_size") + " "
+                        + effective(output, "gradient_accumulation_steps"));
+        assertTrue(out.toString().contains("bf16"), out.toString());
+        assertTrue(out.toString().contains("report_to"), out.toString());
+        try (InputStream carried =
+                ConfigTest.class.getClassLoader().getResourceAsStream("lapidary/examples/" + name + ".yaml")) {
+            assertArrayEquals(Files.readAllBytes(example), carried.readAllBytes());
+        }
+        assertTrue(Files.readString(Path.of("../../README.md")).contains("examples/" + name + ".yaml"));
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "learning_rat: 1 | learning_rat; did you mean learning_rate?",
+                "dataloader_pin_memry: 1 | did you mean dataloader_pin_memory?",
+                "config: a.yaml | config goes on the command line",
+                "neftune_noise_alpha: 5 | neftune_noise_alpha 5 is not supported",
+                "use_dora: true | use_dora true is not supported",
+                "loss_type: dft | loss_type dft is not supported",
+                "report_to: [tensorboard, wandb] | report_to wandb is not supported",
+                "deepspeed: zero3.json | deepspeed zero3.json is not supported: a run has one device",
+                "gradient_checkpointing_kwargs: {preserve_rng_state: false} | use_reentrant alone",
+                "dataset_kwargs: {add_special_tokens: false} | skip_prepare_dataset alone",
+                "max_seq_length: 512 | it is called max_length here",
+                "bnb_4bit_use_double_quant: true | it is called use_bnb_nested_quant here",
+                "llm_int8_threshold: 5.0 | NF4 is the one quantisation",
+                "rank_pattern: {q_proj: 4} | rank_pattern",
+                "use_cpu: maybe | use_cpu is maybe",
+                "max_steps: many | --max_steps",
+                "max_steps: 1.5 | --max_steps",
+                "max_steps: [1, 2] | max_steps is a list, expected one value",
+                "lora_r: {a: 1} | lora_r is a mapping, expected one value",
+                "packing: perhaps | neither true nor false",
+                "lora_target_modules: ['a,b'] | comma",
+                "lora_target_modules: [[a]] | in its list",
+            })
+    void whatIsWrongWithAKeyIsToldWithItsLine(String line, String why) throws IOException {
+        refused("# a run\nmodel_name_or_path: x\ndataset_name: y\n" + line + "\n", why, yaml + ", line 4");
+    }
+
+    @Test
+    void aValueOutOfRangeIsToldWithItsLine() throws IOException {
+        refused("model_name_or_path: x\ndataset_name: y\nlora_r: 0\n", "--lora_r is 0", yaml + ", line 3");
+    }
+
+    @Test
+    void aKeyCannotMoveTheCursor() throws IOException {
+        refused("\"lora\\e[2J\": 1\n", "lora\\u001b[2J", yaml + ", line 1");
+        assertFalse(err.toString().contains("\u001b"), err.toString());
+    }
+
+    @Test
+    void aMistakeOfTheCommandLineIsNotTheFiles() throws IOException {
+        Files.writeString(yaml, "model_name_or_path: x\ndataset_name: y\nlora_r: 2\n");
+        assertEquals(2, train("--config", yaml.toString(), "--lora_r=many"));
+        assertOneLine("--lora_r", "many");
+        assertFalse(err.toString().contains("line 3"), err.toString());
+        assertEquals(2, train("--config", yaml.toString(), "--lora_r=3", "--lora_r=4"));
+        assertOneLine("--lora_r is given twice");
+    }
+
+    @Test
+    void useCpuOfTheCommandLineCountsBeforeTheFilesDevice() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(yaml, inputs(output) + "max_steps: 1\ndevice: auto\n");
+        assertEquals(0, train("--config", yaml.toString(), "--use_cpu"), err::toString);
+        assertEquals("cpu", effective(output, "device"));
+        Files.writeString(yaml, inputs(output) + "max_steps: 1\nuse_cpu: true\n");
+        assertEquals(0, train("--config", yaml.toString()), err::toString);
+        assertEquals("cpu", effective(output, "device"));
+    }
+
+    @Test
+    void aTokenIsNotShown() throws IOException {
+        refused("hub_token: hf_secret\n", "hub_token is not supported", "HF_TOKEN");
+        assertFalse(err.toString().contains("hf_secret"), err.toString());
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "lora_r: 1\\nlora_r: 2 | line 2: lora_r is given again, line 1 has it too",
+                "lora_r: 1\\n\\tseed: 2 | line 2: not valid YAML",
+                "lora_r: [1 | not valid YAML",
+                "lora_r: 'a | not valid YAML",
+                "- lora_r | line 1: expected option names",
+                "just words | line 1: expected option names",
+                "a: &a [x, x]\\nb: [*a, *a] | line 2: aliases are not taken",
+                "a: &a [*a] | line 1: aliases are not taken",
+                "lora_r: 1\\n---\\nlora_r: 2 | a second document",
+                "? [a]\\n: 1 | line 1: a list or mapping stands",
+                "a: [[[[[[[[[[]]]]]]]]]] | line 1: lists and mappings are more than 8 deep",
+                "'' | is empty",
+                "lora_r: \\u0007 | not valid YAML",
+            })
+    void badYamlIsToldInOneLine(String text, String why) throws IOException {
+        refused(text.replace("\\n", "\n").replace("\\t", "\t").replace("\\u0007", "\u0007"), why, yaml.toString());
+    }
+
+    @Test
+    void deepNestingIsRefused() throws IOException {
+        refused("a: " + "[".repeat(200_000), "more than 8 deep");
+    }
+
+    @Test
+    void otherFilesAreRefused() throws IOException {
+        Files.write(yaml, "lora_r: 1\n".getBytes(StandardCharsets.UTF_16));
+        assertEquals(2, train("--config", yaml.toString()));
+        assertOneLine("byte 0 is not UTF-8", yaml.toString());
+        assertEquals(2, train("--config", dir.resolve("none.yaml").toString()));
+        assertOneLine("no such file");
+        assertEquals(2, train("--config", dir.toString()));
+        assertOneLine("is a folder");
+        assertEquals(2, train("--config"));
+        assertOneLine("--config");
+        Files.writeString(yaml, "#".repeat((1 << 20) + 1));
+        assertEquals(2, train("--config", yaml.toString()));
+        assertOneLine("1048576");
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "--report_to wandb | --report_to wandb is not supported: no event files are written",
+                "--fp16 | --fp16 true is not supported: Gemma 3 overflows",
+                "--use_rslora true | --use_rslora true is not supported",
+                "--bf16 --dtype float32 | --bf16 true does not go with --dtype float32",
+                "--bf16 false | --bf16 false does not go with --dtype bfloat16",
+                "--label_smoothing_factor=0.1 | --label_smoothing_factor 0.1 is not supported",
+                "--hub_token hf_secret | --hub_token is not supported: a token belongs in HF_TOKEN",
+                "--torch_dtype bfloat16 | it is called dtype here",
+            })
+    void flagsOfTrlThatAreNotSupportedSayWhy(String flags, String why) {
+        List<String> args = new ArrayList<>(List.of("--model_name_or_path", "x", "--dataset_name", "y"));
+        args.addAll(List.of(flags.split(" ")));
+        assertEquals(2, train(args.toArray(String[]::new)));
+        assertOneLine(why);
+        assertFalse(err.toString().contains("hf_secret"), err.toString());
+    }
+
+    @Test
+    void flagsWithoutAMeaningAreTakenAndToldOnce() {
+        Path output = dir.resolve("out");
+        int code = train(
+                "--model_name_or_path=" + MODEL,
+                "--bf16",
+                "--report_to",
+                "tensorboard",
+                "--dataset_name",
+                data.toString(),
+                "--use_cpu",
+                "--dataloader_num_workers",
+                "4",
+                "--ddp_timeout",
+                "-1",
+                "--max_steps=1",
+                "--output_dir",
+                output.toString(),
+                "--use_peft");
+        assertEquals(0, code, err::toString);
+        List<String> told = out.toString()
+                .lines()
+                .filter(line -> line.contains("without a meaning here"))
+                .toList();
+        assertEquals(1, told.size(), out.toString());
+        for (String name : List.of("bf16", "report_to", "dataloader_num_workers", "ddp_timeout")) {
+            assertTrue(told.get(0).contains(name), told.get(0));
+        }
+        assertEquals("cpu", effective(output, "device"));
+    }
+
+    /** Fields of TRL 1.13's SFTConfig, ModelConfig and ScriptArguments, and of PEFT's LoraConfig that make sense in a file. */
+    @Test
+    void everyKeyOfTrlIsKnown() throws IOException {
+        CommandLine train = Engine.commandLine().getSubcommands().get("train");
+        List<String> unknown = Files.readAllLines(Path.of("src/test/resources/lapidary/cli/trl-keys.txt")).stream()
+                .filter(name -> !TrlKey.ALL.containsKey(name) && !name.equals("use_cpu"))
+                .filter(name -> !train.getCommandSpec().optionsMap().containsKey("--" + name))
+                .toList();
+        assertEquals(List.of(), unknown);
+    }
+
+    @Test
+    void noKnownKeyIsAnOptionAsWell() {
+        CommandLine train = Engine.commandLine().getSubcommands().get("train");
+        for (String name : TrlKey.ALL.keySet()) {
+            assertFalse(train.getCommandSpec().optionsMap().containsKey("--" + name), name);
+        }
+    }
+}
