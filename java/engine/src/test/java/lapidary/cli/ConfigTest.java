@@ -144,7 +144,7 @@ final class ConfigTest {
     @ParameterizedTest
     @ValueSource(strings = {"guide-single-image", "guide-multi-image"})
     void theGuidesConfigurationsTrain(String name) throws IOException {
-        Path example = Path.of("../../examples", name + ".yaml");
+        Path example = Path.of("../examples/train", name + ".yaml");
         Path output = dir.resolve("out");
         int code = train(
                 "--config",
@@ -172,7 +172,7 @@ final class ConfigTest {
                 ConfigTest.class.getClassLoader().getResourceAsStream("lapidary/examples/" + name + ".yaml")) {
             assertArrayEquals(Files.readAllBytes(example), carried.readAllBytes());
         }
-        assertTrue(Files.readString(Path.of("../../README.md")).contains("examples/" + name + ".yaml"));
+        assertTrue(Files.readString(Path.of("../../README.md")).contains("java/examples/train/" + name + ".yaml"));
     }
 
     @ParameterizedTest
