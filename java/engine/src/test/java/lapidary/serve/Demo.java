@@ -41,7 +41,7 @@ final class Demo {
             if (!text.contains(ENDS)) {
                 throw new IllegalStateException(name + " has no " + ENDS);
             }
-            Files.writeString(folder.resolve(name), text.replace(ENDS, "\"eos_token_id\": 767"));
+            Files.writeString(folder.resolve(name), text.replace(ENDS, "\"eos_token_id\": []"));
         }
         return folder;
     }
