@@ -3,7 +3,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,8 +35,7 @@ Processor find_processor() { return {Vectors::scalar, false, false}; }
 
 #endif
 
-// From this size on memory comes from the kernel page by page and goes back at once.
-constexpr int64_t kMapFrom = 1 << 20;
+constexpr int64_t kZeroGrain = 1 << 20;  // bytes that one thread writes sooner than two
 
 int32_t context_create(kt_ctx** out, int32_t threads) {
     kt_ctx* ctx = new (std::nothrow) kt_ctx{};
@@ -62,32 +60,18 @@ const char* last_error(kt_ctx* ctx) { return ctx->error; }
 const char* describe(kt_ctx* ctx) { return ctx->description; }
 
 int32_t memory_allocate(kt_ctx* ctx, void** out, int64_t bytes) {
-    void* memory = nullptr;
-    if (bytes >= kMapFrom) {
-        memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) memory = nullptr;
-    } else {
-        memory = std::aligned_alloc(64, static_cast<size_t>((std::max<int64_t>(bytes, 1) + 63) / 64 * 64));
-        if (memory) std::memset(memory, 0, static_cast<size_t>(bytes));
-    }
-    if (!memory) {
-        return fail(ctx, KT_OUT_OF_MEMORY, "memory_allocate: the system has no %lld bytes", static_cast<long long>(bytes));
-    }
-    *out = memory;
-    return KT_OK;
+    *out = ctx->memory.allocate(static_cast<size_t>(bytes));
+    return *out ? KT_OK
+                : fail(ctx, KT_OUT_OF_MEMORY, "memory_allocate: the system has no %lld bytes", static_cast<long long>(bytes));
 }
 
-int32_t memory_free(kt_ctx*, void* memory, int64_t bytes) {
-    if (bytes >= kMapFrom) {
-        munmap(memory, static_cast<size_t>(bytes));
-    } else {
-        std::free(memory);
-    }
+int32_t memory_free(kt_ctx* ctx, void* memory, int64_t bytes) {
+    ctx->memory.release(memory, static_cast<size_t>(bytes));
     return KT_OK;
 }
 
 int32_t memory_zero(kt_ctx* ctx, void* memory, int64_t bytes) {
-    parallel_for(ctx, bytes, kMapFrom, [=](int64_t begin, int64_t end) {
+    parallel_for(ctx, bytes, kZeroGrain, [=](int64_t begin, int64_t end) {
         std::memset(static_cast<char*>(memory) + begin, 0, static_cast<size_t>(end - begin));
     });
     return KT_OK;

@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include "kernels.h"
+#include "memory.h"
 
 // One function body compiled for AVX-512, AVX2 and the platform's base; the loader picks the best one for this machine.
 // Goes on functions of plain loops, which the compiler vectorises; never on one that opens a parallel region itself.
@@ -22,6 +23,7 @@ struct kt_ctx {
     char description[128];
     void* scratch;
     int64_t scratch_bytes;
+    kt::Memory memory;
 };
 
 namespace kt {

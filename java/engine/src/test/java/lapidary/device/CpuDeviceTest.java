@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -12,6 +13,8 @@ import lapidary.tensor.Frame;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
 final class CpuDeviceTest {
@@ -39,5 +42,32 @@ final class CpuDeviceTest {
             assertTrue(!amx || flags.contains("amx_bf16"), kernels);
             assertTrue(device.describe().contains(kernels));
         }
+    }
+
+    /** Sizes about every border between the ways that memory is had; see native/cpu/memory.cpp. */
+    @ParameterizedTest
+    @ValueSource(
+            longs = {1, 63, 64, 1000, (32 << 10) - 1, 32 << 10, 33_000, 1 << 20, (4 << 20) - 1, 4 << 20, 5 << 20, 70 << 20})
+    void memoryIsAlignedAndZeroEvenWhereItWasUsed(long bytes) {
+        try (CpuDevice device = CpuDevice.open()) {
+            Kernels kernels = device.kernels();
+            MemorySegment one = kernels.allocate(bytes);
+            MemorySegment other = kernels.allocate(bytes);
+            one.fill((byte) 1);
+            assertAlignedZeros(other);
+            kernels.free(one);
+            MemorySegment again = kernels.allocate(bytes);
+            assertAlignedZeros(again);
+            again.fill((byte) 2);
+            assertAlignedZeros(other);
+            kernels.free(other);
+            kernels.free(again);
+        }
+    }
+
+    private static void assertAlignedZeros(MemorySegment memory) {
+        assertEquals(0, memory.address() % 64);
+        byte[] zeros = new byte[(int) memory.byteSize()];
+        assertEquals(-1, memory.mismatch(MemorySegment.ofArray(zeros)), "first byte that is not zero");
     }
 }

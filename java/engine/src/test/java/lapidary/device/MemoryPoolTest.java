@@ -76,6 +76,22 @@ final class MemoryPoolTest {
         assertEquals(MemoryPool.sizeClass(1000), source.out);
     }
 
+    /** Batches differ in length: what the longest one used serves the others, and nothing is asked of the system for them. */
+    @Test
+    void aShorterStepIsServedByWhatALongerOneUsed() {
+        Limited source = new Limited(Long.MAX_VALUE);
+        MemoryPool pool = new MemoryPool(source);
+        int longest = 210;
+        for (int length : new int[] {longest, 150, 190, 160, longest}) {
+            List<MemorySegment> blocks = new ArrayList<>();
+            for (int width : new int[] {512, 512, 2048, 512, 64, 2048}) {
+                blocks.add(pool.allocate(2L * length * width));
+            }
+            blocks.forEach(pool::release);
+        }
+        assertEquals(6, source.allocations);
+    }
+
     @ParameterizedTest
     @ValueSource(booleans = {true, false})
     void zeroedBlocksAreZero(boolean freshZero) {
