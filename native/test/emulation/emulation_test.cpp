@@ -198,7 +198,7 @@ __global__ void beyond_in_min(int* out, const int* in) { out[0] = min(in[64], in
 void test_reports() {
     auto out = buffer<int>(64);
     auto in = buffer<float>(4);
-    CHECK(says(launch(leaves_before_barrier, 1, 64, 0, nullptr), "cannot go on: 1 threads (first 3) have exited; 63 threads (first 0) wait in __syncthreads at test_emulation.cpp:"));
+    CHECK(says(launch(leaves_before_barrier, 1, 64, 0, nullptr), "cannot go on: 1 threads (first 3) have exited; 63 threads (first 0) wait in __syncthreads at emulation_test.cpp:"));
     CHECK(launch(waits_elsewhere, 1, 64, 0, nullptr) == cudaSuccess);
     CHECK(says(launch(waits_at_other_line, 1, 64, 0, nullptr), "wait at another barrier"));
     CHECK(says(launch(lanes_part, 1, 32, 0, nullptr, out.data()), "is in __shfl"));
@@ -216,9 +216,9 @@ void test_reports() {
     CHECK(launch(sum_in_shared, 1, 32, 0, nullptr, out.data()) == cudaSuccess && out[5] == 496);
     out[0] = 0;
     CHECK(launch(blocks_meet, 1, 64, 0, nullptr, out.data()) == cudaSuccess);
-    CHECK(says(launch(blocks_meet, 2, 64, 0, nullptr, out.data()), "of another block wrote at test_emulation.cpp"));
+    CHECK(says(launch(blocks_meet, 2, 64, 0, nullptr, out.data()), "of another block wrote at emulation_test.cpp"));
     CHECK(says(launch(beyond, 1, 65, 0, nullptr, out.data()), "writes 4 bytes outside of every buffer"));
-    CHECK(says(launch(beyond_in_min, 1, 1, 0, nullptr, out.data(), out.data()), "test_emulation.cpp:"));       // not the library's line
+    CHECK(says(launch(beyond_in_min, 1, 1, 0, nullptr, out.data(), out.data()), "emulation_test.cpp:"));       // not the library's line
 }
 
 // ---- conversions; conversions_exhaustive.cpp compares all 2^32 floats with CUDA's headers ----

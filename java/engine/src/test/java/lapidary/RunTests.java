@@ -5,10 +5,14 @@ import static org.junit.platform.engine.discovery.DiscoverySelectors.selectClass
 import java.io.PrintStream;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Pattern;
+import org.junit.platform.engine.FilterResult;
 import org.junit.platform.engine.TestExecutionResult;
 import org.junit.platform.engine.support.descriptor.ClassSource;
+import org.junit.platform.engine.support.descriptor.MethodSource;
 import org.junit.platform.launcher.Launcher;
 import org.junit.platform.launcher.LauncherDiscoveryRequest;
+import org.junit.platform.launcher.PostDiscoveryFilter;
 import org.junit.platform.launcher.TestExecutionListener;
 import org.junit.platform.launcher.TestIdentifier;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
@@ -16,7 +20,7 @@ import org.junit.platform.launcher.core.LauncherFactory;
 
 /**
  * Runs test classes where there is no Maven, as on a machine that is lent for its GPU: {@code java ... lapidary.RunTests
- * CLASS...}. Prints a line for each class and each failure; the exit code says whether all passed.
+ * CLASS...}. {@code -Dtest.methods=REGEX} leaves out methods of other names. Prints a line for each class and each failure; the exit code says whether all passed.
  */
 public final class RunTests {
     private RunTests() {}
@@ -24,10 +28,16 @@ public final class RunTests {
     /** One class at a time, so that its line comes when it is done. */
     public static void main(String[] names) throws ClassNotFoundException {
         PrintStream out = System.out;
+        Pattern methods = Pattern.compile(System.getProperty("test.methods", ".*"));
         long failed = 0;
         for (String name : names) {
             LauncherDiscoveryRequest request = LauncherDiscoveryRequestBuilder.request()
                     .selectors(selectClass(Class.forName(name)))
+                    .filters((PostDiscoveryFilter) test -> FilterResult.includedIf(test.getSource()
+                            .filter(MethodSource.class::isInstance)
+                            .map(source -> methods.matcher(((MethodSource) source).getMethodName())
+                                    .matches())
+                            .orElse(true)))
                     .build();
             Count count = new Count(out);
             long start = System.nanoTime();

@@ -15,13 +15,14 @@ public final class CpuDevice implements Device {
 
     /**
      * @param kernels of any backend whose memory is the host's; the tests' are CUDA's, emulated
+     * @param pool over the kernels' memory
      * @param sharesHostMemory whether to say so: false has every copy made that another device would need
      */
-    CpuDevice(String name, Kernels kernels, boolean sharesHostMemory) {
+    CpuDevice(String name, Kernels kernels, MemoryPool pool, boolean sharesHostMemory) {
         this.name = name;
         this.kernels = kernels;
         this.gemm = new DnnlGemm(kernels);
-        this.pool = new MemoryPool(kernels);
+        this.pool = pool;
         this.sharesHostMemory = sharesHostMemory;
     }
 
@@ -30,7 +31,8 @@ public final class CpuDevice implements Device {
      */
     public static CpuDevice open() {
         NativeLibraries.loadCpu();
-        return new CpuDevice("cpu", new Kernels("cpu", KernelTable.lapidary_cpu_kernels()), true);
+        Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
+        return new CpuDevice("cpu", kernels, new MemoryPool(kernels), true);
     }
 
     /** Files of the native libraries that this device runs on. */

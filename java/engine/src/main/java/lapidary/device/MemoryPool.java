@@ -31,13 +31,27 @@ public final class MemoryPool implements AutoCloseable {
     private static final long SMALLEST = 64;
 
     private final Source source;
+    private final boolean keeps;
     private final TreeMap<Long, ArrayDeque<MemorySegment>> cached = new TreeMap<>();
     private long inUse;
     private long cachedBytes;
     private long peak;
 
     public MemoryPool(Source source) {
+        this(source, true);
+    }
+
+    private MemoryPool(Source source, boolean keeps) {
         this.source = source;
+        this.keeps = keeps;
+    }
+
+    /**
+     * A pool that keeps nothing: every block comes from the source, as long as it was asked for, and goes back at once. For
+     * tools that watch what is read and written past the end of a block, or after its release.
+     */
+    static MemoryPool ofExactBlocks(Source source) {
+        return new MemoryPool(source, false);
     }
 
     /**
@@ -46,7 +60,7 @@ public final class MemoryPool implements AutoCloseable {
      * @throws DeviceException with request, bytes in use and peak where memory is exhausted
      */
     public MemorySegment allocate(long bytes) {
-        long size = sizeClass(bytes);
+        long size = sizeFor(bytes);
         MemorySegment block = takeCached(size).orElseGet(() -> fromSource(size, bytes));
         inUse += block.byteSize();
         peak = Math.max(peak, inUse);
@@ -60,7 +74,7 @@ public final class MemoryPool implements AutoCloseable {
             source.clear(block);
             return block;
         }
-        MemorySegment block = fromSource(sizeClass(bytes), bytes);
+        MemorySegment block = fromSource(sizeFor(bytes), bytes);
         inUse += block.byteSize();
         peak = Math.max(peak, inUse);
         return block;
@@ -70,6 +84,10 @@ public final class MemoryPool implements AutoCloseable {
     public void release(MemorySegment block) {
         long size = block.byteSize();
         inUse -= size;
+        if (!keeps) {
+            source.free(block);
+            return;
+        }
         cachedBytes += size;
         cached.computeIfAbsent(size, s -> new ArrayDeque<>()).push(block);
         while (cachedBytes > Math.max(CACHE_SHARE * peak, peak - inUse)) {
@@ -140,6 +158,10 @@ public final class MemoryPool implements AutoCloseable {
         }
         cachedBytes -= block.byteSize();
         source.free(block);
+    }
+
+    private long sizeFor(long bytes) {
+        return keeps ? sizeClass(bytes) : Math.max(bytes, 1);
     }
 
     static long sizeClass(long bytes) {

@@ -25,7 +25,9 @@ public final class EmulatedDevice {
             MemorySegment table = (MemorySegment) Linker.nativeLinker()
                     .downcallHandle(entry, FunctionDescriptor.of(ValueLayout.ADDRESS))
                     .invokeExact();
-            return new CpuDevice("emulated", new Kernels("emulated", table.reinterpret(kt_table.sizeof())), false);
+            Kernels kernels = new Kernels("emulated", table.reinterpret(kt_table.sizeof()));
+            // Blocks of the very size, so that the checking builds see a step past the end.
+            return new CpuDevice("emulated", kernels, MemoryPool.ofExactBlocks(kernels), false);
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable e) {

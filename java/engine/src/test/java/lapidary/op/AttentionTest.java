@@ -192,6 +192,24 @@ final class AttentionTest extends OpTest {
         }
     }
 
+    /** Every width of tile and every mask, with as few tokens as cross a tile's end: for the slow builds of the emulation. */
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "70 5    | 0:3:66 | 2 | 1 | 64  | true  | 0",
+                "66      | 0:2:5  | 1 | 1 | 72  | true  | 20",
+                "7 61    | ''     | 1 | 1 | 88  | false | 9",
+                "66      | ''     | 2 | 2 | 128 | true  | 0",
+                "34      | 0:1:32 | 2 | 1 | 248 | true  | 3",
+                "40      | ''     | 1 | 1 | 31  | true  | 33",
+            })
+    void matchesReferenceOnFewTokens(
+            String lengths, String images, int heads, int kvHeads, int headDim, boolean causal, int window) {
+        AttentionShape shape = new AttentionShape(heads, kvHeads, headDim, 0.2f, causal, window);
+        check(DType.BF16, 3, Layout.of(lengths, images), shape);
+    }
+
     @ParameterizedTest
     @ValueSource(ints = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})
     void matchesReferenceOnRandomBatches(int seed) {
