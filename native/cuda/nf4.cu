@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(kWarps * 32) quantize_kernel(uint8_t* packed, 
 constexpr int kDeep = 4;
 constexpr int kLevels = 4;
 
-__global__ void mean_kernel(float* mean, const float* x, int64_t n, int wide, int power, unsigned long long* fault) {
+__global__ void __launch_bounds__(32) mean_kernel(float* mean, const float* x, int64_t n, int wide, int power,
+                                                  unsigned long long* fault) {
     __shared__ float sums[32];
     const int lane = threadIdx.x;
     const int64_t vectors = n / wide, rows = vectors / kDeep, step = int64_t{1} << power;
