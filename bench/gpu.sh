@@ -5,6 +5,7 @@
 #   sanitize  op tests under compute-sanitizer: memcheck, then racecheck and initcheck on a few of them
 #   kernels   the kernels of a step at the guide's shapes, and torch's scaled dot product attention at the same
 #   compare   the guide's settings beside Transformers and PEFT (bench/compare_gpu)
+# TESTS='RmsNormTest AttentionTest' are the op tests that `tests` and `sanitize` run instead of all: for a short lease.
 # SIZE=tiny makes `compare` short; DEVICE=cpu tries the script where there is no GPU (its tests then need the whole
 # engine.jar). Writes OUT/<device>-<date>.json, which belongs into bench/results.
 set -u
@@ -18,7 +19,9 @@ device=${DEVICE:-cuda}
 if [ -f "$pack/runtime.tar.xz" ]; then
     run=$(mktemp -d)
     trap 'rm -rf "$run"' EXIT
-    tar -C "$run" -xJf "$pack/runtime.tar.xz"
+    # A bare machine may have no xz; Python, which the comparison needs anyway, unpacks without one.
+    tar -C "$run" -xJf "$pack/runtime.tar.xz" 2>/dev/null ||
+        python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$pack/runtime.tar.xz" "$run"
     java=$run/runtime/bin/java
 else
     java=java
@@ -51,7 +54,8 @@ cat "$out/gpu.txt"
 "$java" $options -jar "$pack/engine.jar" info | tee "$out/info.txt"
 
 ops="ElementwiseTest GeluTest RmsNormTest LayerNormTest EmbeddingTest RowsTest RopeTest DropoutTest VisionTest GemmTest LinearTest
-     LoraLinearTest Nf4LinearTest AttentionTest LinearCrossEntropyTest"
+     LoraLinearTest Nf4LinearTest AttentionTest CachedAttentionTest LinearCrossEntropyTest"
+ops=${TESTS:-$ops}
 names=
 for test in $ops; do names="$names lapidary.op.$test"; done
 all="$names lapidary.autograd.TapeTest lapidary.quant.Nf4KernelsTest lapidary.optim.OptimizerTest
