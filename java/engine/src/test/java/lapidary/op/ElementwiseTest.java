@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** convert, add and accumulate: one rounding of F32 arithmetic, so equal bit for bit to the same in Java. */
@@ -68,6 +69,26 @@ final class ElementwiseTest extends OpTest {
             }
         }
         return y;
+    }
+
+    /** Kernels that move eight elements at once must see where that is not allowed. */
+    @ParameterizedTest
+    @EnumSource(
+            value = DType.class,
+            names = {"F32", "BF16"})
+    void slicesMayBeginAnywhere(DType dtype) {
+        float[] x = random(4, dtype, 60);
+        for (int from = 0; from < 8; from++) {
+            Tensor a = tensor(dtype, x, 60, 1).slice(from, from + 40);
+            Tensor y = frame.empty(dtype, 60, 1);
+            frame.kernels().convert(y.slice(0, 40), a, 1);
+            assertArrayEquals(a.toFloats(), y.slice(0, 40).toFloats());
+            frame.kernels().add(y.slice(from, from + 40), a, a);
+            float[] twice = y.slice(from, from + 40).toFloats();
+            for (int i = 0; i < 40; i++) {
+                assertEquals(2 * x[from + i], twice[i]);
+            }
+        }
     }
 
     @ParameterizedTest

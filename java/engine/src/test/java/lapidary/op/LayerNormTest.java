@@ -24,6 +24,21 @@ final class LayerNormTest extends OpTest {
         super(device);
     }
 
+    /** Rows whose variance is that of eps and less, zero among them. */
+    @Test
+    void epsilonCountsInSmallRows() {
+        float[] x = random(5, DType.F32, 4 * 33);
+        for (int i = 0; i < x.length; i++) {
+            x[i] *= i / 33 * 4e-4f;
+        }
+        float[] w = random(6, DType.F32, 33);
+        float[] b = random(7, DType.F32, 33);
+        Tensor y =
+                Tape.notRecording(frame).run(new LayerNorm(frame.of(x, 4, 33), frame.of(w, 33), frame.of(b, 33), EPS));
+        double[] expected = LayerNormReference.forward(widen(x), widen(w), widen(b), EPS);
+        assertClose(expected, y.toFloats(), tolerance(DType.F32, 33), 1, "layer_norm");
+    }
+
     @ParameterizedTest
     @CsvSource({
         "F32,0,5,0",

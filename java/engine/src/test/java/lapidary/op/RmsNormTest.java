@@ -41,6 +41,19 @@ final class RmsNormTest extends OpTest {
         assertClose(Reference.rmsNorm(widen(x), widen(w), EPS), y.toFloats(), tolerance(dtype, cols), 1e-3, "rms_norm");
     }
 
+    /** Rows whose mean square is that of eps and less, zero among them. */
+    @Test
+    void epsilonCountsInSmallRows() {
+        float[] x = random(5, DType.F32, 4 * 33);
+        for (int i = 0; i < x.length; i++) {
+            x[i] *= i / 33 * 4e-4f;
+        }
+        float[] w = random(6, DType.F32, 33);
+        Tensor y = Tape.notRecording(frame).run(new RmsNorm(frame.of(x, 4, 33), frame.of(w, 33), EPS));
+        assertClose(
+                Reference.rmsNorm(widen(x), widen(w), EPS), y.toFloats(), tolerance(DType.F32, 33), 1e-3, "rms_norm");
+    }
+
     @ParameterizedTest
     @CsvSource({"1,1", "3,31", "5,130"})
     void gradientMatchesDifferences(int rows, int cols) {
