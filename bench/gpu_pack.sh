@@ -32,7 +32,7 @@ zip -q -d "$pack/engine.jar" 'org/bytedeco/*' 'aix/*' 'darwin/*' 'freebsd/*' 'wi
 mvn -q -pl java/engine dependency:build-classpath -DincludeScope=test -Dmdep.outputFile="$pack/classpath"
 tr ':' '\n' <"$pack/classpath" | grep -E '/(junit-|opentest4j|apiguardian|jspecify)' | while read -r jar; do cp "$jar" "$pack/lib/"; done
 rm "$pack/classpath"
-"$jdk/bin/jlink" --add-modules java.base,java.compiler,java.logging,java.management,java.naming,java.net.http,java.xml,jdk.unsupported,jdk.zipfs,jdk.crypto.ec \
+"$jdk/bin/jlink" --add-modules java.base,java.compiler,java.logging,java.management,jdk.management,java.naming,java.net.http,java.xml,jdk.unsupported,jdk.zipfs,jdk.crypto.ec \
     --strip-debug --no-header-files --no-man-pages --output "$pack/runtime"
 tar -C "$pack" -cJf "$pack/runtime.tar.xz" runtime
 rm -rf "$pack/runtime"

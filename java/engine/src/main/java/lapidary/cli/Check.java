@@ -2,6 +2,8 @@ package lapidary.cli;
 
 import java.io.PrintWriter;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -15,8 +17,13 @@ import lapidary.data.Profile;
 import lapidary.data.SampleDump;
 import lapidary.data.Samples;
 import lapidary.data.Split;
+import lapidary.device.DType;
+import lapidary.device.Device;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Gemma3Config;
+import lapidary.train.MemoryEstimate;
+import lapidary.train.SftConfig;
+import lapidary.train.TrainingSteps;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -89,46 +96,116 @@ final class Check implements Callable<Integer> {
     private Path report;
 
     @Option(
-            names = "--per_device_train_batch_size",
-            paramLabel = "N",
-            description = "For the estimate of steps and padding (default: 8).")
-    private int batchSize = 8;
+            names = "--dtype",
+            paramLabel = "TYPE",
+            converter = DTypeConverter.class,
+            description = "As train takes it, for the memory: bfloat16 or float32 (default: bfloat16).")
+    private DType dtype = DType.BF16;
+
+    @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
+    private String device = "auto";
 
     @Option(
-            names = "--gradient_accumulation_steps",
+            names = "--row_tokens",
             paramLabel = "N",
-            description = "For the estimate of steps (default: 1).")
-    private int accumulation = 1;
+            description = "Without --dataset_name: tell the memory of training on rows of N tokens, pictures' included."
+                    + " The model folder needs no more than its config.json.")
+    private int rowTokens;
 
-    @Option(names = "--num_train_epochs", paramLabel = "N", description = "For the estimate of steps (default: 3).")
-    private double epochs = 3;
+    @Option(names = "--row_pictures", paramLabel = "N", description = "Pictures of such a row (default: 0).")
+    private int rowPictures;
 
-    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 2)
+    @ArgGroup(validate = false, heading = "%nTraining, for steps and memory:%n", order = 2)
+    private final RecipeOptions recipe = new RecipeOptions();
+
+    @ArgGroup(validate = false, heading = "%nAdapters, for the memory:%n", order = 3)
+    private final LoraOptions lora = new LoraOptions();
+
+    @ArgGroup(validate = false, heading = "%nQuantisation, for the memory:%n", order = 4)
+    private final QuantOptions quant = new QuantOptions();
+
+    @ArgGroup(validate = false, heading = "%nHugging Face Hub:%n", order = 5)
     private final HubOptions hub = new HubOptions();
 
     @Override
     public Integer call() {
         Repeats.refuse(spec);
         require(model, "--model_name_or_path");
-        require(dataset, "--dataset_name");
-        requirePositive(batchSize, "--per_device_train_batch_size");
-        requirePositive(accumulation, "--gradient_accumulation_steps");
-        if (!(epochs > 0)) {
-            throw usage("--num_train_epochs is " + epochs + ", expected more than 0");
+        if (dataset == null && rowTokens > 0) {
+            return memoryAlone();
         }
+        require(dataset, "--dataset_name");
+        if (rowTokens != 0 || rowPictures != 0) {
+            throw usage(
+                    "--row_tokens and --row_pictures are for rows that are not there yet, and go without --dataset_name");
+        }
+        hub.refusePush(spec.commandLine());
         DataOptions options = sampleOptions.options(spec.commandLine());
+        config(model, dataset, options); // mistakes are told before anything is fetched
         Profile profile = Profiles.of(compat, spec.commandLine());
         Split wanted = Splits.parse(split, spec.commandLine());
         Path folder = hub.model(model, spec.commandLine());
         String found = hub.dataset(dataset, wanted.name(), spec.commandLine());
-        Gemma3Config config = Gemma3.readConfig(folder);
+        Gemma3Config shape = Gemma3.readConfig(folder);
         try (Dataset rows =
                 Datasets.open(found, Splits.of(wanted, dataset, found).toString(), options.forms())) {
-            return check(rows, Samples.of(config, folder, rows, profile, options), options);
+            return check(
+                    rows, Samples.of(shape, folder, rows, profile, options), options, config(folder, found, options));
         }
     }
 
-    private int check(Dataset rows, Samples samples, DataOptions options) {
+    private SftConfig config(Path folder, String data, DataOptions options) {
+        quant.refuseOthers(spec.commandLine(), dtype);
+        quant.refuseWithoutLoadIn4bit(spec.commandLine());
+        try {
+            SftConfig.Builder builder = SftConfig.builder(folder, data, Path.of("trainer_output"));
+            recipe.applyTo(builder, spec.commandLine());
+            lora.applyTo(builder);
+            quant.applyTo(builder);
+            return builder.dtype(dtype)
+                    .data(options)
+                    .profile(Profiles.of(compat, spec.commandLine()))
+                    .build();
+        } catch (IllegalArgumentException e) {
+            throw usage(e.getMessage());
+        }
+    }
+
+    /** Of rows that are only told of. */
+    private int memoryAlone() {
+        SftConfig config = config(model, "rows", sampleOptions.options(spec.commandLine()));
+        Path folder = hub.model(model, spec.commandLine());
+        Gemma3Config shape = Gemma3.readConfig(folder);
+        if (rowPictures < 0 || rowPictures > 0 && shape.isTextOnly()) {
+            throw usage("--row_pictures is " + rowPictures
+                    + (shape.isTextOnly() ? ", but the model takes none" : ", expected 0 or more"));
+        }
+        int soft = rowPictures * shape.mmTokensPerImage();
+        if (rowTokens < soft) {
+            throw usage("--row_tokens is " + rowTokens + ", expected at least the pictures' own " + soft);
+        }
+        PrintWriter out = spec.commandLine().getOut();
+        MemoryEstimate.Row row = new MemoryEstimate.Row(rowTokens, rowPictures);
+        memory(
+                config(folder, "rows", config.data()),
+                Collections.nCopies(config.perDeviceTrainBatchSize(), row),
+                shape.text().vocabSize(),
+                out);
+        out.flush();
+        return 0;
+    }
+
+    private List<String> memory(SftConfig config, List<MemoryEstimate.Row> rows, int vocabulary, PrintWriter out) {
+        List<String> lines;
+        try (Device where = Devices.open(device, spec.commandLine())) {
+            lines = MemoryText.of(config, where, rows, vocabulary);
+        }
+        line(out, "Memory", "%s", lines.get(0));
+        lines.subList(1, lines.size()).forEach(each -> line(out, "", "%s", each));
+        return lines;
+    }
+
+    private int check(Dataset rows, Samples samples, DataOptions options, SftConfig config) {
         PrintWriter out = spec.commandLine().getOut();
         out.println("Data        " + rows.description());
         out.flush();
@@ -136,13 +213,19 @@ final class Check implements Callable<Integer> {
         int threads = Runtime.getRuntime().availableProcessors();
         Findings findings = Preflight.run(samples, false, threads, () -> true, progress);
         progress.finish();
-        print(findings, progress, out);
+        List<String> estimates = new ArrayList<>();
+        print(findings, out);
+        if (findings.accepted().length > 0) {
+            estimates.add(estimate(findings, config));
+            line(out, "Training", "%s", estimates.get(0));
+            estimates.addAll(memory(config, MemoryEstimate.longest(findings, config), findings.vocabulary(), out));
+        }
         if (dump != null) {
-            SampleDump.write(dump, samples, findings, progress.views());
+            SampleDump.write(dump, samples, findings);
             out.println("Dump        " + dump + ": " + count(findings.accepted().length, "sample"));
         }
         if (report != null) {
-            CheckReport.write(report, rows.description(), samples, findings, batchSize, estimate(findings));
+            CheckReport.write(report, rows.description(), samples, findings, recipe.batchSize, estimates);
             out.println("Report      " + report);
         }
         out.flush();
@@ -160,7 +243,7 @@ final class Check implements Callable<Integer> {
         return 0;
     }
 
-    private void print(Findings f, CheckProgress progress, PrintWriter out) {
+    private void print(Findings f, PrintWriter out) {
         int good = f.accepted().length;
         long cut = f.overlong().size() - f.dropped();
         line(
@@ -189,9 +272,8 @@ final class Check implements Callable<Integer> {
                     out,
                     "Padding",
                     "%.1f %% of batches of %d would be padding; rows are packed, so that none is",
-                    100 * f.paddingWaste(batchSize),
-                    batchSize);
-            line(out, "Training", "%s", estimate(f));
+                    100 * f.paddingWaste(recipe.batchSize),
+                    recipe.batchSize);
         }
         rows(
                 out,
@@ -248,16 +330,22 @@ final class Check implements Callable<Integer> {
         }
     }
 
-    private String estimate(Findings f) {
-        int perEpoch = Math.ceilDiv(Math.ceilDiv(f.accepted().length, batchSize), accumulation);
-        double steps = Math.ceil(epochs * perEpoch);
+    private static String estimate(Findings f, SftConfig config) {
+        TrainingSteps steps = TrainingSteps.of(f, config);
         return String.format(
                 Locale.ROOT,
-                "%,.0f steps of %d rows for %s epochs, %,.0f tokens a step",
-                steps,
-                batchSize * accumulation,
-                epochs == Math.rint(epochs) ? String.valueOf((long) epochs) : String.valueOf(epochs),
-                (double) f.allTokens() / perEpoch);
+                "%,d steps of %d %s%s, %,.0f tokens a step",
+                steps.steps(),
+                config.perDeviceTrainBatchSize() * config.gradientAccumulationSteps(),
+                config.packing() ? String.format(Locale.ROOT, "packed rows (of %,d)", steps.units()) : "rows",
+                config.maxSteps() > 0
+                        ? ""
+                        : " for "
+                                + (config.numTrainEpochs() == Math.rint(config.numTrainEpochs())
+                                        ? String.valueOf((long) config.numTrainEpochs())
+                                        : String.valueOf(config.numTrainEpochs()))
+                                + " epochs",
+                (double) f.allTokens() / steps.stepsPerEpoch());
     }
 
     private static void line(PrintWriter out, String name, String format, Object... values) {
@@ -266,12 +354,6 @@ final class Check implements Callable<Integer> {
 
     private static String count(int n, String what) {
         return String.format(Locale.ROOT, "%,d %s%s", n, what, n == 1 ? "" : "s");
-    }
-
-    private void requirePositive(int value, String option) {
-        if (value < 1) {
-            throw usage(option + " is " + value + ", expected at least 1");
-        }
     }
 
     private void require(Object value, String option) {

@@ -1,7 +1,6 @@
 package lapidary.cli;
 
 import java.io.PrintWriter;
-import java.util.Arrays;
 import java.util.Locale;
 import lapidary.data.Preflight;
 import lapidary.data.SampleText;
@@ -28,8 +27,6 @@ final class CheckProgress implements Preflight.Listener {
     private int width;
     private int tenth;
     private int shown;
-    private int[] views = new int[1024];
-    private int accepted;
 
     CheckProgress(PrintWriter out, PrintWriter err, int show, Samples samples) {
         this.out = out;
@@ -38,21 +35,8 @@ final class CheckProgress implements Preflight.Listener {
         this.samples = samples;
     }
 
-    /** Of each accepted row, how many views of its pictures the model sees. */
-    int[] views() {
-        return Arrays.copyOf(views, accepted);
-    }
-
     @Override
     public void onSample(int row, Samples.Loaded loaded) {
-        if (accepted == views.length) {
-            views = Arrays.copyOf(views, 2 * accepted);
-        }
-        int soft = 0;
-        for (int type : loaded.sample().tokenTypeIds()) {
-            soft += type;
-        }
-        views[accepted++] = soft == 0 ? 0 : soft / samples.processor().imageSeqLength();
         if (shown < show) {
             shown++;
             clear();

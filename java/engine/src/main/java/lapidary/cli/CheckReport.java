@@ -74,14 +74,15 @@ final class CheckReport {
     }
 
     /** Writes the page. */
-    static void write(Path file, String data, Samples samples, Findings findings, int batchSize, String estimate) {
+    static void write(
+            Path file, String data, Samples samples, Findings findings, int batchSize, List<String> estimates) {
         CheckReport report = new CheckReport(samples, findings);
-        report.page(data, batchSize, estimate);
+        report.page(data, batchSize, estimates);
         byte[] bytes = report.out.toString().getBytes(StandardCharsets.UTF_8);
         AtomicFile.write(file, channel -> AtomicFile.writeFully(channel, java.nio.ByteBuffer.wrap(bytes)));
     }
 
-    private void page(String data, int batchSize, String estimate) {
+    private void page(String data, int batchSize, List<String> estimates) {
         out.append("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
                 .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
                 .append("<title>Data check</title><style>")
@@ -89,7 +90,7 @@ final class CheckReport {
                 .append("</style></head><body>\n<h1>Data check</h1><div class=\"soft\">")
                 .append(escaped(data))
                 .append("</div>\n");
-        facts(batchSize, estimate);
+        facts(batchSize, estimates);
         if (findings.accepted().length > 0) {
             charts();
         }
@@ -99,7 +100,7 @@ final class CheckReport {
         out.append("</body></html>\n");
     }
 
-    private void facts(int batchSize, String estimate) {
+    private void facts(int batchSize, List<String> estimates) {
         out.append("<div class=\"facts\">");
         fact(findings.rows(), "rows");
         fact(findings.accepted().length, "good");
@@ -113,7 +114,9 @@ final class CheckReport {
         fact(findings.length(99), "99 % up to");
         fact(findings.length(100), "longest");
         fact(percent(findings.paddingWaste(batchSize)), "of batches of " + batchSize + " were padding, if padded");
-        out.append("</div>\n<p class=\"soft\">").append(escaped(estimate)).append("</p>\n");
+        out.append("</div>\n<ul class=\"soft\">");
+        estimates.forEach(each -> out.append("<li>").append(escaped(each)).append("</li>"));
+        out.append("</ul>\n");
     }
 
     private void fact(long number, String what) {

@@ -78,6 +78,16 @@ final class HubOptions {
         }
     }
 
+    /** For a command that publishes nothing. */
+    void refusePush(CommandLine command) {
+        if (push || privateRepository || !repository.isEmpty()) {
+            throw new ParameterException(
+                    command,
+                    (push ? "--push_to_hub" : privateRepository ? "--hub_private_repo" : "--hub_model_id")
+                            + " has no place here: only train and upload publish");
+        }
+    }
+
     boolean isPush() {
         return push;
     }

@@ -3,6 +3,7 @@ package lapidary.cli;
 import java.util.List;
 import lapidary.device.DType;
 import lapidary.quant.QuantStorage;
+import lapidary.train.SftConfig;
 import picocli.CommandLine;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -75,6 +76,10 @@ final class QuantOptions {
 
     List<String> skip() {
         return skip == null ? List.of() : skip;
+    }
+
+    void applyTo(SftConfig.Builder builder) {
+        builder.loadIn4bit(loadIn4bit()).useBnbNestedQuant(nested()).llmInt8SkipModules(skip());
     }
 
     QuantStorage storage(CommandLine command) {

@@ -14,7 +14,6 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import lapidary.device.DType;
 import lapidary.device.Device;
-import lapidary.optim.OptimizerOptions;
 import lapidary.train.OptionConflictException;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
@@ -71,10 +70,10 @@ final class Train implements Callable<Integer> {
     private final SampleOptions samples = new SampleOptions();
 
     @ArgGroup(validate = false, heading = "%nTraining:%n", order = 2)
-    private final Recipe recipe = new Recipe();
+    private final RecipeOptions recipe = new RecipeOptions();
 
     @ArgGroup(validate = false, heading = "%nAdapters:%n", order = 3)
-    private final Lora lora = new Lora();
+    private final LoraOptions lora = new LoraOptions();
 
     @ArgGroup(validate = false, heading = "%nQuantisation:%n", order = 4)
     private final QuantOptions quant = new QuantOptions();
@@ -117,145 +116,6 @@ final class Train implements Callable<Integer> {
                 paramLabel = "DIR",
                 description = "Where the adapter, its logs and the processor's files go (default: trainer_output).")
         private Path output;
-    }
-
-    private static final class Recipe {
-        @Option(names = "--num_train_epochs", paramLabel = "N", description = "Passes over the data (default: 3).")
-        private double epochs = 3;
-
-        @Option(
-                names = "--max_steps",
-                paramLabel = "N",
-                description = "Optimiser steps; overrides epochs (default: -1).")
-        private int maxSteps = -1;
-
-        @Option(
-                names = "--per_device_train_batch_size",
-                paramLabel = "N",
-                description = "Rows that go through the model together (default: 8).")
-        private int batchSize = 8;
-
-        @Option(
-                names = "--packing",
-                paramLabel = "BOOL",
-                arity = "0..1",
-                fallbackValue = "true",
-                converter = BooleanConverter.class,
-                description = "Count sets of rows that fill --max_length, instead of rows (default: false).")
-        private boolean packing;
-
-        @Option(
-                names = "--gradient_accumulation_steps",
-                paramLabel = "N",
-                description = "Such batches in one optimiser step (default: 1).")
-        private int accumulation = 1;
-
-        @Option(
-                names = "--gradient_checkpointing",
-                paramLabel = "BOOL",
-                arity = "0..1",
-                fallbackValue = "true",
-                converter = BooleanConverter.class,
-                description = "Recompute layers in the backward pass to save memory (default: true).")
-        private boolean checkpointing = true;
-
-        @Option(names = "--no_gradient_checkpointing", hidden = true)
-        private boolean noCheckpointing;
-
-        @Option(names = "--learning_rate", paramLabel = "X", description = "Peak learning rate (default: 2e-5).")
-        private double learningRate = 2e-5;
-
-        @Option(
-                names = "--lr_scheduler_type",
-                paramLabel = "TYPE",
-                description = "linear, cosine, cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr,"
-                        + " polynomial, constant, constant_with_warmup, inverse_sqrt or warmup_stable_decay (default:"
-                        + " linear).")
-        private String schedule = "linear";
-
-        @Option(
-                names = "--lr_scheduler_kwargs",
-                paramLabel = "JSON",
-                description = "The schedule's arguments, such as {\"min_lr_rate\": 0.1}.")
-        private String scheduleArguments = "{}";
-
-        @Option(
-                names = "--warmup_steps",
-                paramLabel = "N",
-                description = "Steps of rising learning rate; below 1 a share of all steps (default: 0).")
-        private double warmup;
-
-        @Option(
-                names = "--warmup_ratio",
-                paramLabel = "X",
-                description = "The same as a share of all steps (default: 0).")
-        private double warmupRatio;
-
-        @Option(
-                names = "--optim",
-                paramLabel = "NAME",
-                description =
-                        "adamw_torch_fused, adamw_torch (the same here), adamw_8bit: moments of 8 bits, a quarter of"
-                                + " the memory; or sgd (default: adamw_torch_fused).")
-        private String optim = OptimizerOptions.ADAMW;
-
-        @Option(names = "--adam_beta1", paramLabel = "X", description = "AdamW's first decay (default: 0.9).")
-        private double beta1 = 0.9;
-
-        @Option(names = "--adam_beta2", paramLabel = "X", description = "AdamW's second decay (default: 0.999).")
-        private double beta2 = 0.999;
-
-        @Option(names = "--adam_epsilon", paramLabel = "X", description = "AdamW's epsilon (default: 1e-8).")
-        private double epsilon = 1e-8;
-
-        @Option(
-                names = "--weight_decay",
-                paramLabel = "X",
-                description = "Weight decay, of all but biases and norms (default: 0).")
-        private double weightDecay;
-
-        @Option(
-                names = "--max_grad_norm",
-                paramLabel = "X",
-                description = "Gradients are scaled down to this norm; 0 for never (default: 1).")
-        private double maxGradNorm = 1;
-    }
-
-    private static final class Lora {
-        @Option(names = "--lora_r", paramLabel = "N", description = "Rank (default: 16).")
-        private Integer r;
-
-        @Option(names = "--lora_alpha", paramLabel = "X", description = "Scale, divided by the rank (default: 32).")
-        private Double alpha;
-
-        @Option(names = "--lora_dropout", paramLabel = "P", description = "Dropout before adapters (default: 0.05).")
-        private double dropout = 0.05;
-
-        @Option(
-                names = "--lora_target_modules",
-                paramLabel = "NAME",
-                arity = "1..*",
-                split = ",",
-                description =
-                        "Linear layers that get adapters: ends of their names, or all-linear: every one but the output"
-                                + " head, vision tower included (default: all-linear).")
-        private List<String> targets;
-
-        @Option(
-                names = "--lora_modules_to_save",
-                paramLabel = "NAME",
-                arity = "1..*",
-                split = ",",
-                description = "Modules trained whole beside the adapters: lm_head, embed_tokens (default: none).")
-        private List<String> saved;
-
-        @Option(
-                names = "--init_adapter",
-                paramLabel = "DIR",
-                description =
-                        "PEFT adapter to start from. Rank, alpha, targets and saved modules are its own; options that say"
-                                + " otherwise are refused.")
-        private Path init;
     }
 
     private static final class Running {
@@ -463,49 +323,19 @@ final class Train implements Callable<Integer> {
         }
         quant.refuseOthers(spec.commandLine(), running.dtype);
         quant.refuseWithoutLoadIn4bit(spec.commandLine());
-        if (recipe.warmup != 0 && recipe.warmupRatio != 0) {
-            throw usage("--warmup_steps is " + recipe.warmup + " and --warmup_ratio " + recipe.warmupRatio
-                    + "; give one of them");
-        }
-        if (!(recipe.warmupRatio >= 0 && recipe.warmupRatio < 1)) {
-            throw usage("--warmup_ratio is " + recipe.warmupRatio + ", expected 0 <= ratio < 1");
-        }
         try {
             SftConfig.Builder builder = SftConfig.builder(model, dataset, outputDir());
-            if (lora.r != null) {
-                builder.loraR(lora.r);
-            }
-            if (lora.alpha != null) {
-                builder.loraAlpha(lora.alpha);
-            }
+            recipe.applyTo(builder, spec.commandLine());
+            lora.applyTo(builder);
+            quant.applyTo(builder);
             return builder.baseModelName(inputs.model.toString())
                     .datasetTrainSplit(
                             Splits.of(Splits.parse(inputs.split, spec.commandLine()), inputs.dataset, dataset)
                                     .toString())
-                    .numTrainEpochs(recipe.epochs)
-                    .maxSteps(recipe.maxSteps)
-                    .perDeviceTrainBatchSize(recipe.batchSize)
-                    .gradientAccumulationSteps(recipe.accumulation)
-                    .gradientCheckpointing(recipe.checkpointing && !recipe.noCheckpointing)
-                    .learningRate(recipe.learningRate)
-                    .lrSchedulerType(recipe.schedule)
-                    .lrSchedulerKwargs(JsonObject.parse("--lr_scheduler_kwargs", recipe.scheduleArguments))
-                    .warmupSteps(recipe.warmup + recipe.warmupRatio)
-                    .optimizer(new OptimizerOptions(
-                            recipe.optim, recipe.beta1, recipe.beta2, recipe.epsilon, recipe.weightDecay))
-                    .maxGradNorm(recipe.maxGradNorm)
-                    .loraDropout(lora.dropout)
-                    .loraTargetModules(lora.targets)
-                    .loraModulesToSave(lora.saved)
-                    .initAdapter(lora.init)
-                    .loadIn4bit(quant.loadIn4bit())
-                    .useBnbNestedQuant(quant.nested())
-                    .llmInt8SkipModules(quant.skip())
                     .dtype(running.dtype)
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)
                     .data(samples.options(spec.commandLine()))
-                    .packing(recipe.packing)
                     .saving(checkpoints.options())
                     .evaluation(evaluation.options(heldOut))
                     .profile(Profiles.of(running.compat, spec.commandLine()))

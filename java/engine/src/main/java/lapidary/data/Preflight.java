@@ -6,6 +6,7 @@ import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -56,6 +57,8 @@ public final class Preflight {
      * @param tokens of each accepted row
      * @param targets of each accepted row: labels that count
      * @param pictures of each accepted row
+     * @param views of each accepted row: what the model sees of its pictures
+     * @param vocabulary different tokens that the accepted rows have together
      * @param sizes how many pictures there are of each size, the most frequent first
      * @param overlong dropped or cut rows
      * @param duplicates among accepted rows
@@ -66,6 +69,8 @@ public final class Preflight {
             int[] tokens,
             int[] targets,
             int[] pictures,
+            int[] views,
+            int vocabulary,
             Map<Samples.Size, Integer> sizes,
             List<Bad> bad,
             List<Overlong> overlong,
@@ -123,7 +128,7 @@ public final class Preflight {
      */
     public static Findings run(
             Samples samples, boolean withPixels, int threads, BooleanSupplier wanted, Listener listener) {
-        Tally tally = new Tally(samples.size());
+        Tally tally = new Tally(samples.size(), samples.processor().imageSeqLength());
         int ahead = withPixels ? 2 * threads : 16 * threads;
         try (Prefetch<Integer, Result> results = new Prefetch<>(
                 IntStream.range(0, samples.size()).iterator(), row -> look(samples, row, withPixels), threads, ahead)) {
@@ -173,14 +178,19 @@ public final class Preflight {
         private final int[] tokens;
         private final int[] targets;
         private final int[] pictures;
+        private final int[] views;
+        private final BitSet vocabulary = new BitSet();
+        private final int imageSeqLength;
         private final long[] hashes;
         private int count;
         private final Map<Samples.Size, Integer> sizes = new HashMap<>();
         private final List<Bad> bad = new ArrayList<>();
         private final List<Overlong> overlong = new ArrayList<>();
 
-        Tally(int rows) {
+        Tally(int rows, int imageSeqLength) {
             this.rows = rows;
+            this.imageSeqLength = imageSeqLength;
+            views = new int[rows];
             accepted = new int[rows];
             tokens = new int[rows];
             targets = new int[rows];
@@ -210,9 +220,18 @@ public final class Preflight {
             tokens[count] = kept;
             targets[count] = loaded.sample().targets();
             pictures[count] = loaded.pictures().size();
+            views[count] = views(loaded.sample());
+            for (int id : loaded.sample().inputIds()) {
+                vocabulary.set(id);
+            }
             hashes[count++] = hash;
             loaded.pictures().forEach(size -> sizes.merge(size, 1, Integer::sum));
             listener.onSample(row, loaded);
+        }
+
+        private int views(Sample sample) {
+            int soft = Arrays.stream(sample.tokenTypeIds()).sum();
+            return soft == 0 ? 0 : soft / imageSeqLength;
         }
 
         Findings findings() {
@@ -228,6 +247,8 @@ public final class Preflight {
                     Arrays.copyOf(tokens, count),
                     Arrays.copyOf(targets, count),
                     Arrays.copyOf(pictures, count),
+                    Arrays.copyOf(views, count),
+                    vocabulary.cardinality(),
                     byCount,
                     List.copyOf(bad),
                     List.copyOf(overlong),

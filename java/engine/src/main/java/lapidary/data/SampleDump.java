@@ -28,14 +28,13 @@ public final class SampleDump {
     /**
      * Writes the accepted rows.
      *
-     * @param views of each accepted row: how many views of its pictures the model sees
      * @throws lapidary.format.FormatException the file cannot be written, or a row has changed meanwhile
      */
-    public static void write(Path file, Samples samples, Preflight.Findings findings, int[] views) {
+    public static void write(Path file, Samples samples, Preflight.Findings findings) {
         SampleDump dump = new SampleDump(samples, findings);
         List<Item> items = new ArrayList<>();
         for (int i = 0; i < findings.accepted().length; i++) {
-            dump.addTo(items, i, views[i]);
+            dump.addTo(items, i, findings.views()[i]);
         }
         SafetensorsWriter.write(file, Map.of(), items);
     }

@@ -1,6 +1,8 @@
 package lapidary.device;
 
+import com.sun.management.OperatingSystemMXBean;
 import java.lang.foreign.MemorySegment;
+import java.lang.management.ManagementFactory;
 import java.nio.file.Path;
 import java.util.List;
 import lapidary.ffi.kernels.KernelTable;
@@ -63,6 +65,12 @@ public final class CpuDevice implements Device {
     @Override
     public MemoryPool pool() {
         return pool;
+    }
+
+    /** The machine's, or what a container is given. */
+    @Override
+    public long memory() {
+        return ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getTotalMemorySize();
     }
 
     @Override

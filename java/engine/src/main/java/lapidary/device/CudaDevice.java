@@ -183,6 +183,11 @@ public final class CudaDevice implements Device {
     }
 
     @Override
+    public long memory() {
+        return cuda.memory().total();
+    }
+
+    @Override
     public boolean sharesHostMemory() {
         return false;
     }

@@ -14,13 +14,13 @@ import lapidary.ffi.cublaslt.CublasLt;
  */
 final class CudaGemm implements Gemm, AutoCloseable {
     /** What NVIDIA advises for Hopper; less elsewhere does no harm. */
-    private static final long WORKSPACE_BYTES = 32 << 20;
+    static final long WORKSPACE_BYTES = 32 << 20;
 
     /** Kept products; each is under 1 KiB of the host. */
     private static final int CAPACITY = 4096;
 
     /** Up to so many rows, as of generated tokens, reading the packed matrix bounds the time. */
-    private static final long FEW_ROWS = 16;
+    static final long FEW_ROWS = 16;
 
     private static final Operand LEFT_OUT = new Dense(MemorySegment.NULL, DType.F32, 0, 0);
 

@@ -6,7 +6,7 @@ import java.lang.foreign.MemorySegment;
  * Where tensors live and kernels run. One thread drives a device; results are bit-equal for the same inputs in the same
  * order. Closing it frees everything that it ever allocated.
  */
-public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevice {
+public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevice, DryDevice {
     /** Short name as on the command line, e.g. {@code cpu}. */
     String name();
 
@@ -19,8 +19,16 @@ public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevi
 
     MemoryPool pool();
 
-    /** Whether kernels read the host's memory in place, so that a memory-mapped weight needs no copy. */
+    /** Bytes of memory that the device has in all, other programs' included. */
+    long memory();
+
+    /** Whether device and host read each other's memory in place. */
     boolean sharesHostMemory();
+
+    /** Whether kernels read these bytes of the host where they lie, so that a memory-mapped weight needs no copy. */
+    default boolean borrows(MemorySegment host) {
+        return sharesHostMemory();
+    }
 
     /** Copies bytes from the host to this device's memory; both segments have one size. */
     void copyIn(MemorySegment device, MemorySegment host);

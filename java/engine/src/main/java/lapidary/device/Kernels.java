@@ -800,16 +800,16 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     /** Whether {@link #linearCrossEntropy} computes with these operands on this machine. */
     public boolean hasLinearCrossEntropy(Operand hidden) {
         present("linear_cross_entropy_supported hidden", hidden);
+        return hasLinearCrossEntropy(hidden.last(), hidden.dtype());
+    }
+
+    boolean hasLinearCrossEntropy(long cols, DType dtype) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment supported = arena.allocate(ValueLayout.JAVA_INT);
             check(
                     "linear_cross_entropy_supported",
                     kt_table.linear_cross_entropy_supported.invoke(
-                            kt_table.linear_cross_entropy_supported(kt),
-                            ctx,
-                            supported,
-                            hidden.last(),
-                            hidden.dtype().code()));
+                            kt_table.linear_cross_entropy_supported(kt), ctx, supported, cols, dtype.code()));
             return supported.get(ValueLayout.JAVA_INT, 0) != 0;
         }
     }

@@ -100,9 +100,14 @@ public final class MemoryPool implements AutoCloseable {
         return inUse;
     }
 
-    /** Most bytes ever handed out at once. */
+    /** Most bytes ever handed out at once, or since {@link #restartPeak}. */
     public long peak() {
         return peak;
+    }
+
+    /** Forgets the peak so far: it is what is handed out now. */
+    public void restartPeak() {
+        peak = inUse;
     }
 
     /** Returns all cached blocks to the system. */

@@ -35,6 +35,11 @@ public final class Checkpoint implements AutoCloseable {
         this.entries = Collections.unmodifiableMap(entries);
     }
 
+    /** Whether a model folder has weights, of whatever state. */
+    public static boolean isThere(Path modelDir) {
+        return Files.exists(modelDir.resolve(SINGLE)) || Files.exists(modelDir.resolve(INDEX));
+    }
+
     /** Maps all files of {@code modelDir} and checks their headers; no data are read. */
     public static Checkpoint open(Path modelDir) {
         if (!Files.isDirectory(modelDir)) {

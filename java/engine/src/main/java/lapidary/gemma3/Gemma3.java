@@ -9,6 +9,7 @@ import java.util.List;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.device.DryDevice;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
@@ -70,6 +71,49 @@ public final class Gemma3 implements AutoCloseable {
                 "lm_head", head, config.text().vocabSize(), config.text().hiddenSize());
         parameters = slots.parameters();
         linears = slots.linears();
+    }
+
+    /**
+     * A model that holds nothing, to learn on a dry device what memory one of this configuration takes. Its weights need not
+     * exist; where they do, only what their files say of dtypes is looked at, and all are taken to be as the embedding is.
+     *
+     * @param directory of the model; config.json is enough
+     * @param lora what to train
+     */
+    public static Gemma3 dry(Path directory, DryDevice device, Precision precision, LoraSpec lora, long seed) {
+        Gemma3Config config = readConfig(directory);
+        Weights.StoredAs storedAs = new Weights.StoredAs("BF16", !config.text().tieWordEmbeddings());
+        Precision asStored = precision;
+        boolean hasWeights = Checkpoint.isThere(directory);
+        if (hasWeights) {
+            try (Checkpoint checkpoint = Checkpoint.open(directory)) {
+                String head = "lm_head.weight";
+                storedAs = new Weights.StoredAs(
+                        checkpoint.names().stream()
+                                .filter(name -> name.endsWith("embed_tokens.weight"))
+                                .map(name -> checkpoint.entry(name).dtype())
+                                .map(dtype -> dtype.equals("F16") ? "BF16" : dtype) // copied in either case
+                                .findFirst()
+                                .orElse("BF16"),
+                        checkpoint.names().stream()
+                                .anyMatch(name -> WeightNames.inMemory(name).equals(head)));
+                if (config.isQuantized()) {
+                    boolean nested = checkpoint.names().stream().anyMatch(name -> name.endsWith(".nested_absmax"));
+                    asStored = new Precision(
+                            precision.dtype(), new Nf4Options(nested, List.of()), precision.bf16Adapters());
+                }
+            }
+        } else if (config.isQuantized()) {
+            asStored = new Precision(precision.dtype(), new Nf4Options(true, List.of()), precision.bf16Adapters());
+        }
+        Frame frame = Frame.root(device, "model");
+        Dropout dropout = new Dropout((float) lora.dropout(), seed);
+        Weights weights = new Weights(storedAs, frame, asStored);
+        Slots slots = new Slots(frame, weights, lora, precision.bf16Adapters(), dropout, seed);
+        Gemma3 model = new Gemma3(config, precision.dtype(), null, frame, dropout, weights, slots);
+        slots.requireTargetsMatched();
+        weights.requireSkipsMatched(slots.linears());
+        return model;
     }
 
     private static Gemma3 load(
@@ -168,6 +212,11 @@ public final class Gemma3 implements AutoCloseable {
 
     Weights weights() {
         return weights;
+    }
+
+    /** Bytes of the weights that lie in the mapped files and not in the device's own memory. */
+    public long mappedBytes() {
+        return weights.mappedBytes();
     }
 
     public Gemma3Config config() {

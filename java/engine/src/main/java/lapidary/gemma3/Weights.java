@@ -2,6 +2,7 @@ package lapidary.gemma3;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -10,6 +11,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import lapidary.device.DType;
+import lapidary.device.DryDevice;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
 import lapidary.format.SafetensorsWriter.Item;
@@ -33,7 +35,8 @@ final class Weights {
     /** What checkpoints may hold and Gemma 3 never reads. */
     private static final String POOLING_HEAD = "model.vision_tower.head.";
 
-    private final Checkpoint checkpoint;
+    private final Checkpoint checkpoint; // null where there are shapes alone
+    private final StoredAs storedAs; // in place of a checkpoint
     private final Frame frame;
     private final DType dtype;
     private final BitsAndBytes quantized;
@@ -44,6 +47,26 @@ final class Weights {
     private final Map<String, Nf4Tensor> nf4 = new HashMap<>();
     private final Set<String> used = new HashSet<>();
     private boolean foundQuantized;
+    private long mappedBytes;
+
+    /**
+     * How the tensors of a checkpoint lie that is not opened.
+     *
+     * @param dtype of its tensors, the format's word
+     * @param hasHead whether the output head is stored, and not the embedding in its place
+     */
+    record StoredAs(String dtype, boolean hasHead) {}
+
+    /** Weights of which only the shapes are known, for a device that computes nothing: every name is there. */
+    Weights(StoredAs storedAs, Frame frame, Precision precision) {
+        this.checkpoint = null;
+        this.storedAs = storedAs;
+        this.frame = frame;
+        this.dtype = precision.dtype();
+        this.quantized = null;
+        this.options = precision.nf4();
+        this.quantizer = options == null ? null : new Nf4Quantizer(frame, dtype, options.doubleQuant());
+    }
 
     /**
      * @param frame owns the weights; the checkpoint must stay open for as long
@@ -52,6 +75,7 @@ final class Weights {
      */
     Weights(Checkpoint checkpoint, Frame frame, Precision precision, boolean isQuantized) {
         this.checkpoint = checkpoint;
+        this.storedAs = null;
         this.frame = frame;
         this.dtype = precision.dtype();
         this.quantized = new BitsAndBytes(checkpoint, frame);
@@ -72,7 +96,7 @@ final class Weights {
     }
 
     boolean has(String name) {
-        return stored.containsKey(name);
+        return checkpoint == null ? !name.equals("lm_head.weight") || storedAs.hasHead() : stored.containsKey(name);
     }
 
     /** The tensor of that name in memory. @throws FormatException where it is missing or has another shape */
@@ -82,8 +106,8 @@ final class Weights {
         if (before != null) {
             return before;
         }
-        TensorEntry entry = entry(name);
-        if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
+        TensorEntry entry = entry(name, shape);
+        if (isQuantized(entry)) {
             throw entry.error(
                     "is quantised, expected a plain tensor: this engine reads linear layers of decoder and vision"
                             + " tower in NF4, nothing else");
@@ -91,7 +115,31 @@ final class Weights {
         requireShape(entry, shape);
         Tensor tensor = load(entry, Shape.of(shape));
         loaded.put(name, tensor);
+        mappedBytes += isMapped(entry) ? tensor.bytes() : 0;
         return tensor;
+    }
+
+    private boolean isMapped(TensorEntry entry) {
+        return entry.dtype().equals(dtype.name()) && frame.device().borrows(entry.data());
+    }
+
+    /** Bytes of the tensors that are used where their files are mapped. */
+    long mappedBytes() {
+        return mappedBytes;
+    }
+
+    /**
+     * Gives back a tensor that was got and copied, and that nobody else has: device memory, or pages of the file that were
+     * read for it.
+     */
+    void drop(String name) {
+        Tensor tensor = loaded.remove(name);
+        TensorEntry entry = entry(name, tensor.shape().toArray());
+        mappedBytes -= isMapped(entry) ? tensor.bytes() : 0;
+        frame.release(tensor);
+        if (entry.data().isMapped()) {
+            entry.data().unload();
+        }
     }
 
     /**
@@ -117,8 +165,8 @@ final class Weights {
         if (before != null) {
             return before;
         }
-        TensorEntry entry = entry(name);
-        if (BitsAndBytes.isQuantized(checkpoint, entry.name())) {
+        TensorEntry entry = entry(name, out, in);
+        if (isQuantized(entry)) {
             if (isSkipped(module)) {
                 throw new IllegalArgumentException("--llm_int8_skip_modules names " + module
                         + ", which this checkpoint stores in NF4; give the unquantised checkpoint");
@@ -189,7 +237,16 @@ final class Weights {
         return options != null && !options.quantizes(module);
     }
 
-    private TensorEntry entry(String name) {
+    private boolean isQuantized(TensorEntry entry) {
+        return checkpoint != null && BitsAndBytes.isQuantized(checkpoint, entry.name());
+    }
+
+    /** @param shape for a tensor of which nothing else is known */
+    private TensorEntry entry(String name, long... shape) {
+        if (checkpoint == null) {
+            long bytes = Shape.of(shape).elements() * (storedAs.dtype().equals("F32") ? 4 : 2);
+            return new TensorEntry(name, storedAs.dtype(), shape, DryDevice.unknown(bytes), Path.of("config.json"));
+        }
         String key = stored.get(name);
         if (key == null) {
             throw new FormatException("checkpoint " + checkpoint.folder() + ": tensor " + name + " is missing");

@@ -5,6 +5,7 @@ import java.util.List;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Op;
 import lapidary.device.DType;
+import lapidary.device.Kernels;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
@@ -72,6 +73,16 @@ public final class LinearCrossEntropy implements Op {
     @Override
     public List<Tensor> inputs() {
         return List.of(hidden, head);
+    }
+
+    /**
+     * Bytes of logits that are held at once.
+     *
+     * @param targets positions with one
+     */
+    public static long logitBytes(Kernels kernels, Tensor head, float softcap, int targets) {
+        boolean fused = softcap == 0 && kernels.hasLinearCrossEntropy(head);
+        return fused ? 0 : Math.min(CHUNK, targets) * head.rows() * head.dtype().bytes();
     }
 
     @Override

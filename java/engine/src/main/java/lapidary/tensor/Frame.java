@@ -103,7 +103,7 @@ public final class Frame implements AutoCloseable {
      * memory alive for as long as this frame.
      */
     public Tensor borrow(MemorySegment host, DType dtype, Shape shape) {
-        if (!device.sharesHostMemory()) {
+        if (!device.borrows(host)) {
             return upload(host, dtype, shape);
         }
         if (host.byteSize() != shape.elements() * dtype.bytes()) {

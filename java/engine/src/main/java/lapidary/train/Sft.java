@@ -198,7 +198,7 @@ public final class Sft {
                     Gradients grads = new Gradients(stepFrame, trained)) {
                 for (MicroBatch batch : group) {
                     model.dropout().moveTo(microBatch++);
-                    progress.add(batch, forwardBackward(model, batch, normaliser, trained, stepFrame, grads));
+                    progress.add(batch, forwardBackward(config, model, batch, normaliser, trained, stepFrame, grads));
                 }
                 double gradNorm = optimizer.clip(grads, (float) config.maxGradNorm());
                 requireFinite(step + 1, progress.stepLoss(), gradNorm, group);
@@ -215,8 +215,14 @@ public final class Sft {
     }
 
     /** One micro-batch; its share of the gradients is added to {@code grads}. */
-    private LinearCrossEntropy.Statistics forwardBackward(
-            Gemma3 model, MicroBatch batch, int normaliser, List<Tensor> trained, Frame stepFrame, Gradients grads) {
+    static LinearCrossEntropy.Statistics forwardBackward(
+            SftConfig config,
+            Gemma3 model,
+            MicroBatch batch,
+            int normaliser,
+            List<Tensor> trained,
+            Frame stepFrame,
+            Gradients grads) {
         try (Frame frame = stepFrame.child("micro-batch")) {
             Tape tape = Tape.recording(frame, trained);
             Tensor hidden = model.forward(tape, batch.packed(), config.gradientCheckpointing());

@@ -82,6 +82,33 @@ final class CheckTest {
                 "4 in 3 rows, at most 2 in one; sizes 40x30 (4)",
                 "1 rows have words and pictures of");
         assertSays("3 of 0", "3 steps of 8 rows for 3 epochs");
+        assertSays(
+                "Memory  ", "for the longest rows in one batch: 8 with", "weights 0.0", "a GPU of 24 GiB would need");
+    }
+
+    /** The guide's model: shapes alone, of a config.json as Google publishes it. */
+    @Test
+    void memoryIsToldFromConfigJsonAlone() throws IOException {
+        Files.writeString(
+                dir.resolve("config.json"),
+                "{\"model_type\": \"gemma3\", \"image_token_index\": 262144, \"mm_tokens_per_image\": 256, \"text_config\":"
+                        + " {\"hidden_size\": 2560, \"intermediate_size\": 10240, \"model_type\": \"gemma3_text\","
+                        + " \"num_hidden_layers\": 34, \"rope_scaling\": {\"factor\": 8.0, \"rope_type\": \"linear\"},"
+                        + " \"sliding_window\": 1024}, \"vision_config\": {\"hidden_size\": 1152, \"image_size\": 896,"
+                        + " \"intermediate_size\": 4304, \"model_type\": \"siglip_vision_model\", \"num_attention_heads\":"
+                        + " 16, \"num_hidden_layers\": 27, \"patch_size\": 14}}");
+        CommandLine engine = Engine.commandLine();
+        engine.setOut(new PrintWriter(out, true));
+        engine.setErr(new PrintWriter(err, true));
+        String[] options = ("check --model_name_or_path " + dir + " --device cpu --row_tokens 800 --row_pictures 3"
+                        + " --per_device_train_batch_size 1 --load_in_4bit --use_bnb_nested_quant")
+                .split(" ");
+        assertEquals(0, engine.execute(options), err.toString());
+        // 1.26 GB of embedding, 3.6 G other weights at 0.516 bytes, and 33 M numbers of adapters in F32.
+        assertSays("1 with 800 tokens and 3 pictures", "weights 3.07 GiB, adapters and saved tables 0.14 GiB");
+        options[6] = "700";
+        assertEquals(2, engine.execute(options));
+        assertTrue(err.toString().contains("at least the pictures' own 768"), err.toString());
     }
 
     @Test
@@ -187,6 +214,10 @@ final class CheckTest {
         "--dataset_train_split train[1], --dataset_train_split",
         "--per_device_train_batch_size 0, at least 1",
         "--num_train_epochs 0, more than 0",
+        "--push_to_hub, only train and upload publish",
+        "--hub_model_id a/b, only train and upload publish",
+        "--row_tokens 5, go without --dataset_name",
+        "--use_bnb_nested_quant, no effect without --load_in_4bit",
     })
     void wrongOptionsAreNamed(String options, String why) throws IOException {
         rows.add(chat("q", "a"));
