@@ -1,5 +1,6 @@
 package lapidary.cli;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -12,6 +13,7 @@ import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import lapidary.device.CacheFolder;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.train.OptionConflictException;
@@ -237,6 +239,7 @@ final class Train implements Callable<Integer> {
         ConsoleProgress progress = new ConsoleProgress(out);
         progress.writesToo(EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
         Sft sft = new Sft(config, device, progress);
+        checksFolder().ifPresent(sft::remembering);
         try (Interruption interruption = new Interruption(sft::stop, out)) {
             progress.onceStarted(interruption::started);
             try {
@@ -258,6 +261,15 @@ final class Train implements Callable<Integer> {
                 interruption.end(code);
                 return code;
             }
+        }
+    }
+
+    /** Where looks at all rows are remembered; nowhere where the user has no such folder of their own. */
+    private static Optional<Path> checksFolder() {
+        try {
+            return Optional.of(CacheFolder.make(CacheFolder.path()).resolve("checks"));
+        } catch (IOException e) {
+            return Optional.empty();
         }
     }
 

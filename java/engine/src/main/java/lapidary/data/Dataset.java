@@ -1,5 +1,7 @@
 package lapidary.data;
 
+import java.nio.file.Path;
+import java.util.List;
 import java.util.function.Consumer;
 
 /**
@@ -25,6 +27,9 @@ public interface Dataset extends AutoCloseable {
      * @throws lapidary.format.FormatException about the first row that is not a conversation
      */
     void forEach(Consumer<Conversation> visitor);
+
+    /** The files that the rows are in; not those of pictures that they name. */
+    List<Path> files();
 
     /** One line for the log: what it is, and how many rows. */
     String description();

@@ -303,6 +303,11 @@ public final class Datasets {
         }
 
         @Override
+        public List<Path> files() {
+            return parts.stream().flatMap(part -> part.files().stream()).toList();
+        }
+
+        @Override
         public String description() {
             return name + ", " + size() + " rows in " + parts.size() + " files";
         }
@@ -342,6 +347,11 @@ public final class Datasets {
             for (int row = from; row < to; row++) {
                 visitor.accept(whole.get(row));
             }
+        }
+
+        @Override
+        public List<Path> files() {
+            return whole.files();
         }
 
         @Override

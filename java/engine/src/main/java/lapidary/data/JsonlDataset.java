@@ -62,6 +62,11 @@ final class JsonlDataset implements Dataset {
     }
 
     @Override
+    public List<Path> files() {
+        return List.of(file);
+    }
+
+    @Override
     public int size() {
         return lines.length;
     }

@@ -58,6 +58,11 @@ final class ParquetDataset implements Dataset {
     }
 
     @Override
+    public List<Path> files() {
+        return List.of(file.path());
+    }
+
+    @Override
     public int size() {
         return length.length;
     }

@@ -67,6 +67,14 @@ final class PictureFiles implements AutoCloseable {
         return count == 0 ? "" : ", nor in " + (count == 1 ? zips().get(0).getFileName() : count + " zip files beside");
     }
 
+    /** The file that a picture lies in: itself, or a zip file; none for one that is in the data. */
+    static Optional<Path> fileOf(ImageSource image) {
+        if (image instanceof ImageSource.OnDisk onDisk) {
+            return Optional.of(onDisk.file());
+        }
+        return image instanceof Zipped zipped ? Optional.of(zipped.archive().file()) : Optional.empty();
+    }
+
     /** The picture of a name that {@link Zipped} had. */
     ImageSource zipped(Path zip, String entry) {
         return new Zipped(archive(zip), entry);

@@ -140,6 +140,11 @@ public final class Samples {
         return loaded(limit.fit(collator.collate(conversation, crops)), pictures, withPixels);
     }
 
+    /** The file that a picture lies in, unless that is the data's own. */
+    public Optional<Path> fileOf(ImageSource image) {
+        return PictureFiles.fileOf(image);
+    }
+
     /** What the model sees of a picture, for people: a view of {@link Loaded#pixels}. */
     public Rgb picture(float[] view) {
         return preprocessor.picture(view);

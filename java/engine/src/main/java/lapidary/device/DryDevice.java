@@ -42,12 +42,12 @@ public final class DryDevice implements Device {
 
     /** In the place of a device that is open, with its choice of kernels. */
     public static DryDevice inPlaceOf(Device device) {
-        return switch (device) {
-            case CpuDevice cpu -> new DryDevice("cpu", cpu.memory(), cpu.sharesHostMemory(), false, cpu.kernels());
-            case CudaDevice cuda -> cuda(cuda.memory());
-            case DryDevice dry -> throw new IllegalArgumentException(
-                    "a dry device stands for a real one, not for " + dry);
-        };
+        if (device instanceof DryDevice) {
+            throw new IllegalArgumentException("a dry device stands for a real one, not for another dry one");
+        }
+        return device instanceof CudaDevice
+                ? cuda(device.memory())
+                : new DryDevice("cpu", device.memory(), device.sharesHostMemory(), false, device.kernels());
     }
 
     /**

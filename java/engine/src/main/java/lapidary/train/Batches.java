@@ -24,31 +24,32 @@ final class Batches implements AutoCloseable {
     static final int AHEAD = 3;
     private static final int REPORT_MS = 200;
 
-    private final Units units;
     private final FutureTask<MicroBatches> loader;
     private final Prefetch<int[], MicroBatch> prefetch;
     private final boolean isIdle;
     private volatile boolean closed;
-    private volatile int checked; // rows that have been looked at
+    private volatile int looked; // rows that have been looked at
+    private volatile Checked found; // by the loader
     private long waitedNanos;
 
     /**
      * @param samples of the data set; asked for once
      * @param padId the token that pads a batch
      * @param units what the numbers of {@code batches} stand for
+     * @param place of what is known of the rows
      * @param batches units of each micro-batch
      */
-    Batches(Supplier<Samples> samples, int padId, Units units, Iterator<int[]> batches) {
+    Batches(Supplier<Samples> samples, int padId, Units units, CheckCache.Place place, Iterator<int[]> batches) {
         loader = new FutureTask<>(() -> {
-            MicroBatches made = new MicroBatches(samples.get(), padId);
-            if (!units.isChecked()) {
-                made.check(CORES, () -> !closed, done -> checked = done);
-            }
+            Samples all = samples.get();
+            MicroBatches made = new MicroBatches(all, padId);
+            found = units.isChecked()
+                    ? units.checked()
+                    : Checked.look(all, false, CORES, () -> !closed, done -> looked = done, place);
             return made;
         });
         isIdle = !batches.hasNext();
         prefetch = new Prefetch<>(batches, batch -> loader().load(rows(units, batch)), HOST_THREADS, AHEAD);
-        this.units = units;
     }
 
     private static int[] rows(Units units, int[] batch) {
@@ -57,9 +58,10 @@ final class Batches implements AutoCloseable {
                 .toArray();
     }
 
-    /** Of all rows as they are trained on; waits like {@link #awaitReady}. */
-    String fingerprint() {
-        return units.isChecked() ? units.fingerprint() : loader().fingerprint();
+    /** What is known of all rows; waits like {@link #awaitReady}. */
+    Checked checked() {
+        loader();
+        return found;
     }
 
     /**
@@ -76,7 +78,7 @@ final class Batches implements AutoCloseable {
                 loader.get(REPORT_MS, TimeUnit.MILLISECONDS);
                 return;
             } catch (TimeoutException e) {
-                progress.accept(checked);
+                progress.accept(looked);
             } catch (InterruptedException | ExecutionException e) {
                 loader(); // throws it again
             }

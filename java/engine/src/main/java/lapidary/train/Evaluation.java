@@ -45,19 +45,20 @@ final class Evaluation {
      *
      * @param heldOut the rows, which the caller closes; null where there is to be no evaluation
      */
-    static Evaluation of(SftConfig config, Gemma3 model, Dataset heldOut, TrainingListener listener) {
+    static Evaluation of(SftConfig config, Gemma3 model, Dataset heldOut, CheckCache cache, TrainingListener listener) {
         if (heldOut == null) {
             return new Evaluation(model, Units.all(0), 0, null, "");
         }
         Samples samples =
                 Samples.of(model.config(), config.modelNameOrPath(), heldOut, config.profile(), config.data());
-        Units units = Units.of(config, false, heldOut.size(), () -> samples, listener);
+        CheckCache.Place place = cache.place(config, "evaluation", heldOut);
+        Units units = Units.of(config, false, heldOut.size(), () -> samples, place, listener);
         MicroBatches batches = new MicroBatches(samples, model.config().text().padTokenId());
-        if (!units.isChecked()) {
-            batches.check(Runtime.getRuntime().availableProcessors(), () -> true, done -> {});
-        }
-        String fingerprint = units.isChecked() ? units.fingerprint() : batches.fingerprint();
-        return new Evaluation(model, units, config.evaluation().batchSize(), batches, fingerprint);
+        Checked checked = units.isChecked()
+                ? units.checked()
+                : Checked.look(
+                        samples, false, Runtime.getRuntime().availableProcessors(), () -> true, done -> {}, place);
+        return new Evaluation(model, units, config.evaluation().batchSize(), batches, checked.fingerprint());
     }
 
     /** Rows held out. */

@@ -3,60 +3,19 @@ package lapidary.train;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.concurrent.CancellationException;
-import java.util.function.BooleanSupplier;
-import java.util.function.IntConsumer;
-import lapidary.data.Preflight;
 import lapidary.data.Sample;
 import lapidary.data.Samples;
-import lapidary.format.FormatException;
 import lapidary.gemma3.PackedBatch;
 
 /** Makes micro-batches of data set rows: template, ids, labels, decoded pixels. Called from several threads. */
 final class MicroBatches {
     private final Samples samples;
     private final int padId;
-    private volatile String fingerprint = ""; // written by check
 
     /** @param padId the token that pads a batch */
     MicroBatches(Samples samples, int padId) {
         this.samples = samples;
         this.padId = padId;
-    }
-
-    /**
-     * Reads every row and decodes its pictures, so that a mistake in the last one is told before the first step.
-     *
-     * @param threads how many rows are worked on at a time
-     * @param wanted asked at each row; false ends the work
-     * @param progress hears how many rows are done
-     * @throws FormatException about the first row that is no good
-     * @throws CancellationException it was not wanted any more
-     */
-    void check(int threads, BooleanSupplier wanted, IntConsumer progress) {
-        Fingerprint all = new Fingerprint();
-        Preflight.run(samples, false, threads, wanted, new Preflight.Listener() {
-            @Override
-            public void onSample(int row, Samples.Loaded sample) {
-                all.add(sample.sample());
-            }
-
-            @Override
-            public void onBad(Preflight.Bad bad) {
-                throw new FormatException(bad.reason());
-            }
-
-            @Override
-            public void onProgress(int done, int rows) {
-                progress.accept(done);
-            }
-        });
-        fingerprint = all.text();
-    }
-
-    /** Of all rows as they are trained on: ids, labels, lengths of pictures. Empty before {@link #check}. */
-    String fingerprint() {
-        return fingerprint;
     }
 
     MicroBatch load(int[] rows) {

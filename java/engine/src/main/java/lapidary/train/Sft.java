@@ -31,6 +31,7 @@ public final class Sft {
     private final SftConfig config;
     private final Device device;
     private final TrainingListener listener;
+    private CheckCache cache = CheckCache.none();
     private volatile boolean stopWanted;
 
     /** @param device where to train; the caller closes it */
@@ -38,6 +39,17 @@ public final class Sft {
         this.config = config;
         this.device = device;
         this.listener = listener;
+    }
+
+    /**
+     * Remembers what a look at all rows finds, so that the next run on the same rows, model and options need not decode all
+     * pictures before its first step. See {@link CheckCache} for what counts as the same.
+     *
+     * @param folder of such memories, for this user alone; it need not exist
+     */
+    public Sft remembering(Path folder) {
+        cache = new CheckCache(folder, CheckCache.SETTLED_MS);
+        return this;
     }
 
     /** Ends the run after the step in hand, with a checkpoint to go on from. May be called from any thread. */
@@ -80,7 +92,8 @@ public final class Sft {
             Gemma3Config shape = Gemma3.readConfig(config.modelNameOrPath());
             Supplier<Samples> samples = new Once<>(
                     () -> Samples.of(shape, config.modelNameOrPath(), dataset, config.profile(), config.data()));
-            Units units = Units.of(config, dataset.size(), samples, listener);
+            CheckCache.Place place = cache.place(config, config.datasetTrainSplit(), dataset);
+            Units units = Units.of(config, dataset.size(), samples, place, listener);
             BatchPlan plan = BatchPlan.of(
                     units.size(),
                     config.perDeviceTrainBatchSize(),
@@ -91,6 +104,7 @@ public final class Sft {
                             samples,
                             shape.text().padTokenId(),
                             units,
+                            place,
                             plan.rows(config.seed(), plan.microBatchesBefore(start.step())));
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
@@ -110,7 +124,12 @@ public final class Sft {
                 Optimizer optimizer = new Optimizer(
                         model.frame(), model.parameters(), config.optimizer(), config.profile() == Profile.TRL);
                 batches.awaitReady(done -> listener.onCheck(done, plan.rows()));
-                Evaluation evaluation = Evaluation.of(config, model, heldOut, listener);
+                if (batches.checked().isRemembered()) {
+                    listener.onNotice(
+                            "All rows were looked at by an earlier run, and neither they nor what reads them has"
+                                    + " changed: they are not looked at again");
+                }
+                Evaluation evaluation = Evaluation.of(config, model, heldOut, cache, listener);
                 Checkpointer checkpointer = new Checkpointer(
                         config,
                         checkpoints,
@@ -122,7 +141,7 @@ public final class Sft {
                         new Best(config.evaluation(), config.saving().strategy()),
                         identity,
                         Identity.ofModel(config.modelNameOrPath()),
-                        batches.fingerprint(),
+                        batches.checked().fingerprint(),
                         evaluation.fingerprint());
                 if (!start.isFresh()) {
                     checkpointer.restore(start, listener::onNotice);

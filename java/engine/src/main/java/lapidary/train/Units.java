@@ -8,8 +8,6 @@ import java.util.Locale;
 import java.util.TreeMap;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
-import lapidary.data.Preflight;
-import lapidary.data.Preflight.Findings;
 import lapidary.data.Samples;
 import lapidary.format.FormatException;
 
@@ -17,11 +15,14 @@ import lapidary.format.FormatException;
  * What a batch counts: rows of the data set, or with {@code --packing} sets of rows that together fill {@code --max_length}.
  *
  * @param rows of each unit, numbers of the data set's rows
- * @param isChecked whether every row has been looked at already
- * @param fingerprint of the rows where they have been looked at, else empty
+ * @param checked what a look at every row has found, or null where there was none yet
  */
-record Units(int[][] rows, boolean isChecked, String fingerprint) {
+record Units(int[][] rows, Checked checked) {
     private static final int NAMED = 8; // rows that a notice names
+
+    boolean isChecked() {
+        return checked != null;
+    }
 
     int size() {
         return rows.length;
@@ -30,7 +31,7 @@ record Units(int[][] rows, boolean isChecked, String fingerprint) {
     /** Every row a unit; none has been looked at. */
     static Units all(int rows) {
         return new Units(
-                IntStream.range(0, rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new), false, "");
+                IntStream.range(0, rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new), null);
     }
 
     /**
@@ -38,60 +39,49 @@ record Units(int[][] rows, boolean isChecked, String fingerprint) {
      *
      * @throws FormatException a row is bad and may not be left out, or none is left
      */
-    static Units of(SftConfig config, int rows, Supplier<Samples> samples, TrainingListener listener) {
-        return of(config, config.packing(), rows, samples, listener);
+    static Units of(
+            SftConfig config, int rows, Supplier<Samples> samples, CheckCache.Place place, TrainingListener listener) {
+        return of(config, config.packing(), rows, samples, place, listener);
     }
 
     /** The same, packed or not whatever the configuration says. */
-    static Units of(SftConfig config, boolean packing, int rows, Supplier<Samples> samples, TrainingListener listener) {
+    static Units of(
+            SftConfig config,
+            boolean packing,
+            int rows,
+            Supplier<Samples> samples,
+            CheckCache.Place place,
+            TrainingListener listener) {
         if (!packing && !config.data().mayDrop()) {
             return all(rows);
         }
-        Fingerprint all = new Fingerprint();
-        Findings findings = Preflight.run(
-                samples.get(), false, Runtime.getRuntime().availableProcessors(), () -> true, new Preflight.Listener() {
-                    @Override
-                    public void onSample(int row, Samples.Loaded sample) {
-                        all.add(sample.sample());
-                    }
-
-                    @Override
-                    public void onBad(Preflight.Bad bad) {
-                        if (!config.data().dropBad()) {
-                            throw new FormatException(bad.reason());
-                        }
-                    }
-
-                    @Override
-                    public void onProgress(int done, int of) {
-                        listener.onCheck(done, of);
-                    }
-                });
-        tell(findings, rows, listener);
-        if (findings.accepted().length == 0) {
+        Checked checked = Checked.look(
+                samples.get(),
+                config.data().dropBad(),
+                Runtime.getRuntime().availableProcessors(),
+                () -> true,
+                done -> listener.onCheck(done, rows),
+                place);
+        tell(checked, rows, listener);
+        if (checked.accepted().length == 0) {
             throw new FormatException(
-                    config.datasetName() + ": none of its " + findings.rows() + " rows is left to train on");
+                    config.datasetName() + ": none of its " + checked.rows() + " rows is left to train on");
         }
         return new Units(
                 packing
                         ? pack(
-                                findings.accepted(),
-                                findings.tokens(),
+                                checked.accepted(),
+                                checked.tokens(),
                                 config.data().maxLength())
-                        : Arrays.stream(findings.accepted())
+                        : Arrays.stream(checked.accepted())
                                 .mapToObj(row -> new int[] {row})
                                 .toArray(int[][]::new),
-                true,
-                all.text());
+                checked);
     }
 
-    private static void tell(Findings findings, int rows, TrainingListener listener) {
-        tell("bad", rows, findings.bad().stream().map(bad -> bad.row()).toList(), listener);
-        List<Integer> dropped = findings.overlong().stream()
-                .filter(each -> each.kept() == 0)
-                .map(each -> each.row())
-                .toList();
-        tell("too long", rows, dropped, listener);
+    private static void tell(Checked checked, int rows, TrainingListener listener) {
+        tell("bad", rows, checked.bad(), listener);
+        tell("too long", rows, checked.tooLong(), listener);
     }
 
     private static void tell(String what, int rows, List<Integer> which, TrainingListener listener) {

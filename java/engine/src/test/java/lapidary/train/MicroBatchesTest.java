@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.Iterator;
 import java.util.List;
 import java.util.concurrent.CancellationException;
+import java.util.function.BooleanSupplier;
 import lapidary.data.DataOptions;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
@@ -42,7 +43,7 @@ class MicroBatchesTest {
         try (Dataset data = Datasets.open(parquet.toString(), "train[1:]")) {
             assertEquals(
                     parquet + " row 1 images[0] (a.png) is empty (0 bytes), expected a picture",
-                    assertThrows(FormatException.class, () -> batches(data).check(2, () -> true, done -> {}))
+                    assertThrows(FormatException.class, () -> look(data, 2, () -> true))
                             .getMessage());
         }
     }
@@ -67,20 +68,34 @@ class MicroBatchesTest {
                         .repeat(10));
         try (Dataset data = Datasets.open(rows.toString(), "train")) {
             Iterator<Boolean> wanted = List.of(true, true, true, false).iterator();
-            assertThrows(CancellationException.class, () -> batches(data).check(1, wanted::next, done -> {}));
+            assertThrows(CancellationException.class, () -> look(data, 1, wanted::next));
             assertTrue(!wanted.hasNext());
         }
     }
 
     private String complaint(Path rows) {
         try (Dataset data = Datasets.open(rows.toString(), "train")) {
-            return assertThrows(FormatException.class, () -> batches(data).check(2, () -> true, done -> {}))
+            return assertThrows(FormatException.class, () -> look(data, 2, () -> true))
                     .getMessage();
         }
     }
 
+    private Checked look(Dataset data, int threads, BooleanSupplier wanted) {
+        SftConfig config = SftConfig.builder(MODEL, "rows", dir.resolve("out")).build();
+        return Checked.look(
+                samples(data),
+                false,
+                threads,
+                wanted,
+                done -> {},
+                CheckCache.none().place(config, "train", data));
+    }
+
     private static MicroBatches batches(Dataset data) {
-        return new MicroBatches(
-                Samples.of(Gemma3.readConfig(MODEL), MODEL, data, Profile.DEFAULT, DataOptions.DEFAULT), 0);
+        return new MicroBatches(samples(data), 0);
+    }
+
+    private static Samples samples(Dataset data) {
+        return Samples.of(Gemma3.readConfig(MODEL), MODEL, data, Profile.DEFAULT, DataOptions.DEFAULT);
     }
 }

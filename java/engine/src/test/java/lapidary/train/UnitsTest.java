@@ -80,6 +80,7 @@ class UnitsTest {
                     config,
                     data.size(),
                     () -> Samples.of(Gemma3.readConfig(MODEL), MODEL, data, Profile.DEFAULT, options),
+                    CheckCache.none().place(config, "train", data),
                     new TrainingListener() {
                         @Override
                         public void onNotice(String line) {
