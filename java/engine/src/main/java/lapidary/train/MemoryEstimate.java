@@ -190,7 +190,7 @@ public final class MemoryEstimate implements AutoCloseable {
         long slope = Math.max(1, takes(of(batch(rows, 2), vocabulary)) - one);
         int fits = 1;
         int tooMany = LARGEST_BATCH + 1;
-        int probe = (int) Math.clamp(1 + (memory - one) / slope, 2, LARGEST_BATCH); // nearly a line, so nearly right
+        int probe = Math.clamp(1 + (memory - one) / slope, 2, LARGEST_BATCH); // nearly a line, so nearly right
         while (tooMany - fits > 1) {
             if (takes(of(batch(rows, probe), vocabulary)) <= memory) {
                 fits = probe;
