@@ -277,6 +277,12 @@ final class Check implements Callable<Integer> {
         }
         rows(
                 out,
+                "No answer",
+                f.unanswered().size(),
+                "%,d rows end without what the model is to say: %s",
+                f.unanswered().stream().map(String::valueOf).toList());
+        rows(
+                out,
                 "Duplicates",
                 f.duplicates().size(),
                 "%,d rows have words and pictures of an earlier one: %s",

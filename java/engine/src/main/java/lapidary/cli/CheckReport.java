@@ -51,7 +51,7 @@ final class CheckReport {
             .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
             .charts h3 { font-size: 14px; font-weight: 600; margin: 0 0 8px; }
             svg { width: 100%; height: auto; display: block; } svg rect { fill: var(--bar); }
-            svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg line { stroke: var(--edge); }
+            svg text { fill: var(--soft); font: 16px system-ui, sans-serif; } svg line { stroke: var(--edge); }
             .card { margin-bottom: 12px; } .card h3 { font-size: 14px; margin: 0 0 8px; }
             .words { white-space: pre-wrap; overflow-wrap: anywhere; }
             .trained { color: var(--good); background: var(--goodback); font-weight: 600; border-radius: 3px; }
@@ -111,10 +111,10 @@ final class CheckReport {
         fact(findings.allTargets(), "trained on");
         fact(findings.allPictures(), "pictures");
         fact(findings.length(50), "tokens of a row, half up to");
-        fact(findings.length(99), "99 % up to");
-        fact(findings.length(100), "longest");
+        fact(findings.length(99), "tokens of a row, 99 % up to");
+        fact(findings.length(100), "tokens of the longest row");
         fact(percent(findings.paddingWaste(batchSize)), "of batches of " + batchSize + " were padding, if padded");
-        out.append("</div>\n<ul class=\"soft\">");
+        out.append("</div>\n<h2>Steps and memory</h2><ul class=\"soft\">");
         estimates.forEach(each -> out.append("<li>").append(escaped(each)).append("</li>"));
         out.append("</ul>\n");
     }
@@ -163,11 +163,11 @@ final class CheckReport {
                 Locale.ROOT,
                 "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">",
                 CHART_WIDTH,
-                CHART_HEIGHT + 24,
+                CHART_HEIGHT + 28,
                 title));
         double step = (double) CHART_WIDTH / BINS;
         for (int b = 0; b < BINS; b++) {
-            double height = bins[b] == 0 ? 0 : Math.max(2, (double) (CHART_HEIGHT - 16) * bins[b] / most);
+            double height = bins[b] == 0 ? 0 : Math.max(2, (double) (CHART_HEIGHT - 22) * bins[b] / most);
             out.append(String.format(
                     Locale.ROOT,
                     "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\"><title>%,d rows</title></rect>",
@@ -180,14 +180,14 @@ final class CheckReport {
         out.append(String.format(
                 Locale.ROOT,
                 "<line x1=\"0\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/><text x=\"0\" y=\"%d\">%s</text>"
-                        + "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text><text x=\"0\" y=\"12\">%,d rows</text></svg></div>",
+                        + "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text><text x=\"0\" y=\"14\">%,d rows</text></svg></div>",
                 CHART_WIDTH,
                 CHART_HEIGHT,
                 CHART_HEIGHT,
-                CHART_HEIGHT + 18,
+                CHART_HEIGHT + 20,
                 String.format(Locale.ROOT, format, low),
                 CHART_WIDTH,
-                CHART_HEIGHT + 18,
+                CHART_HEIGHT + 20,
                 String.format(Locale.ROOT, format, high),
                 most));
     }
@@ -202,14 +202,14 @@ final class CheckReport {
         for (int i = 0; i < shown.size(); i++) {
             out.append(String.format(
                     Locale.ROOT,
-                    "<text x=\"0\" y=\"%d\">%s</text><rect x=\"90\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>"
+                    "<text x=\"0\" y=\"%d\">%s</text><rect x=\"110\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>"
                             + "<text x=\"%.1f\" y=\"%d\">%,d</text>",
                     i * step + 19,
                     shown.get(i).getKey(),
                     i * step + 6,
-                    300.0 * shown.get(i).getValue() / most,
+                    270.0 * shown.get(i).getValue() / most,
                     step - 12,
-                    98 + 300.0 * shown.get(i).getValue() / most,
+                    118 + 270.0 * shown.get(i).getValue() / most,
                     i * step + 19,
                     shown.get(i).getValue()));
         }

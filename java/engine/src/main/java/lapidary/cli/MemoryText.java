@@ -80,6 +80,8 @@ final class MemoryText {
     }
 
     static String gib(long bytes) {
-        return String.format(Locale.ROOT, bytes < GIB / 10 ? "%.3f GiB" : "%.2f GiB", bytes / GIB);
+        return bytes < GIB / 10
+                ? String.format(Locale.ROOT, "%,d MiB", Math.ceilDiv(bytes, 1 << 20))
+                : String.format(Locale.ROOT, "%.2f GiB", bytes / GIB);
     }
 }

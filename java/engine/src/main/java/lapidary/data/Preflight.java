@@ -61,6 +61,7 @@ public final class Preflight {
      * @param vocabulary different tokens that the accepted rows have together
      * @param sizes how many pictures there are of each size, the most frequent first
      * @param overlong dropped or cut rows
+     * @param unanswered accepted rows that do not end with what the model says
      * @param duplicates among accepted rows
      */
     public record Findings(
@@ -74,6 +75,7 @@ public final class Preflight {
             Map<Samples.Size, Integer> sizes,
             List<Bad> bad,
             List<Overlong> overlong,
+            List<Integer> unanswered,
             List<Duplicate> duplicates) {
         public long allTokens() {
             return Arrays.stream(tokens).asLongStream().sum();
@@ -186,6 +188,7 @@ public final class Preflight {
         private final Map<Samples.Size, Integer> sizes = new HashMap<>();
         private final List<Bad> bad = new ArrayList<>();
         private final List<Overlong> overlong = new ArrayList<>();
+        private final List<Integer> unanswered = new ArrayList<>();
 
         Tally(int rows, int imageSeqLength) {
             this.rows = rows;
@@ -215,6 +218,9 @@ public final class Preflight {
             }
             if (loaded.isDropped()) {
                 return;
+            }
+            if (!loaded.endsWithAnswer()) {
+                unanswered.add(row);
             }
             accepted[count] = row;
             tokens[count] = kept;
@@ -252,6 +258,7 @@ public final class Preflight {
                     byCount,
                     List.copyOf(bad),
                     List.copyOf(overlong),
+                    List.copyOf(unanswered),
                     duplicates());
         }
 

@@ -32,10 +32,17 @@ public final class Samples {
      * @param sample its tokens
      * @param tokens before it was cut to the limit
      * @param isDropped whether it is too long and left out; then there are no pictures
+     * @param endsWithAnswer whether the last to speak is the model
      * @param pictures sizes of its pictures as decoded, before they are resized
      * @param pixels a picture's views, or nothing where they were not asked for: each F32 [3, height, width]
      */
-    public record Loaded(Sample sample, int tokens, boolean isDropped, List<Size> pictures, List<float[]> pixels) {}
+    public record Loaded(
+            Sample sample,
+            int tokens,
+            boolean isDropped,
+            boolean endsWithAnswer,
+            List<Size> pictures,
+            List<float[]> pixels) {}
 
     /** Pixels. */
     public record Size(int width, int height) {
@@ -128,7 +135,7 @@ public final class Samples {
             LengthLimit.Fitted fitted = limit.fit(collator.collate(conversation));
             List<ImageSource> images =
                     fitted.isDropped() ? List.of() : fitted.sample().images();
-            return loaded(fitted, decode(conversation.id(), images), withPixels);
+            return loaded(conversation, fitted, decode(conversation.id(), images), withPixels);
         }
         List<Rgb> pictures = decode(conversation.id(), conversation.images());
         int[] crops = new int[pictures.size()];
@@ -137,7 +144,7 @@ public final class Samples {
             crops[i] =
                     PanAndScan.DEFAULT.crops(picture.width(), picture.height()).size();
         }
-        return loaded(limit.fit(collator.collate(conversation, crops)), pictures, withPixels);
+        return loaded(conversation, limit.fit(collator.collate(conversation, crops)), pictures, withPixels);
     }
 
     /** The file that a picture lies in, unless that is the data's own. */
@@ -161,7 +168,8 @@ public final class Samples {
                 : limit.fit(collator.collate(dataset.get(row))).sample();
     }
 
-    private Loaded loaded(LengthLimit.Fitted fitted, List<Rgb> pictures, boolean withPixels) {
+    private Loaded loaded(
+            Conversation conversation, LengthLimit.Fitted fitted, List<Rgb> pictures, boolean withPixels) {
         List<Size> sizes = new ArrayList<>();
         List<float[]> pixels = new ArrayList<>();
         for (Rgb picture : pictures) {
@@ -172,7 +180,8 @@ public final class Samples {
                 pixels.add(preprocessor.pixelValues(picture));
             }
         }
-        return new Loaded(fitted.sample(), fitted.tokens(), fitted.isDropped(), sizes, pixels);
+        boolean answered = !conversation.messages().getLast().role().equals("user");
+        return new Loaded(fitted.sample(), fitted.tokens(), fitted.isDropped(), answered, sizes, pixels);
     }
 
     private static List<Rgb> decode(String row, List<ImageSource> images) {

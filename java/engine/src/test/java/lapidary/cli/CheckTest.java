@@ -83,7 +83,7 @@ final class CheckTest {
                 "1 rows have words and pictures of");
         assertSays("3 of 0", "3 steps of 8 rows for 3 epochs");
         assertSays(
-                "Memory  ", "for the longest rows in one batch: 8 with", "weights 0.0", "a GPU of 24 GiB would need");
+                "Memory  ", "for the longest rows in one batch: 8 with", "weights 4 MiB", "a GPU of 24 GiB would need");
     }
 
     /** The guide's model: shapes alone, of a config.json as Google publishes it. */
@@ -109,6 +109,13 @@ final class CheckTest {
         options[6] = "700";
         assertEquals(2, engine.execute(options));
         assertTrue(err.toString().contains("at least the pictures' own 768"), err.toString());
+    }
+
+    @Test
+    void rowsWithoutAnAnswerAreTold() throws IOException {
+        rows.addAll(List.of(chat("q", "a"), "{\"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}"));
+        assertEquals(0, check(), err.toString());
+        assertSays("2: 2 good, 0 bad", "No answer   1 rows end without what the model is to say: 1");
     }
 
     @Test
