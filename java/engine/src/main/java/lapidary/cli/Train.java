@@ -17,6 +17,7 @@ import lapidary.device.CacheFolder;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.train.OptionConflictException;
+import lapidary.train.ReportOptions;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 import lapidary.train.TrainingReport;
@@ -146,6 +147,21 @@ final class Train implements Callable<Integer> {
 
         @Option(names = "--logging_steps", paramLabel = "N", description = "Steps between reports (default: 10).")
         private int loggingSteps = 10;
+
+        @Option(
+                names = "--report_to",
+                paramLabel = "NAME",
+                arity = "1..*",
+                split = ",",
+                description = "tensorboard: event files in runs/ of the output folder, which wandb sync takes too; or none"
+                        + " (default: none). metrics.jsonl is always written.")
+        private List<String> reportTo = List.of("none");
+
+        @Option(
+                names = "--logging_dir",
+                paramLabel = "DIR",
+                description = "For TensorBoard's files instead (default: TENSORBOARD_LOGGING_DIR, else runs/<date>_<host>).")
+        private Path loggingDir;
 
         @Option(
                 names = "--compat",
@@ -327,6 +343,14 @@ final class Train implements Callable<Integer> {
         return inputs.output == null ? Path.of("trainer_output") : inputs.output;
     }
 
+    /** As transformers has it: an option, or a variable; null for the default. */
+    private Path loggingDir() {
+        String variable = System.getenv("TENSORBOARD_LOGGING_DIR");
+        return running.loggingDir != null || variable == null || variable.isBlank()
+                ? running.loggingDir
+                : Path.of(variable.replaceFirst("^~(?=/|$)", System.getProperty("user.home")));
+    }
+
     private SftConfig config(Path model, String dataset, String heldOut) {
         if (running.bf16 != null && running.bf16 != (running.dtype == DType.BF16)) {
             throw usage("--bf16 " + running.bf16 + " does not go with --dtype "
@@ -347,6 +371,7 @@ final class Train implements Callable<Integer> {
                     .dtype(running.dtype)
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)
+                    .reporting(ReportOptions.of(running.reportTo, loggingDir()))
                     .data(samples.options(spec.commandLine()))
                     .saving(checkpoints.options())
                     .evaluation(evaluation.options(heldOut))

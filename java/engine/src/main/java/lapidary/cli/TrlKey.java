@@ -50,7 +50,7 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
         idle(all, "an evaluation holds sums alone, whatever its size", "eval_accumulation_steps");
         idle(all, "an evaluation holds sums alone, whatever its size", "eval_do_concat_batches");
         idle(all, "an evaluation holds sums alone, whatever its size", "eval_use_gather_object", "include_for_metrics");
-        idle(all, LOGS, "run_name", "project", "logging_dir", "trackio_space_id", "trackio_bucket_id");
+        idle(all, LOGS, "run_name", "project", "trackio_space_id", "trackio_bucket_id");
         idle(all, LOGS, "trackio_static_space_id", "include_num_input_tokens_seen", "skip_memory_metrics");
         idle(all, "the console shows what a terminal can", "log_level", "disable_tqdm", "debug");
         idle(all, "train trains, and evaluates as --eval_strategy says", "do_train", "do_eval", "do_predict");
@@ -66,12 +66,6 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
                         json -> json.matches("null|\\s*\\{\\s*(\"use_reentrant\"\\s*:\\s*(true|false)\\s*)?}\\s*"),
                         true,
                         "recomputing has one form; of these arguments use_reentrant alone is taken"));
-        all.put(
-                "report_to",
-                new TrlKey(
-                        name -> name.matches("none|null|all|tensorboard"),
-                        true,
-                        "no event files are written, " + LOGS + "; none, all and tensorboard are taken"));
         only(all, "0|0\\.0*", "targets are not smoothed", "label_smoothing_factor");
         only(all, "0|0\\.0*", "the first evaluation is where --eval_strategy says", "eval_delay");
         only(all, "steps", "it logs every --logging_steps steps", "logging_strategy");

@@ -49,13 +49,13 @@ final class AfterStep {
         listener.onStep(step, plan.maxSteps(), progress.stepLoss());
         if (progress.isLogDue()) {
             StepMetrics metrics = progress.log();
-            append(metrics.line());
+            append(step, metrics.line());
             listener.onLog(metrics);
         }
     }
 
-    private void append(Map<String, Object> line) {
-        output.append(line)
+    private void append(int step, Map<String, Object> line) {
+        output.append(step, line)
                 .ifPresent(why -> listener.onNotice(why + ". Training goes on, and its lines wait for room"));
     }
 
@@ -68,7 +68,7 @@ final class AfterStep {
             evaluationOwed = metrics.isEmpty();
             if (metrics.isPresent()) {
                 Map<String, Object> entry = checkpointer.progress().log(metrics.get());
-                append(entry);
+                append(step, entry);
                 listener.onEvaluation(step, entry);
                 better = checkpointer.best().offer(metrics.get(), step);
             }
@@ -91,7 +91,7 @@ final class AfterStep {
         requireFinite(step);
         try {
             output.force();
-            saved = checkpointer.save(evaluationOwed, isOver() || step == plan.maxSteps());
+            saved = checkpointer.save(evaluationOwed, isOver() || step == plan.maxSteps(), output.eventFolder());
             savedStep = step;
             listener.onSave(step, saved);
         } catch (FormatException e) {
@@ -115,6 +115,7 @@ final class AfterStep {
         loadBest(step);
         requireFinite(step);
         Progress.Summary summary = checkpointer.progress().finish(config);
+        output.appendLast(step, summary.history().get(summary.history().size() - 1));
         Map<String, Object> state =
                 TrainerState.of(config, plan, summary, checkpointer.best(), checkpointer.bestFolder(-1), false, true);
         output.save(

@@ -36,15 +36,18 @@ record Checkpointer(
         String dataFingerprint,
         String evaluationFingerprint) {
     private static final String OPTIMIZER = "optimizer.safetensors";
+    private static final String EVENTS = "logging_dir";
 
     /**
      * Writes the checkpoint of the step that was done last, and deletes those that {@code save_total_limit} leaves no
      * room for.
      *
      * @param evaluationOwed whether the evaluation due after this step is still to be done
+     * @param over whether training ends after this step
+     * @param events where TensorBoard's files are; null for nowhere
      * @throws FormatException where it cannot be written; older ones are untouched
      */
-    Path save(boolean evaluationOwed, boolean over) {
+    Path save(boolean evaluationOwed, boolean over, Path events) {
         Progress.Summary summary = progress.summary();
         int step = summary.steps();
         Path folder = checkpoints.write(
@@ -56,7 +59,7 @@ record Checkpointer(
                             TrainerState.of(config, plan, summary, best, bestFolder(step), true, over));
                     AtomicFile.writeString(part.resolve(TrainerState.FILE), state + "\n");
                 },
-                state(step, evaluationOwed));
+                state(step, evaluationOwed, events));
         checkpoints.retain(config.saving().totalLimit(), best.step());
         return folder;
     }
@@ -76,8 +79,9 @@ record Checkpointer(
         return best.step() == writing || Files.isDirectory(folder) ? folder.toString() : null;
     }
 
-    private Map<String, Object> state(int step, boolean evaluationOwed) {
+    private Map<String, Object> state(int step, boolean evaluationOwed, Path events) {
         Map<String, Object> state = new LinkedHashMap<>();
+        state.put(EVENTS, events == null ? null : relative(events));
         state.put("evaluation_owed", evaluationOwed);
         state.put("settings", identity.settings());
         state.put("harmless", identity.harmless());
@@ -93,6 +97,24 @@ record Checkpointer(
         state.put("sums", progress.sums());
         state.put("best", best.state());
         return state;
+    }
+
+    /** As the run's own folder sees it: it may have been moved when the run is gone on with. */
+    private String relative(Path events) {
+        Path output = config.outputDir().toAbsolutePath();
+        Path folder = events.toAbsolutePath();
+        return folder.startsWith(output) ? output.relativize(folder).toString() : folder.toString();
+    }
+
+    /** Where TensorBoard's files of the run so far are; what is given before that, and null where there are none. */
+    Path events(Start start) {
+        Path given = config.reporting().loggingDir();
+        if (given != null || !start.isOwn() || !start.manifest().has(EVENTS)) {
+            return given;
+        }
+        Json saved = start.manifest().get(EVENTS);
+        Path before = saved.isNull() ? null : config.outputDir().resolve(saved.string());
+        return before != null && Files.isDirectory(before) ? before : null;
     }
 
     private Map<String, Object> scheduler(int step) {

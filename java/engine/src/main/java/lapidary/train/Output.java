@@ -1,8 +1,6 @@
 package lapidary.train;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
@@ -24,7 +22,7 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.ProcessorFiles;
 
 /**
- * The output folder: metrics.jsonl grows a line per logged step; everything else is written at the end, together, and each
+ * The output folder: metrics.jsonl, and what TensorBoard reads, grow with each logged step; everything else is written at the end, together, and each
  * file appears under its final name whole or not at all. Nothing stands there before there is something to write, and
  * what an earlier run wrote stays until then.
  */
@@ -35,13 +33,14 @@ final class Output implements AutoCloseable {
     private final Path directory;
     private final List<Path> made; // by this run: the folder and its parents, from below
     private final FileChannel lock; // held as long as this run writes
-    private final ByteArrayOutputStream waits = new ByteArrayOutputStream(); // lines not written yet
-    private FileChannel metrics; // null before the first line
+    private final GrowingFile metrics;
+    private EventFile events; // null where TensorBoard is not reported to
 
     private Output(Path directory, List<Path> made, FileChannel lock) {
         this.directory = directory;
         this.made = made;
         this.lock = lock;
+        this.metrics = new GrowingFile(directory.resolve(METRICS));
     }
 
     /**
@@ -124,67 +123,53 @@ final class Output implements AutoCloseable {
                 kept = history.stream().map(JsonWriter::line).toList();
             }
             AtomicFile.writeString(file, kept.isEmpty() ? "" : String.join("\n", kept) + "\n");
-            metrics = FileChannel.open(file, StandardOpenOption.WRITE);
-            metrics.position(metrics.size());
+            metrics.keep();
         } catch (IOException e) {
-            throw new FormatException(cannotWriteMetrics(e), e);
-        }
-    }
-
-    /** Makes the lines so far outlast a power cut; a checkpoint that follows counts on them. */
-    void force() {
-        try {
-            if (metrics != null) {
-                metrics.force(false);
-            }
-        } catch (IOException e) {
-            throw new FormatException(cannotWriteMetrics(e), e);
+            throw new FormatException(metrics.cannotWrite(e), e);
         }
     }
 
     /**
-     * Adds a line; the first drops an earlier run's. Where there is no room for it, it waits for the next call with those
-     * that come, as no line is worth the training; the file then ends with a whole line.
+     * Reports to TensorBoard from now on.
      *
-     * @return what is wrong where this line is the first to wait
+     * @param folder of its files, or null for the default
+     * @param step the first to be reported
+     * @param texts by their tags
      */
-    Optional<String> append(Map<String, Object> line) {
-        boolean waiting = waits.size() > 0;
-        waits.writeBytes((JsonWriter.line(line) + "\n").getBytes(StandardCharsets.UTF_8));
-        try {
-            writeLines();
-            return Optional.empty();
-        } catch (IOException e) {
-            return waiting ? Optional.empty() : Optional.of(cannotWriteMetrics(e));
+    void openEvents(Path folder, int step, Map<String, String> texts) {
+        events = EventFile.open(folder == null ? EventFile.defaultFolder(directory) : folder, step);
+        texts.forEach(events::text);
+    }
+
+    /** Where TensorBoard's files are; null for nowhere. */
+    Path eventFolder() {
+        return events == null ? null : events.folder();
+    }
+
+    /** Makes the lines so far outlast a power cut; a checkpoint that follows counts on them. */
+    void force() {
+        metrics.force();
+        if (events != null) {
+            events.force();
         }
     }
 
-    /** All lines that wait, or none. */
-    private void writeLines() throws IOException {
-        long end = metrics().position();
-        try {
-            AtomicFile.writeFully(metrics(), ByteBuffer.wrap(waits.toByteArray()));
-            waits.reset();
-        } catch (IOException e) {
-            metrics().truncate(end);
-            throw e;
-        }
+    /**
+     * Adds a line to the metrics, and its numbers to what TensorBoard reads.
+     *
+     * @return what is wrong where one of the files is first found to take nothing
+     */
+    Optional<String> append(int step, Map<String, Object> line) {
+        Optional<String> wrong = metrics.append((JsonWriter.line(line) + "\n").getBytes(StandardCharsets.UTF_8));
+        Optional<String> wrongToo = events == null ? Optional.empty() : events.scalars(step, line);
+        return wrong.or(() -> wrongToo);
     }
 
-    private String cannotWriteMetrics(IOException e) {
-        Path file = directory.resolve(METRICS);
-        return "cannot write " + file + ": " + AtomicFile.reason(file, e);
-    }
-
-    private FileChannel metrics() throws IOException {
-        if (metrics == null) {
-            metrics = FileChannel.open(
-                    directory.resolve(METRICS),
-                    StandardOpenOption.CREATE,
-                    StandardOpenOption.TRUNCATE_EXISTING,
-                    StandardOpenOption.WRITE);
+    /** Reports the entry that closes the log; metrics.jsonl has lines of steps alone. */
+    void appendLast(int step, Map<String, Object> entry) {
+        if (events != null) {
+            events.scalars(step, entry);
         }
-        return metrics;
     }
 
     /**
@@ -204,10 +189,9 @@ final class Output implements AutoCloseable {
         } catch (FormatException e) {
             throw new FormatException(e.getMessage() + "; " + saveElsewhere(files), e);
         }
-        try {
-            writeLines(); // where no step was logged, no line of an earlier run may stay either
-        } catch (IOException e) {
-            throw new FormatException(cannotWriteMetrics(e) + "; the adapter is saved", e);
+        metrics.finish(); // where no step was logged, no line of an earlier run may stay either
+        if (events != null) {
+            events.finish();
         }
     }
 
@@ -225,8 +209,9 @@ final class Output implements AutoCloseable {
     @Override
     public void close() {
         try {
-            if (metrics != null) {
-                metrics.close();
+            metrics.close();
+            if (events != null) {
+                events.close();
             }
             Files.deleteIfExists(directory.resolve(LOCK)); // before it is let go: then nobody else's is deleted
             lock.close();

@@ -1,8 +1,11 @@
 package lapidary.train;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Supplier;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
@@ -12,6 +15,8 @@ import lapidary.data.Profile;
 import lapidary.data.Samples;
 import lapidary.device.Device;
 import lapidary.device.OutOfMemoryException;
+import lapidary.format.FormatException;
+import lapidary.format.JsonWriter;
 import lapidary.gemma3.AdapterUse;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Gemma3Config;
@@ -195,6 +200,9 @@ public final class Sft {
                 trained.size(),
                 device.describe()));
 
+        if (config.reporting().tensorboard()) {
+            output.openEvents(checkpointer.events(start), start.step() + 1, texts());
+        }
         long fixedBytes = device.pool().inUse();
         AfterStep after = new AfterStep(config, plan, evaluation, checkpointer, output, listener, () -> stopWanted);
         if (start.isEvaluationOwed()) {
@@ -231,6 +239,16 @@ public final class Sft {
             after.evaluateAndSave(step);
         }
         return after.finish(step, stopWanted);
+    }
+
+    /** What transformers' TensorBoardCallback writes at the start of a run. */
+    private Map<String, String> texts() {
+        Path file = config.modelNameOrPath().resolve("config.json");
+        try {
+            return Map.of("args", JsonWriter.indented(config.describe()), "model_config", Files.readString(file));
+        } catch (IOException e) {
+            throw new FormatException("cannot read " + file + ": " + e.getMessage(), e);
+        }
     }
 
     /** One micro-batch; its share of the gradients is added to {@code grads}. */

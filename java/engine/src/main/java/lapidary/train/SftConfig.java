@@ -1,7 +1,9 @@
 package lapidary.train;
 
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import lapidary.data.DataOptions;
@@ -35,6 +37,7 @@ import lapidary.optim.Schedule;
  * @param useBnbNestedQuant whether the scales of NF4 are quantised too
  * @param llmInt8SkipModules linear layers that are not quantised, see {@link Nf4Options}
  * @param dtype of weights and activations
+ * @param reporting to whom the run is reported beside its own files
  * @param saving when checkpoints are written, and which one to go on from
  * @param evaluation when and on what to evaluate
  * @param profile which of the reference's behaviours are kept
@@ -70,6 +73,7 @@ public record SftConfig(
         DType dtype,
         long seed,
         int loggingSteps,
+        ReportOptions reporting,
         SaveOptions saving,
         EvalOptions evaluation,
         Profile profile,
@@ -105,6 +109,60 @@ public record SftConfig(
         llmInt8SkipModules = List.copyOf(llmInt8SkipModules);
         loraTargetModules = loraTargetModules == null ? null : List.copyOf(loraTargetModules);
         loraModulesToSave = loraModulesToSave == null ? null : List.copyOf(loraModulesToSave);
+    }
+
+    /** All of it by TRL's names, for people to read: numbers, words and lists of words. */
+    public Map<String, Object> describe() {
+        Map<String, Object> all = new LinkedHashMap<>();
+        all.put("model_name_or_path", baseModelName);
+        all.put("dataset_name", datasetName);
+        all.put("dataset_train_split", datasetTrainSplit);
+        all.put("output_dir", outputDir.toString());
+        all.put("num_train_epochs", numTrainEpochs);
+        all.put("max_steps", maxSteps);
+        all.put("per_device_train_batch_size", perDeviceTrainBatchSize);
+        all.put("gradient_accumulation_steps", gradientAccumulationSteps);
+        all.put("gradient_checkpointing", gradientCheckpointing);
+        all.put("learning_rate", learningRate);
+        all.put("lr_scheduler_type", lrSchedulerType);
+        all.put("lr_scheduler_kwargs", lrSchedulerKwargs);
+        all.put("warmup_steps", warmupSteps);
+        all.put("optim", optimizer.optim());
+        all.put("adam_beta1", optimizer.beta1());
+        all.put("adam_beta2", optimizer.beta2());
+        all.put("adam_epsilon", optimizer.epsilon());
+        all.put("weight_decay", optimizer.weightDecay());
+        all.put("max_grad_norm", maxGradNorm);
+        all.put("lora_r", loraR);
+        all.put("lora_alpha", loraAlpha);
+        all.put("lora_dropout", loraDropout);
+        all.put("lora_target_modules", loraTargetModules);
+        all.put("lora_modules_to_save", loraModulesToSave);
+        all.put("init_adapter", initAdapter == null ? null : initAdapter.toString());
+        all.put("load_in_4bit", loadIn4bit);
+        all.put("use_bnb_nested_quant", useBnbNestedQuant);
+        all.put("llm_int8_skip_modules", llmInt8SkipModules);
+        all.put("dtype", dtype == DType.F32 ? "float32" : "bfloat16");
+        all.put("seed", seed);
+        all.put("logging_steps", loggingSteps);
+        all.put("report_to", reporting.tensorboard() ? "tensorboard" : "none");
+        all.put("save_strategy", saving.strategy().name().toLowerCase(Locale.ROOT));
+        all.put("save_steps", saving.steps());
+        all.put("save_total_limit", saving.totalLimit());
+        all.put("eval_strategy", evaluation.strategy().name().toLowerCase(Locale.ROOT));
+        all.put("eval_steps", evaluation.steps());
+        all.put("eval_dataset", evaluation.dataset());
+        all.put("dataset_test_split", evaluation.split());
+        all.put("per_device_eval_batch_size", evaluation.batchSize());
+        all.put("load_best_model_at_end", evaluation.loadBestModelAtEnd());
+        all.put("metric_for_best_model", evaluation.metricForBestModel());
+        all.put("greater_is_better", evaluation.greaterIsBetter());
+        all.put("early_stopping_patience", evaluation.earlyStoppingPatience());
+        all.put("early_stopping_threshold", evaluation.earlyStoppingThreshold());
+        all.put("max_length", data.maxLength());
+        all.put("packing", packing);
+        all.put("compat", profile == Profile.TRL ? "trl" : "default");
+        return all;
     }
 
     /** In what form the model's weights are held. */
@@ -156,6 +214,7 @@ public record SftConfig(
         private DType dtype = DType.BF16;
         private long seed = 42;
         private int loggingSteps = 10;
+        private ReportOptions reporting = ReportOptions.NONE;
         private SaveOptions saving = SaveOptions.DEFAULT;
         private EvalOptions evaluation = EvalOptions.NEVER;
         private Profile profile = Profile.DEFAULT;
@@ -294,6 +353,11 @@ public record SftConfig(
             return this;
         }
 
+        public Builder reporting(ReportOptions options) {
+            reporting = options;
+            return this;
+        }
+
         public Builder saving(SaveOptions options) {
             saving = options;
             return this;
@@ -350,6 +414,7 @@ public record SftConfig(
                     dtype,
                     seed,
                     loggingSteps,
+                    reporting,
                     saving,
                     evaluation,
                     profile,

@@ -14,6 +14,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -167,7 +168,12 @@ final class ConfigTest {
                 effective(output, "per_device_train_batch_size") + " "
                         + effective(output, "gradient_accumulation_steps"));
         assertTrue(out.toString().contains("bf16"), out.toString());
-        assertTrue(out.toString().contains("report_to"), out.toString());
+        try (Stream<Path> events = Files.walk(output.resolve("runs"))) {
+            assertEquals(
+                    1,
+                    events.filter(file -> file.getFileName().toString().startsWith("events.out.tfevents."))
+                            .count());
+        }
         try (InputStream carried =
                 ConfigTest.class.getClassLoader().getResourceAsStream("lapidary/examples/" + name + ".yaml")) {
             assertArrayEquals(Files.readAllBytes(example), carried.readAllBytes());
@@ -291,7 +297,7 @@ final class ConfigTest {
     @CsvSource(
             delimiter = '|',
             value = {
-                "--report_to wandb | --report_to wandb is not supported: no event files are written",
+                "--report_to wandb | --report_to wandb is not supported: use tensorboard",
                 "--fp16 | --fp16 true is not supported: Gemma 3 overflows",
                 "--use_rslora true | --use_rslora true is not supported",
                 "--bf16 --dtype float32 | --bf16 true does not go with --dtype float32",
@@ -314,8 +320,8 @@ final class ConfigTest {
         int code = train(
                 "--model_name_or_path=" + MODEL,
                 "--bf16",
-                "--report_to",
-                "tensorboard",
+                "--run_name",
+                "first",
                 "--dataset_name",
                 data.toString(),
                 "--use_cpu",
@@ -333,7 +339,7 @@ final class ConfigTest {
                 .filter(line -> line.contains("without a meaning here"))
                 .toList();
         assertEquals(1, told.size(), out.toString());
-        for (String name : List.of("bf16", "report_to", "dataloader_num_workers", "ddp_timeout")) {
+        for (String name : List.of("bf16", "run_name", "dataloader_num_workers", "ddp_timeout")) {
             assertTrue(told.get(0).contains(name), told.get(0));
         }
         assertEquals("cpu", effective(output, "device"));
