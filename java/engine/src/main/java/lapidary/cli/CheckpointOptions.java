@@ -1,5 +1,7 @@
 package lapidary.cli;
 
+import java.io.IOException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -50,6 +52,15 @@ final class CheckpointOptions {
             }
         }
         return new SaveOptions(SaveOptions.Strategy.of(strategy), steps, totalLimit, from);
+    }
+
+    /** Whether a folder has any checkpoint, of whatever program. */
+    static boolean isAnyIn(Path output) {
+        try (DirectoryStream<Path> found = Files.newDirectoryStream(output, "checkpoint-[0-9]*")) {
+            return found.iterator().hasNext();
+        } catch (IOException e) {
+            return false; // not there, or not readable: told by who writes to it
+        }
     }
 
     /** The command that goes on where a run stopped, quoted for a shell. */

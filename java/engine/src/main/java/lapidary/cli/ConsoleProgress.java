@@ -5,10 +5,12 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Collectors;
 import lapidary.format.AtomicFile;
 import lapidary.train.StepMetrics;
 import lapidary.train.TrainingListener;
 import lapidary.train.TrainingPlan;
+import lapidary.train.TrainingReport;
 
 /** A line per report, and on a terminal a line in between that is written over. */
 final class ConsoleProgress implements TrainingListener {
@@ -17,6 +19,7 @@ final class ConsoleProgress implements TrainingListener {
             System.console() != null && System.console().isTerminal();
     private Runnable atStart = () -> {};
     private final Map<String, String> files = new LinkedHashMap<>(); // to write beside the adapter: text by name
+    private Path folder; // of the output; null where no file is to be written
     private long started;
     private int firstStep; // steps done before this run
     private int width;
@@ -31,8 +34,9 @@ final class ConsoleProgress implements TrainingListener {
         atStart = action;
     }
 
-    /** Has a file written to the output folder, together with the adapter. */
-    void writesToo(String name, String text) {
+    /** Has a file written to the output folder when training begins, into each checkpoint, and together with the adapter. */
+    void writesToo(Path output, String name, String text) {
+        folder = output;
         files.put(name, text);
     }
 
@@ -62,6 +66,9 @@ final class ConsoleProgress implements TrainingListener {
     public void onStart(TrainingPlan plan) {
         started = System.nanoTime();
         clear();
+        if (folder != null) {
+            onWrite(folder);
+        }
         atStart.run();
         out.printf(
                 Locale.ROOT,
@@ -96,7 +103,8 @@ final class ConsoleProgress implements TrainingListener {
         clear();
         out.printf(
                 Locale.ROOT,
-                "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  ETA %s%n",
+                "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  %.3g samples/s"
+                        + "  data wait %.0f%%  memory %s  ETA %s%n",
                 m.step(),
                 m.maxSteps(),
                 m.loss(),
@@ -104,8 +112,19 @@ final class ConsoleProgress implements TrainingListener {
                 m.learningRate(),
                 m.meanTokenAccuracy(),
                 m.tokensPerSecond(),
+                m.samplesPerSecond(),
+                100 * m.dataWait(),
+                memory(m.deviceBytes(), m.hostBytes()),
                 eta(m.step(), m.maxSteps()));
         out.flush();
+    }
+
+    private static String memory(long device, long host) {
+        return device == 0 ? gibibytes(host) : gibibytes(device) + " device, " + gibibytes(host) + " host";
+    }
+
+    private static String gibibytes(long bytes) {
+        return String.format(Locale.ROOT, "%.1f GiB", bytes / (double) (1 << 30));
     }
 
     @Override
@@ -128,13 +147,28 @@ final class ConsoleProgress implements TrainingListener {
         out.flush();
     }
 
-    /** Ends the run's output: with the last step, where it was not one that is logged. */
-    void finish() {
+    /** Ends the run's output: with the last step, where it was not one that is logged, and what the run took. */
+    void finish(TrainingReport report) {
+        clear();
         if (!unlogged.isEmpty()) {
-            clear();
             out.println(unlogged);
-            out.flush();
         }
+        if (report.step() > firstStep) {
+            out.printf(
+                    Locale.ROOT,
+                    "Took %s: %s%n%.0f tokens/s, %.3g samples/s, data wait %.0f%%; peak memory %s%n",
+                    time(report.seconds().values().stream()
+                            .mapToDouble(Double::doubleValue)
+                            .sum()),
+                    report.seconds().entrySet().stream()
+                            .map(each -> each.getKey() + " " + time(each.getValue()))
+                            .collect(Collectors.joining(", ")),
+                    report.tokensPerSecond(),
+                    report.samplesPerSecond(),
+                    100 * report.dataWait(),
+                    memory(report.deviceBytes(), report.hostBytes()));
+        }
+        out.flush();
     }
 
     private void clear() {
@@ -144,9 +178,14 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     private String eta(int step, int maxSteps) {
-        long left = Math.round((System.nanoTime() - started) / 1e9 / (step - firstStep) * (maxSteps - step));
-        return left >= 3600
-                ? String.format(Locale.ROOT, "%d:%02d:%02d", left / 3600, left / 60 % 60, left % 60)
-                : String.format(Locale.ROOT, "%d:%02d", left / 60, left % 60);
+        return time((System.nanoTime() - started) / 1e9 / (step - firstStep) * (maxSteps - step));
+    }
+
+    /** Hours, where there are any, minutes and seconds. */
+    private static String time(double seconds) {
+        long whole = Math.round(seconds);
+        return whole >= 3600
+                ? String.format(Locale.ROOT, "%d:%02d:%02d", whole / 3600, whole / 60 % 60, whole % 60)
+                : String.format(Locale.ROOT, "%d:%02d", whole / 60, whole % 60);
     }
 }

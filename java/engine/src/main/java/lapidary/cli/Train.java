@@ -2,6 +2,7 @@ package lapidary.cli;
 
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -119,6 +120,16 @@ final class Train implements Callable<Integer> {
                 paramLabel = "DIR",
                 description = "Where the adapter, its logs and the processor's files go (default: trainer_output).")
         private Path output;
+
+        @Option(
+                names = "--overwrite_output_dir",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description = "Replace the adapter that an earlier run left there; without it such a folder is refused"
+                        + " (default: false).")
+        private boolean overwrite;
     }
 
     private static final class Running {
@@ -232,6 +243,7 @@ final class Train implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.dataset, "--dataset_name");
         config(inputs.model, inputs.dataset, evaluation.dataset()); // mistakes are told before anything is fetched
+        keepEarlierRun(out);
         tellIdle(out);
         hub.check(spec.commandLine());
         Optional<HubPush> push =
@@ -253,14 +265,14 @@ final class Train implements Callable<Integer> {
     private int run(SftConfig config, Device device, Optional<HubPush> push) {
         PrintWriter out = spec.commandLine().getOut();
         ConsoleProgress progress = new ConsoleProgress(out);
-        progress.writesToo(EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
+        progress.writesToo(config.outputDir(), EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
         Sft sft = new Sft(config, device, progress);
         checksFolder().ifPresent(sft::remembering);
         try (Interruption interruption = new Interruption(sft::stop, out)) {
             progress.onceStarted(interruption::started);
             try {
                 TrainingReport report = sft.run();
-                progress.finish();
+                progress.finish(report);
                 if (report.stopped()) {
                     tellStopped(report, out);
                 } else {
@@ -309,6 +321,12 @@ final class Train implements Callable<Integer> {
         if (!report.best().isEmpty()) {
             out.println("Best: " + report.best());
         }
+        if (!report.checkpoints().isEmpty()) {
+            out.println("Checkpoints there: " + String.join(", ", report.checkpoints()));
+        }
+        if (report.events() != null) {
+            out.println("TensorBoard: tensorboard --logdir " + report.events());
+        }
         out.println("The adapter is in " + report.written());
         out.flush();
     }
@@ -337,6 +355,22 @@ final class Train implements Callable<Integer> {
                 .ifPresent(name -> {
                     throw usage("--demo is a run of its own and does not heed " + name + ", only " + HEEDED_BY_DEMO);
                 });
+    }
+
+    /** Hours of work are not replaced because a command was run again. */
+    private void keepEarlierRun(PrintWriter out) {
+        if (checkpoints.options().isResumed() || inputs.overwrite) {
+            return;
+        }
+        if (Files.exists(outputDir().resolve("adapter_config.json"))) {
+            throw usage("--output_dir " + outputDir() + " holds the adapter of a run that is over; choose another folder,"
+                    + " or --overwrite_output_dir to replace it");
+        }
+        if (CheckpointOptions.isAnyIn(outputDir())) {
+            out.println("There are checkpoints in " + outputDir() + ", but this run starts from the beginning: "
+                    + CheckpointOptions.RESUME + " true goes on from them");
+            out.flush();
+        }
     }
 
     private Path outputDir() {

@@ -20,6 +20,7 @@ final class AfterStep {
     private final Evaluation evaluation;
     private final Checkpointer checkpointer;
     private final Output output;
+    private final Phases phases;
     private final TrainingListener listener;
     private final BooleanSupplier stopWanted;
     private int savedStep = -1;
@@ -32,6 +33,7 @@ final class AfterStep {
             Evaluation evaluation,
             Checkpointer checkpointer,
             Output output,
+            Phases phases,
             TrainingListener listener,
             BooleanSupplier stopWanted) {
         this.config = config;
@@ -39,6 +41,7 @@ final class AfterStep {
         this.evaluation = evaluation;
         this.checkpointer = checkpointer;
         this.output = output;
+        this.phases = phases;
         this.listener = listener;
         this.stopWanted = stopWanted;
         this.saved = config.outputDir();
@@ -64,7 +67,9 @@ final class AfterStep {
         boolean better = false;
         evaluationOwed = false;
         if (config.evaluation().isDue(step, plan, config.loggingSteps())) {
+            phases.enter(Phases.Phase.EVALUATE);
             Optional<Map<String, Object>> metrics = evaluation.run(stopWanted);
+            phases.enter(Phases.Phase.TRAIN);
             evaluationOwed = metrics.isEmpty();
             if (metrics.isPresent()) {
                 Map<String, Object> entry = checkpointer.progress().log(metrics.get());
@@ -89,9 +94,11 @@ final class AfterStep {
 
     private void save(int step) {
         requireFinite(step);
+        phases.enter(Phases.Phase.SAVE);
         try {
             output.force();
-            saved = checkpointer.save(evaluationOwed, isOver() || step == plan.maxSteps(), output.eventFolder());
+            saved = checkpointer.save(
+                    evaluationOwed, isOver() || step == plan.maxSteps(), output.eventFolder(), listener::onWrite);
             savedStep = step;
             listener.onSave(step, saved);
         } catch (FormatException e) {
@@ -100,6 +107,8 @@ final class AfterStep {
             }
             listener.onNotice(
                     "The checkpoint after step " + step + " is not written: " + e.getMessage() + ". Training goes on");
+        } finally {
+            phases.enter(Phases.Phase.TRAIN);
         }
     }
 
@@ -109,9 +118,9 @@ final class AfterStep {
             if (step > 0 && savedStep != step) {
                 save(step);
             }
-            return new TrainingReport(
-                    step, plan.maxSteps(), true, saved, checkpointer.best().describe());
+            return report(true, saved);
         }
+        phases.enter(Phases.Phase.SAVE);
         loadBest(step);
         requireFinite(step);
         Progress.Summary summary = checkpointer.progress().finish(config);
@@ -124,12 +133,19 @@ final class AfterStep {
                     listener.onWrite(folder);
                 },
                 state);
-        return new TrainingReport(
-                step,
-                plan.maxSteps(),
-                false,
-                config.outputDir(),
-                checkpointer.best().describe());
+        return report(false, config.outputDir());
+    }
+
+    private TrainingReport report(boolean stopped, Path written) {
+        return checkpointer
+                .progress()
+                .report(
+                        stopped,
+                        written,
+                        checkpointer.best().describe(),
+                        checkpointer.checkpoints().names(),
+                        output.eventFolder(),
+                        phases);
     }
 
     private void loadBest(int step) {

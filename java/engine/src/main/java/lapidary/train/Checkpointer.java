@@ -45,9 +45,10 @@ record Checkpointer(
      * @param evaluationOwed whether the evaluation due after this step is still to be done
      * @param over whether training ends after this step
      * @param events where TensorBoard's files are; null for nowhere
+     * @param more puts other files beside them
      * @throws FormatException where it cannot be written; older ones are untouched
      */
-    Path save(boolean evaluationOwed, boolean over, Path events) {
+    Path save(boolean evaluationOwed, boolean over, Path events, Consumer<Path> more) {
         Progress.Summary summary = progress.summary();
         int step = summary.steps();
         Path folder = checkpoints.write(
@@ -58,6 +59,7 @@ record Checkpointer(
                     String state = JsonWriter.indented(
                             TrainerState.of(config, plan, summary, best, bestFolder(step), true, over));
                     AtomicFile.writeString(part.resolve(TrainerState.FILE), state + "\n");
+                    more.accept(part);
                 },
                 state(step, evaluationOwed, events));
         checkpoints.retain(config.saving().totalLimit(), best.step());

@@ -87,6 +87,13 @@ final class Checkpoints {
                 .toList();
     }
 
+    /** Names of the checkpoints of this program, oldest first. */
+    List<String> names() {
+        return readable(e -> {}).stream()
+                .map(saved -> saved.folder().getFileName().toString())
+                .toList();
+    }
+
     /** Checkpoints of this program whose manifest can be read, oldest first. */
     private List<Saved> readable(Consumer<FormatException> others) {
         List<Saved> readable = new ArrayList<>();

@@ -1,10 +1,12 @@
 package lapidary.train;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.LongSupplier;
 import lapidary.format.Json;
 import lapidary.op.LinearCrossEntropy;
 
@@ -15,6 +17,7 @@ final class Progress {
 
     private final BatchPlan plan;
     private final int loggingSteps;
+    private final LongSupplier deviceBytes; // at most in use so far
     private final long started = System.nanoTime();
     private final List<Map<String, Object>> history = new ArrayList<>();
 
@@ -24,11 +27,18 @@ final class Progress {
     private long stepStarted;
     private double stepLoss;
     private long stepTokens;
+    private int stepRows;
     private long tokens;
     private double totalLoss;
     private double stepSeconds;
     private double gradNorm;
     private double learningRate;
+
+    // Of this run alone, not of what it goes on with.
+    private double runSeconds;
+    private double runWaited;
+    private long runTokens;
+    private long runRows;
 
     // Since the last log.
     private int windowSteps;
@@ -39,7 +49,9 @@ final class Progress {
     private double windowSeconds;
     private double windowWaited;
 
-    Progress(BatchPlan plan, int loggingSteps) {
+    /** @param deviceBytes the most that was in use of the device's own memory */
+    Progress(BatchPlan plan, int loggingSteps, LongSupplier deviceBytes) {
+        this.deviceBytes = deviceBytes;
         this.plan = plan;
         this.loggingSteps = loggingSteps;
     }
@@ -97,11 +109,13 @@ final class Progress {
         stepStarted = System.nanoTime();
         stepLoss = 0;
         stepTokens = 0;
+        stepRows = 0;
     }
 
     void add(MicroBatch batch, LinearCrossEntropy.Statistics statistics) {
         stepLoss += statistics.loss();
         stepTokens += batch.tokens();
+        stepRows += batch.rows().size();
         windowBatches++;
         windowEntropy += statistics.entropy() / Math.max(1, statistics.valid());
         windowAccuracy += (double) statistics.correct() / Math.max(1, statistics.valid());
@@ -110,6 +124,7 @@ final class Progress {
     /** So many seconds of the step, the device has waited for data. */
     void waited(double seconds) {
         windowWaited += seconds;
+        runWaited += seconds;
     }
 
     void endStep(double norm, double rate) {
@@ -119,6 +134,9 @@ final class Progress {
         gradNorm = norm;
         learningRate = rate;
         tokens += stepTokens;
+        runSeconds += stepSeconds;
+        runTokens += stepTokens;
+        runRows += stepRows;
         totalLoss += stepLoss;
         windowLoss += stepLoss;
         windowSteps++;
@@ -146,7 +164,10 @@ final class Progress {
                 plan.epochAfter(step),
                 stepSeconds,
                 stepTokens / stepSeconds,
-                windowWaited / windowSeconds);
+                stepRows / stepSeconds,
+                windowWaited / windowSeconds,
+                deviceBytes.getAsLong(),
+                HostMemory.resident());
         history.add(metrics.history());
         windowSteps = 0;
         windowLoss = 0;
@@ -156,6 +177,30 @@ final class Progress {
         windowSeconds = 0;
         windowWaited = 0;
         return metrics;
+    }
+
+    /**
+     * What there is to say of a run that ends.
+     *
+     * @param written see {@link TrainingReport}, as are the others
+     */
+    TrainingReport report(
+            boolean stopped, Path written, String best, List<String> checkpoints, Path events, Phases phases) {
+        double seconds = Math.max(runSeconds, 1e-9);
+        return new TrainingReport(
+                step,
+                plan.maxSteps(),
+                stopped,
+                written,
+                best,
+                checkpoints,
+                events,
+                phases.seconds(),
+                runTokens / seconds,
+                runRows / seconds,
+                runWaited / seconds,
+                deviceBytes.getAsLong(),
+                HostMemory.peak());
     }
 
     /**

@@ -55,7 +55,7 @@ public record SaveOptions(Strategy strategy, double steps, int totalLimit, Strin
     }
 
     /** Whether the run goes on where another stopped. */
-    boolean isResumed() {
+    public boolean isResumed() {
         return !resumeFrom.isEmpty();
     }
 

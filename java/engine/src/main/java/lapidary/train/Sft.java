@@ -13,6 +13,7 @@ import lapidary.data.Dataset;
 import lapidary.data.Datasets;
 import lapidary.data.Profile;
 import lapidary.data.Samples;
+import lapidary.device.CpuDevice;
 import lapidary.device.Device;
 import lapidary.device.OutOfMemoryException;
 import lapidary.format.FormatException;
@@ -37,6 +38,7 @@ public final class Sft {
     private final Device device;
     private final TrainingListener listener;
     private CheckCache cache = CheckCache.none();
+    private final Phases phases = new Phases();
     private volatile boolean stopWanted;
 
     /** @param device where to train; the caller closes it */
@@ -70,6 +72,7 @@ public final class Sft {
      * @throws TrainingException where loss or gradients stop being finite
      */
     public TrainingReport run() {
+        phases.enter(Phases.Phase.LOAD);
         try (Output output = Output.open(config.outputDir())) {
             Checkpoints checkpoints = new Checkpoints(config.outputDir());
             checkpoints.clearLeftovers();
@@ -128,6 +131,7 @@ public final class Sft {
                 listener.onNotice(AdapterUse.of(lora.spec(), adapted).line());
                 Optimizer optimizer = new Optimizer(
                         model.frame(), model.parameters(), config.optimizer(), config.profile() == Profile.TRL);
+                phases.enter(Phases.Phase.SAMPLES);
                 batches.awaitReady(done -> listener.onCheck(done, plan.rows()));
                 if (batches.checked().isRemembered()) {
                     listener.onNotice(
@@ -142,7 +146,7 @@ public final class Sft {
                         model,
                         lora.spec(),
                         optimizer,
-                        new Progress(plan, config.loggingSteps()),
+                        new Progress(plan, config.loggingSteps(), this::deviceBytes),
                         new Best(config.evaluation(), config.saving().strategy()),
                         identity,
                         Identity.ofModel(config.modelNameOrPath()),
@@ -204,7 +208,9 @@ public final class Sft {
             output.openEvents(checkpointer.events(start), start.step() + 1, texts());
         }
         long fixedBytes = device.pool().inUse();
-        AfterStep after = new AfterStep(config, plan, evaluation, checkpointer, output, listener, () -> stopWanted);
+        phases.enter(Phases.Phase.TRAIN);
+        AfterStep after =
+                new AfterStep(config, plan, evaluation, checkpointer, output, phases, listener, () -> stopWanted);
         if (start.isEvaluationOwed()) {
             after.evaluateAndSave(start.step());
         }
@@ -239,6 +245,11 @@ public final class Sft {
             after.evaluateAndSave(step);
         }
         return after.finish(step, stopWanted);
+    }
+
+    /** The most that was in use of the device's own memory so far; 0 where that is the host's. */
+    private long deviceBytes() {
+        return device instanceof CpuDevice ? 0 : device.pool().peak();
     }
 
     /** What transformers' TensorBoardCallback writes at the start of a run. */

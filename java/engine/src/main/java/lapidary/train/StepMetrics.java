@@ -17,7 +17,10 @@ import java.util.Map;
  * @param epoch epochs done, with the fraction
  * @param stepSeconds wall time of this step
  * @param tokensPerSecond tokens of this step over its wall time
+ * @param samplesPerSecond rows of this step over its wall time
  * @param dataWait share of the time since the last report that the device waited for data
+ * @param deviceBytes the most that was in use so far of the device's own memory; 0 where that is the host's
+ * @param hostBytes resident memory of this process
  */
 public record StepMetrics(
         int step,
@@ -31,7 +34,10 @@ public record StepMetrics(
         double epoch,
         double stepSeconds,
         double tokensPerSecond,
-        double dataWait) {
+        double samplesPerSecond,
+        double dataWait,
+        long deviceBytes,
+        long hostBytes) {
 
     /** The entry of trainer_state.json's log_history. */
     Map<String, Object> history() {
@@ -60,7 +66,12 @@ public record StepMetrics(
         entry.put("epoch", epoch);
         entry.put("step_seconds", stepSeconds);
         entry.put("tokens_per_second", tokensPerSecond);
+        entry.put("samples_per_second", samplesPerSecond);
         entry.put("data_wait", dataWait);
+        if (deviceBytes > 0) {
+            entry.put("device_memory", deviceBytes);
+        }
+        entry.put("host_memory", hostBytes);
         return entry;
     }
 }

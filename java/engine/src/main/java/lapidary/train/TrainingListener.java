@@ -33,9 +33,10 @@ public interface TrainingListener {
     default void onSave(int step, Path folder) {}
 
     /**
-     * The run is over, and the files of the output folder are being written.
+     * The files of a checkpoint, or at the end of the run those of the output folder, are being written.
      *
-     * @param folder a hidden one, from which they are moved to their places together; what is put here goes with them
+     * @param folder a hidden one, which gets its name when all is in it, or from which they are moved to their places
+     *     together; what is put here goes with them
      */
     default void onWrite(Path folder) {}
 }

@@ -13,6 +13,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
@@ -142,6 +143,63 @@ final class ConfigTest {
                 Files.readString(second.resolve("train_config.yaml")));
     }
 
+    @Test
+    void everyCheckpointSaysWhatTheRunWasTold() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(yaml, inputs(output) + "max_steps: 2\nsave_steps: 1\nlora_r: 2\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        for (String checkpoint : List.of("checkpoint-1", "checkpoint-2")) {
+            assertEquals(
+                    Files.readString(output.resolve("train_config.yaml")),
+                    Files.readString(output.resolve(checkpoint).resolve("train_config.yaml")));
+        }
+    }
+
+    @Test
+    void anAdapterIsNotReplacedByAccident() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(yaml, inputs(output) + "max_steps: 2\nlora_r: 2\nlogging_steps: 1\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        byte[] adapter = Files.readAllBytes(output.resolve("adapter_model.safetensors"));
+        assertEquals(2, train("--config=" + yaml, "--seed=1"));
+        assertOneLine("--output_dir " + output + " holds the adapter of a run that is over", "--overwrite_output_dir");
+        assertEquals(0, train("--config=" + yaml, "--resume_from_checkpoint"), err::toString);
+        assertArrayEquals(adapter, Files.readAllBytes(output.resolve("adapter_model.safetensors")));
+        assertEquals(0, train("--config=" + yaml, "--seed=1", "--overwrite_output_dir"), err::toString);
+        assertFalse(Arrays.equals(adapter, Files.readAllBytes(output.resolve("adapter_model.safetensors"))));
+        assertFalse(Files.readString(output.resolve("train_config.yaml")).contains("overwrite"));
+        Files.delete(output.resolve("adapter_config.json"));
+        out.getBuffer().setLength(0);
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        assertTrue(out.toString().contains("There are checkpoints in " + output), out.toString());
+    }
+
+    /** Each line once, with what overnight runs are watched for. */
+    @Test
+    void theConsoleTellsHowTheRunGoesAndWhatItTook() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(
+                yaml,
+                inputs(output) + "max_steps: 2\nlora_r: 2\nlogging_steps: 1\nreport_to: tensorboard\n"
+                        + "eval_strategy: epoch\ndataset_test_split: train\nsave_steps: 1\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        String number = "\\d[\\d.e+-]*";
+        for (String line : List.of(
+                "step 1/2  loss N  grad_norm N  learning_rate N  accuracy N  N tokens/s  N samples/s  data wait N%"
+                        + "  memory N GiB  ETA \\d+:\\d\\d",
+                "Took \\d+:\\d\\d: load \\d+:\\d\\d, samples \\d+:\\d\\d, train \\d+:\\d\\d, (evaluate \\d+:\\d\\d, )?save \\d+:\\d\\d",
+                "N tokens/s, N samples/s, data wait N%; peak memory N GiB",
+                "Checkpoints there: checkpoint-1, checkpoint-2",
+                "TensorBoard: tensorboard --logdir " + output + "/runs/\\S+",
+                "The adapter is in " + output)) {
+            String regex = line.replace("N ", number + " ").replace("N%", number + "%");
+            assertEquals(
+                    1,
+                    out.toString().lines().filter(each -> each.matches(regex)).count(),
+                    regex + "\n" + out);
+        }
+    }
+
     @ParameterizedTest
     @ValueSource(strings = {"guide-single-image", "guide-multi-image"})
     void theGuidesConfigurationsTrain(String name) throws IOException {
@@ -240,7 +298,7 @@ final class ConfigTest {
         assertEquals(0, train("--config", yaml.toString(), "--use_cpu"), err::toString);
         assertEquals("cpu", effective(output, "device"));
         Files.writeString(yaml, inputs(output) + "max_steps: 1\nuse_cpu: true\n");
-        assertEquals(0, train("--config", yaml.toString()), err::toString);
+        assertEquals(0, train("--config", yaml.toString(), "--overwrite_output_dir"), err::toString);
         assertEquals("cpu", effective(output, "device"));
     }
 

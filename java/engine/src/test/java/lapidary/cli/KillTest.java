@@ -65,6 +65,7 @@ final class KillTest {
                 "--model_name_or_path=" + model,
                 "--dataset_name=" + folder.resolve("train.jsonl"),
                 "--output_dir=" + output,
+                "--overwrite_output_dir",
                 "--max_steps=" + steps,
                 "--per_device_train_batch_size=1",
                 "--gradient_accumulation_steps=1",

@@ -117,6 +117,17 @@ class OutputTest {
         assertTrue(Files.exists(adapter.resolve("adapter_config.json")));
     }
 
+    /** Not even the superuser makes a folder there. */
+    @Test
+    void aReadOnlyPlaceIsToldBeforeTraining() {
+        Path nowhere = Path.of("/proc/self/lapidary");
+        assumeTrue(Files.isDirectory(nowhere.getParent()));
+        String message =
+                assertThrows(FormatException.class, () -> Output.open(nowhere)).getMessage();
+        assertTrue(message.startsWith("--output_dir " + nowhere + " cannot be written to: "), message);
+        assertTrue(message.endsWith(", or choose another --output_dir"), message);
+    }
+
     @Test
     void aRunThatWroteNothingLeavesNoFolders() throws IOException {
         Path kept = Files.createDirectories(dir.resolve("kept"));

@@ -10,11 +10,14 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 import java.util.stream.Stream;
 import lapidary.data.Profile;
 import lapidary.device.CpuDevice;
@@ -39,6 +42,7 @@ final class ResumeTest {
     private Path folder;
 
     private final List<String> notices = new ArrayList<>();
+    private Consumer<Path> whileWriting = part -> {};
 
     /** What a run may be made of. */
     private enum Recipe {
@@ -124,6 +128,11 @@ final class ResumeTest {
                 }
 
                 @Override
+                public void onWrite(Path part) {
+                    whileWriting.accept(part);
+                }
+
+                @Override
                 public void onStep(int step, int maxSteps, double loss) {
                     if (step == stopAfter) {
                         sft[0].stop();
@@ -149,7 +158,7 @@ final class ResumeTest {
     }
 
     private static JsonNode timeless(JsonNode entry) {
-        ((ObjectNode) entry).remove(List.of("step_seconds", "tokens_per_second", "data_wait"));
+        ((ObjectNode) entry).remove(List.of("step_seconds", "data_wait", "device_memory", "host_memory"));
         ((ObjectNode) entry)
                 .remove(entry.propertyStream()
                         .map(Map.Entry::getKey)
@@ -356,6 +365,55 @@ final class ResumeTest {
         run(config("whole").saving(new SaveOptions(Strategy.STEPS, 2, 0, "")).build(), -1);
         assertArrayEquals(bytes("whole", "adapter_model.safetensors"), bytes("out", "adapter_model.safetensors"));
         assertEquals(log("whole"), log("out"));
+    }
+
+    /** A disk that is full while one is written, a folder that is read-only for the next. */
+    @Test
+    void aCheckpointThatCannotBeWrittenCostsNothingElse() throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 2, 0, "");
+        run(config("whole").saving(saving).build(), -1);
+        whileWriting = part -> {
+            String name = part.getFileName().toString();
+            if (name.equals(".checkpoint-4.part") || name.equals(".checkpoint-5.part")) {
+                throw new UncheckedIOException(new IOException("No space left on device"));
+            }
+            if (name.equals(".checkpoint-6.part")) {
+                throw new UncheckedIOException(new AccessDeniedException(part.toString()));
+            }
+        };
+        run(config("out").saving(saving).build(), -1);
+        assertEquals(List.of("checkpoint-2", "checkpoint-8", "checkpoint-9"), checkpoints("out"));
+        assertEquals(2, notices.size(), notices.toString());
+        String start = "is not written: cannot write " + folder.resolve("out/checkpoint-");
+        assertTrue(notices.get(0).contains(start + "4: No space left on device; free some space"), notices.get(0));
+        assertTrue(notices.get(1).contains(start + "6: permission denied; make the folder writable"), notices.get(1));
+        assertArrayEquals(bytes("whole", "adapter_model.safetensors"), bytes("out", "adapter_model.safetensors"));
+        assertFalse(Files.exists(folder.resolve("out/.checkpoint-4.part")));
+
+        FormatException e = assertThrows(
+                FormatException.class,
+                () -> run(config("stopped").saving(saving).build(), 5));
+        assertTrue(e.getMessage().contains("checkpoint-5: No space left on device"), e.getMessage());
+        assertEquals(List.of("checkpoint-2"), checkpoints("stopped"));
+        whileWriting = part -> {};
+        run(
+                config("stopped")
+                        .saving(new SaveOptions(Strategy.STEPS, 2, 0, "true"))
+                        .build(),
+                -1);
+        assertSame("whole", "stopped");
+    }
+
+    @Test
+    void whereTheTwoNewestAreHalfAnOlderOneIsGoneOnFrom() throws IOException {
+        run(config("whole").saving(new SaveOptions(Strategy.STEPS, 2, 0, "")).build(), -1);
+        run(config("out").saving(new SaveOptions(Strategy.STEPS, 2, 0, "")).build(), 6);
+        Files.delete(folder.resolve("out/checkpoint-6/optimizer.safetensors"));
+        Path cut = folder.resolve("out/checkpoint-4/adapter_model.safetensors");
+        Files.write(cut, java.util.Arrays.copyOf(Files.readAllBytes(cut), 1000));
+        run(config("out").saving(new SaveOptions(Strategy.STEPS, 2, 0, "true")).build(), -1);
+        assertEquals(2, notices.size(), notices.toString());
+        assertSame("whole", "out");
     }
 
     @Test
