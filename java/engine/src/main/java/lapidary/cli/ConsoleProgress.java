@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.BiConsumer;
 import java.util.stream.Collectors;
 import lapidary.format.AtomicFile;
 import lapidary.train.StepMetrics;
@@ -18,6 +19,7 @@ final class ConsoleProgress implements TrainingListener {
     private final boolean terminal =
             System.console() != null && System.console().isTerminal();
     private Runnable atStart = () -> {};
+    private BiConsumer<Integer, Path> atSave = (step, checkpoint) -> {};
     private final Map<String, String> files = new LinkedHashMap<>(); // to write beside the adapter: text by name
     private Path folder; // of the output; null where no file is to be written
     private long started;
@@ -32,6 +34,11 @@ final class ConsoleProgress implements TrainingListener {
     /** @param action done once, when training begins */
     void onceStarted(Runnable action) {
         atStart = action;
+    }
+
+    /** @param action done after each checkpoint, with its step and its folder */
+    void whenSaved(BiConsumer<Integer, Path> action) {
+        atSave = action;
     }
 
     /** Has a file written to the output folder when training begins, into each checkpoint, and together with the adapter. */
@@ -145,6 +152,7 @@ final class ConsoleProgress implements TrainingListener {
         clear();
         out.println("step " + step + "  checkpoint in " + folder);
         out.flush();
+        atSave.accept(step, folder);
     }
 
     /** Ends the run's output: with the last step, where it was not one that is logged, and what the run took. */

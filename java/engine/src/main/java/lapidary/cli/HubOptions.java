@@ -43,7 +43,10 @@ final class HubOptions {
     @Option(
             names = "--hub_strategy",
             paramLabel = "WHEN",
-            description = "every_save, or end: only when training is over (default: every_save).")
+            description =
+                    "With each checkpoint, while training goes on: every_save: its adapter; checkpoint: the rest of it too, in"
+                            + " last-checkpoint; all_checkpoints: in its own folder. end: only when training is over"
+                            + " (default: every_save).")
     private String strategy = "every_save";
 
     @Option(
@@ -57,14 +60,10 @@ final class HubOptions {
 
     /** @throws ParameterException the options for publishing do not fit each other */
     void check(CommandLine command) {
-        switch (strategy) {
-            case "every_save", "end" -> {}
-            case "checkpoint", "all_checkpoints" -> throw new ParameterException(
-                    command,
-                    "--hub_strategy " + strategy
-                            + " is not supported: no checkpoints are written yet; every_save and end are");
-            default -> throw new ParameterException(
-                    command, "--hub_strategy is " + strategy + ", expected every_save or end");
+        try {
+            HubPush.Strategy.of(strategy);
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(command, e.getMessage(), e);
         }
         if (!push && (!repository.isEmpty() || privateRepository)) {
             throw new ParameterException(
@@ -102,7 +101,7 @@ final class HubOptions {
                     "the output folder's name " + id + " cannot be a repository's; choose one with --hub_model_id");
         }
         try (Hub hub = hub(command)) {
-            return new HubPush(hub.create(id, privateRepository));
+            return new HubPush(hub.create(id, privateRepository), HubPush.Strategy.of(strategy), command);
         }
     }
 

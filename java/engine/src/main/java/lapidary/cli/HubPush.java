@@ -7,34 +7,126 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.SortedMap;
+import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.function.Consumer;
 import lapidary.device.DType;
 import lapidary.format.AtomicFile;
 import lapidary.format.Json;
 import lapidary.hub.Hub;
 import lapidary.hub.HubException;
+import lapidary.hub.HubListener;
+import lapidary.hub.HubSettings;
 import lapidary.hub.ModelCard;
 import lapidary.hub.Push;
 import lapidary.hub.RepoId;
 import lapidary.train.SftConfig;
 import picocli.CommandLine;
 
-/** Publishes the output folder of a run, with a card that says what was trained. */
-final class HubPush {
+/**
+ * Publishes the output folder of a run, with a card that says what was trained; and as {@code hub_strategy} says, the
+ * checkpoints before that, on a thread of its own, so that training goes on meanwhile.
+ */
+final class HubPush implements AutoCloseable {
     private static final String MESSAGE = "End of training";
 
-    private final RepoId repo;
+    /** Files of a checkpoint that are for going on with it, not for using its adapter. */
+    private static final Set<String> STATE =
+            Set.of("run_state.json", "optimizer.safetensors", "trainer_state.json", EffectiveConfig.FILE);
 
-    HubPush(RepoId repo) {
+    /** Which checkpoints are published, and what of them; under transformers' names. */
+    enum Strategy {
+        END,
+        EVERY_SAVE,
+        CHECKPOINT,
+        ALL_CHECKPOINTS;
+
+        /** @throws IllegalArgumentException naming the option and what it may be */
+        static Strategy of(String name) {
+            for (Strategy each : values()) {
+                if (each.name().equalsIgnoreCase(name)) {
+                    return each;
+                }
+            }
+            throw new IllegalArgumentException(
+                    "--hub_strategy is " + name + ", expected end, every_save, checkpoint or all_checkpoints");
+        }
+    }
+
+    private final RepoId repo;
+    private final Strategy strategy;
+    private final CommandLine command;
+    private final ExecutorService worker = Executors.newSingleThreadExecutor(task -> {
+        Thread thread = new Thread(task, "hub-push");
+        thread.setDaemon(true); // a run that failed does not wait for the network
+        return thread;
+    });
+    private Future<?> last = CompletableFuture.completedFuture(null);
+
+    HubPush(RepoId repo, Strategy strategy, CommandLine command) {
         this.repo = repo;
+        this.strategy = strategy;
+        this.command = command;
     }
 
     /**
-     * Writes README.md and uploads.
+     * Publishes a checkpoint while training goes on. One that comes while another is on its way is left out, as transformers does,
+     * unless all are wanted; what cannot be published is told and no more: the end publishes again.
+     *
+     * @param tell shows a line
+     */
+    void saved(int step, Path checkpoint, Consumer<String> tell) {
+        if (strategy == Strategy.END || (strategy != Strategy.ALL_CHECKPOINTS && !last.isDone())) {
+            return;
+        }
+        last = worker.submit(() -> tell.accept(publish(step, checkpoint)));
+    }
+
+    private String publish(int step, Path checkpoint) {
+        try (Hub hub = new Hub(HubSettings.ofEnvironment(), HubListener.SILENT)) {
+            String address = hub.upload(repo, files(checkpoint), "Training in progress, step " + step);
+            return "step " + step + "  published as " + address;
+        } catch (HubException e) {
+            return "step " + step + "  is not published: " + e.getMessage();
+        }
+    }
+
+    private SortedMap<String, Path> files(Path checkpoint) {
+        SortedMap<String, Path> all = Push.files(checkpoint);
+        SortedMap<String, Path> files = new TreeMap<>(all);
+        files.keySet().removeAll(STATE);
+        if (strategy != Strategy.EVERY_SAVE) {
+            String folder = strategy == Strategy.CHECKPOINT
+                    ? "last-checkpoint"
+                    : checkpoint.getFileName().toString();
+            all.forEach((path, file) -> files.put(folder + "/" + path, file));
+        }
+        return files;
+    }
+
+    /** Waits for what is on its way. */
+    @Override
+    public void close() {
+        if (!last.isDone()) {
+            command.getOut().println("Waiting for the checkpoint that is being published");
+            command.getOut().flush();
+        }
+        worker.close();
+    }
+
+    /**
+     * Writes README.md and uploads, after what is on its way.
      *
      * @param dataset as the user gave it
      * @throws HubException what was trained is not published; the message says how to try again
      */
-    void finish(SftConfig config, String dataset, CommandLine command) {
+    void finish(SftConfig config, String dataset) {
+        close();
         Path folder = config.outputDir();
         AtomicFile.writeString(
                 folder.resolve("README.md"), card(config, dataset).text());

@@ -270,14 +270,17 @@ final class Train implements Callable<Integer> {
         checksFolder().ifPresent(sft::remembering);
         try (Interruption interruption = new Interruption(sft::stop, out)) {
             progress.onceStarted(interruption::started);
+            push.ifPresent(p ->
+                    progress.whenSaved((step, checkpoint) -> p.saved(step, checkpoint, progress::onNotice)));
             try {
                 TrainingReport report = sft.run();
                 progress.finish(report);
                 if (report.stopped()) {
+                    push.ifPresent(HubPush::close);
                     tellStopped(report, out);
                 } else {
                     tellDone(report, out);
-                    push.ifPresent(p -> p.finish(config, inputs.dataset, spec.commandLine()));
+                    push.ifPresent(p -> p.finish(config, inputs.dataset));
                 }
                 interruption.end(0);
                 return 0;

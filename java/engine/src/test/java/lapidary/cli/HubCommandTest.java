@@ -1,5 +1,6 @@
 package lapidary.cli;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -22,6 +23,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** The command in a process of its own, because the Hub's settings come from the environment. */
 final class HubCommandTest {
@@ -99,6 +102,10 @@ final class HubCommandTest {
     }
 
     private String[] train(String... more) {
+        return train(1, more);
+    }
+
+    private String[] train(int steps, String... more) {
         List<String> arguments = new ArrayList<>(List.of(
                 "train",
                 "--model_name_or_path",
@@ -108,7 +115,7 @@ final class HubCommandTest {
                 "--output_dir",
                 "out",
                 "--max_steps",
-                "1",
+                "" + steps,
                 "--logging_steps",
                 "1",
                 "--dtype",
@@ -201,6 +208,57 @@ final class HubCommandTest {
                 0,
                 engineGiven("", "upload", "out", folder.resolve("out").toString())
                         .code());
+    }
+
+    @ParameterizedTest
+    @CsvSource({"every_save, ''", "checkpoint, last-checkpoint/", "all_checkpoints, checkpoint-1/"})
+    void checkpointsArePublishedWhileTrainingGoesOn(String strategy, String whole) throws Exception {
+        environment.put("HF_TOKEN", TOKEN);
+        server.user(TOKEN, "someone");
+        Run run = engine(train(3, "--push_to_hub", "--hub_strategy", strategy, "--save_steps", "1"));
+        assertEquals(0, run.code(), run.text());
+        List<FakeRepo.State> states = server.repo("models/someone/out").states();
+        FakeRepo.State first = states.get(1); // after the one that makes the repository
+        assertEquals("Training in progress, step 1", first.title());
+        assertTrue(run.text().contains("step 1  published as"), run.text());
+        Map<String, byte[]> files = first.files();
+        assertArrayEquals(
+                Files.readAllBytes(folder.resolve("out/checkpoint-1/adapter_model.safetensors")),
+                files.get("adapter_model.safetensors"));
+        assertFalse(files.containsKey("optimizer.safetensors"));
+        List<String> inside = files.keySet().stream()
+                .filter(path -> path.contains("/"))
+                .map(path -> path.substring(0, path.lastIndexOf('/') + 1))
+                .distinct()
+                .toList();
+        assertEquals(whole.isEmpty() ? List.of() : List.of(whole), inside);
+        if (!whole.isEmpty()) { // it can be gone on with
+            for (String name : List.of("run_state.json", "optimizer.safetensors", "trainer_state.json")) {
+                assertArrayEquals(
+                        Files.readAllBytes(folder.resolve("out/checkpoint-1").resolve(name)),
+                        files.get(whole + name),
+                        name);
+            }
+        }
+        FakeRepo.State end = states.get(states.size() - 1);
+        assertEquals("End of training", end.title());
+        if (strategy.equals("all_checkpoints")) {
+            assertEquals(5, states.size());
+            assertTrue(end.files().containsKey("checkpoint-3/run_state.json"));
+        }
+    }
+
+    @Test
+    void aCheckpointThatCannotBePublishedIsToldAndTrainingGoesOn() throws Exception {
+        environment.put("HF_TOKEN", TOKEN);
+        server.user(TOKEN, "someone");
+        server.faults.add(Fault.status("POST .*/commit", 1, 403, Map.of(), "{\"error\": \"no\"}"));
+        Run run = engine(train(2, "--push_to_hub", "--save_steps", "1"));
+        assertEquals(0, run.code(), run.text());
+        assertTrue(run.text().contains("step 1  is not published: "), run.text());
+        assertEquals("End of training", server.repo("models/someone/out").head().title());
+        assertEquals(
+                2, engine(train("--push_to_hub", "--hub_strategy", "often")).code());
     }
 
     @Test
