@@ -4,9 +4,10 @@
 
 Writes nine rows of the demo's data, the adapter that the runs start from, what they log (every step, every second
 step) and the adapter that they end with. Nine rows in batches of two leave a short batch and a short group of batches
-at the end of each epoch.
+at the end of each epoch. Then a run with SGD, whose steps need no state, that is evaluated on five more rows: its log, and of
+its checkpoint-2, as TRL wrote it, adapter and trainer_state.json. `sft_golden.py DEMO OUT evaluated` writes this run alone.
 """
-import json, shutil, sys, tempfile
+import json, os, shutil, sys, tempfile
 from pathlib import Path
 
 import tvfix  # noqa: F401
@@ -76,5 +77,39 @@ def run(logging_steps):
             shutil.copy(Path(work) / "adapter_model.safetensors", out / "final.safetensors")
 
 
-run(1)
-run(2)
+def evaluated():
+    eval_rows = out / "eval.parquet"
+    pq.write_table(pq.read_table(next((demo / "data").glob("test-*.parquet"))).slice(0, 5), eval_rows)
+    set_seed(42)
+    model = AutoModelForImageTextToText.from_pretrained(demo / "base", dtype=torch.float32, attn_implementation="eager")
+    lora = LoraConfig(lora_alpha=8, lora_dropout=0.0, r=2, bias="none", target_modules="all-linear", task_type="CAUSAL_LM")
+    with tempfile.TemporaryDirectory() as work:
+        args = SFTConfig(
+            output_dir=work, num_train_epochs=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+            gradient_checkpointing=False, optim="sgd", save_strategy="steps", save_steps=2, learning_rate=1.0,
+            lr_scheduler_type="linear", weight_decay=0.0, bf16=False, report_to="none", eval_strategy="steps", eval_steps=2,
+            per_device_eval_batch_size=2, dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False,
+            logging_steps=1, disable_tqdm=True, use_cpu=True, seed=42, dataloader_pin_memory=False)
+        data = load_dataset("parquet", data_files={"train": str(rows), "eval": str(eval_rows)}, cache_dir=work)
+        trainer = SFTTrainer(model=model, args=args, data_collator=collate, processing_class=processor, peft_config=lora,
+                             train_dataset=data["train"], eval_dataset=data["eval"])
+        trainer.train()
+        golden = out / "evaluated"
+        golden.mkdir(exist_ok=True)
+        (golden / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+        checkpoint = golden / "checkpoint-2"
+        checkpoint.mkdir(exist_ok=True)
+        for name in ("adapter_model.safetensors", "trainer_state.json"):
+            shutil.copy(Path(work) / "checkpoint-2" / name, checkpoint)
+        config = json.loads((Path(work) / "checkpoint-2/adapter_config.json").read_text())
+        config["base_model_name_or_path"] = None
+        config["target_modules"] = sorted(config["target_modules"])
+        (checkpoint / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        print(sorted(os.listdir(Path(work) / "checkpoint-2")))
+        print(json.dumps(trainer.state.log_history, indent=1))
+
+
+if sys.argv[3:] != ["evaluated"]:
+    run(1)
+    run(2)
+evaluated()

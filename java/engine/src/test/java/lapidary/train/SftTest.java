@@ -175,6 +175,48 @@ final class SftTest extends DeviceTest {
         assertSameWay(start(), tensors(GOLDEN.resolve("final.safetensors")), adapter("out"), 1e-2);
     }
 
+    /** From a checkpoint as TRL wrote it; its SGD has no state, so that the rest of TRL's own run is to be met. */
+    @Test
+    void goesOnFromTrlsCheckpointAndEvaluatesAsItDoes() throws IOException {
+        Path golden = GOLDEN.resolve("evaluated");
+        String held = GOLDEN.resolve("eval.parquet").toString();
+        SftConfig config = config("out")
+                .initAdapter(null)
+                .optimizer(new OptimizerOptions(OptimizerOptions.SGD, 0.9, 0.999, 1e-8, 0))
+                .learningRate(1)
+                .gradientAccumulationSteps(2)
+                .numTrainEpochs(2)
+                .saving(new SaveOptions(
+                        SaveOptions.Strategy.NO,
+                        500,
+                        0,
+                        golden.resolve("checkpoint-2").toString()))
+                .evaluation(new EvalOptions(EvalOptions.Strategy.STEPS, held, "test", 2, 2, false, "", null, 0, 0))
+                .build();
+        run(config);
+        JsonNode expected = Json.read(golden.resolve("log_history.json")).node();
+        JsonNode actual = Json.read(folder.resolve("out/trainer_state.json"))
+                .get("log_history")
+                .node();
+        assertEquals(expected.size(), actual.size());
+        int evaluations = 0;
+        for (int i = 0; i < expected.size() - 1; i++) {
+            String prefix = expected.get(i).has("eval_loss") ? "eval_" : "";
+            evaluations += prefix.isEmpty() ? 0 : 1;
+            assertEquals(expected.get(i).get("step"), actual.get(i).get("step"));
+            assertMetric(expected.get(i), actual.get(i), prefix + "loss", 1e-4);
+            assertMetric(expected.get(i), actual.get(i), prefix + "entropy", 1e-4);
+            assertMetric(expected.get(i), actual.get(i), prefix + "mean_token_accuracy", 1e-6);
+            assertMetric(expected.get(i), actual.get(i), prefix + "num_tokens", 0);
+            assertMetric(expected.get(i), actual.get(i), "epoch", 1e-12);
+            if (prefix.isEmpty()) {
+                assertMetric(expected.get(i), actual.get(i), "grad_norm", 1e-3);
+                assertMetric(expected.get(i), actual.get(i), "learning_rate", 1e-12);
+            }
+        }
+        assertEquals(3, evaluations);
+    }
+
     @Test
     void microBatchesAddUpToTheBatch() throws IOException {
         double[] whole = losses(
