@@ -12,12 +12,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import lapidary.format.AtomicFile;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestReporter;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -25,7 +28,8 @@ import org.junit.jupiter.api.io.TempDir;
  * {@code mvn -pl java/engine test -Dtest=ResumeKillTest -DargLine="... -Dlapidary.kills=1000"} makes it the long test.
  */
 final class ResumeKillTest {
-    private static final int KILLS = Integer.getInteger("lapidary.kills", 16);
+    private static final int KILLS = Integer.getInteger("lapidary.kills", 48);
+    private static final long SEED = Long.getLong("lapidary.kills.seed", 21);
     private static final int STEPS = 12;
 
     @TempDir
@@ -99,7 +103,10 @@ final class ResumeKillTest {
             entry.remove(List.of(
                     "step_seconds",
                     "tokens_per_second",
+                    "samples_per_second",
                     "data_wait",
+                    "device_memory",
+                    "host_memory",
                     "eval_runtime",
                     "eval_samples_per_second",
                     "eval_steps_per_second"));
@@ -109,37 +116,54 @@ final class ResumeKillTest {
     }
 
     @Test
-    void aKilledRunEndsAsIfItHadNotBeen() throws Exception {
+    void aKilledRunEndsAsIfItHadNotBeen(TestReporter reporter) throws Exception {
         Path whole = folder.resolve("whole");
         finish(whole);
         Path output = folder.resolve("out");
-        Random random = new Random(21);
+        Random random = new Random(SEED);
         int writing = 0; // kills that fell into the writing of a checkpoint
-        for (int kills = 0; kills < KILLS; ) {
-            Process run =
-                    EngineProcess.start(folder.resolve("stdout.txt"), folder.resolve("stderr.txt"), arguments(output));
-            if (kills % 2 == 0) {
-                run.waitFor(400 + random.nextInt(1600), TimeUnit.MILLISECONDS);
-            } else {
-                while (run.isAlive() && parts(output).isEmpty()) {
-                    LockSupport.parkNanos(100_000);
+        int ended = 1; // runs that came to their end, and were compared
+        for (int kills = 0; kills < KILLS; kills++) {
+            Path said = folder.resolve("stdout.txt");
+            Process run = EngineProcess.start(said, folder.resolve("stderr.txt"), arguments(output));
+            switch (kills % 4) {
+                case 0 -> run.waitFor(random.nextInt(2000), TimeUnit.MILLISECONDS);
+                case 2 -> {
+                    int lines = 2 + random.nextInt(6);
+                    await(run, () -> Files.readString(said).lines().count() >= lines);
+                    Thread.sleep(random.nextInt(30));
                 }
-                Thread.sleep(random.nextInt(12));
+                default -> {
+                    for (int checkpoints = random.nextInt(3); checkpoints >= 0; checkpoints--) {
+                        await(run, () -> parts(output).isEmpty()); // what the last kill left is cleared away first
+                        await(run, () -> !parts(output).isEmpty());
+                    }
+                    Thread.sleep(random.nextInt(12));
+                }
             }
             boolean killed = run.isAlive();
             run.destroyForcibly();
             assertTrue(run.waitFor(30, TimeUnit.SECONDS));
-            kills++;
             if (!killed) {
                 assertEquals(0, run.exitValue(), Files.readString(folder.resolve("stderr.txt")));
                 assertSame(whole, output);
                 AtomicFile.deleteTree(output);
+                ended++;
             }
-            writing += parts(output).isEmpty() ? 0 : 1;
+            writing += kills % 2 == 1 && !parts(output).isEmpty() ? 1 : 0;
         }
         finish(output);
         assertSame(whole, output);
+        reporter.publishEntry(Map.of(
+                "kills", "" + KILLS, "while a checkpoint was written", "" + writing, "ends compared", "" + ended));
         assertTrue(writing > 0, "no kill fell into the writing of a checkpoint");
+    }
+
+    /** Waits without spinning, which would slow the run down. */
+    private static void await(Process run, Callable<Boolean> what) throws Exception {
+        while (run.isAlive() && !what.call()) {
+            LockSupport.parkNanos(100_000);
+        }
     }
 
     private static List<String> parts(Path output) throws IOException {
@@ -156,9 +180,7 @@ final class ResumeKillTest {
         Path output = folder.resolve("out");
         Path out = folder.resolve("stdout.txt");
         Process run = EngineProcess.start(out, folder.resolve("stderr.txt"), arguments(output));
-        while (run.isAlive() && !Files.readString(out).contains("step 2/")) {
-            LockSupport.parkNanos(1_000_000);
-        }
+        await(run, () -> Files.readString(out).contains("step 2/"));
         run.destroy(); // SIGTERM
         assertTrue(run.waitFor(60, TimeUnit.SECONDS));
         String said = Files.readString(out);
@@ -167,6 +189,7 @@ final class ResumeKillTest {
         assertTrue(said.contains("Go on with: engine train --model_name_or_path=" + model), said);
         assertTrue(said.trim().endsWith("--resume_from_checkpoint true"), said);
         assertTrue(Files.notExists(output.resolve("adapter_model.safetensors")), said);
+        assertTrue(Files.exists(output.resolve("train_config.yaml")), "written before the end");
         finish(output);
         assertSame(whole, output);
     }
