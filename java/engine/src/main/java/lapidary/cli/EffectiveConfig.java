@@ -16,8 +16,8 @@ final class EffectiveConfig {
     static final String FILE = "train_config.yaml";
 
     /** What is no part of the run itself: where it went on, what it may replace, and where options came from. */
-    private static final Set<String> LEFT_OUT = Set.of(
-            "--config", "--demo", "--help", "--version", "--overwrite_output_dir", CheckpointOptions.RESUME);
+    private static final Set<String> LEFT_OUT =
+            Set.of("--config", "--demo", "--help", "--version", "--overwrite_output_dir", CheckpointOptions.RESUME);
 
     private EffectiveConfig() {}
 

@@ -164,14 +164,16 @@ final class Train implements Callable<Integer> {
                 paramLabel = "NAME",
                 arity = "1..*",
                 split = ",",
-                description = "tensorboard: event files in runs/ of the output folder, which wandb sync takes too; or none"
-                        + " (default: none). metrics.jsonl is always written.")
+                description =
+                        "tensorboard: event files in runs/ of the output folder, which wandb sync takes too; or none"
+                                + " (default: none). metrics.jsonl is always written.")
         private List<String> reportTo = List.of("none");
 
         @Option(
                 names = "--logging_dir",
                 paramLabel = "DIR",
-                description = "For TensorBoard's files instead (default: TENSORBOARD_LOGGING_DIR, else runs/<date>_<host>).")
+                description =
+                        "For TensorBoard's files instead (default: TENSORBOARD_LOGGING_DIR, else runs/<date>_<host>).")
         private Path loggingDir;
 
         @Option(
@@ -270,8 +272,8 @@ final class Train implements Callable<Integer> {
         checksFolder().ifPresent(sft::remembering);
         try (Interruption interruption = new Interruption(sft::stop, out)) {
             progress.onceStarted(interruption::started);
-            push.ifPresent(p ->
-                    progress.whenSaved((step, checkpoint) -> p.saved(step, checkpoint, progress::onNotice)));
+            push.ifPresent(
+                    p -> progress.whenSaved((step, checkpoint) -> p.saved(step, checkpoint, progress::onNotice)));
             try {
                 TrainingReport report = sft.run();
                 progress.finish(report);
@@ -366,8 +368,9 @@ final class Train implements Callable<Integer> {
             return;
         }
         if (Files.exists(outputDir().resolve("adapter_config.json"))) {
-            throw usage("--output_dir " + outputDir() + " holds the adapter of a run that is over; choose another folder,"
-                    + " or --overwrite_output_dir to replace it");
+            throw usage(
+                    "--output_dir " + outputDir() + " holds the adapter of a run that is over; choose another folder,"
+                            + " or --overwrite_output_dir to replace it");
         }
         if (CheckpointOptions.isAnyIn(outputDir())) {
             out.println("There are checkpoints in " + outputDir() + ", but this run starts from the beginning: "

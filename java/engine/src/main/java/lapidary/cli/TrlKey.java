@@ -56,7 +56,10 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
         idle(all, "train trains, and evaluates as --eval_strategy says", "do_train", "do_eval", "do_predict");
         idle(all, "SIGTERM and Ctrl-C save a checkpoint always", "enable_jit_checkpoint");
         idle(all, "nothing is pickled, every file is safetensors or JSON", "save_safetensors");
-        idle(all, "a checkpoint is left out while another is published, unless --hub_strategy wants all", "hub_always_push");
+        idle(
+                all,
+                "a checkpoint is left out while another is published, unless --hub_strategy wants all",
+                "hub_always_push");
         idle(all, "a checkpoint holds all that the run depends on", "restore_callback_states_from_checkpoint");
         idle(all, "rows are not sorted by length", "length_column_name");
         all.put(

@@ -54,7 +54,8 @@ final class EventFile implements AutoCloseable {
     static EventFile open(Path folder, int step) {
         try {
             Files.createDirectories(folder);
-            // Readers take files in the order of their names: a clock that was set back must not bring this one forward.
+            // Readers take files in the order of their names: a clock that was set back must not bring this one
+            // forward.
             long second = Math.max(System.currentTimeMillis() / 1000, newest(folder) + 1);
             Path path = folder.resolve("events.out.tfevents." + String.format(Locale.ROOT, "%010d", second) + "."
                     + host() + "." + ProcessHandle.current().pid() + ".0");
@@ -116,8 +117,7 @@ final class EventFile implements AutoCloseable {
     Optional<String> text(String tag, String text) {
         Proto plugin = new Proto().text(1, "text").message(2, new Proto());
         Proto shape = new Proto().message(2, new Proto().number(1, 1));
-        Proto tensor =
-                new Proto().number(1, DT_STRING).message(2, shape).text(8, text);
+        Proto tensor = new Proto().number(1, DT_STRING).message(2, shape).text(8, text);
         Proto value = new Proto()
                 .text(1, tag + "/text_summary")
                 .message(8, tensor)
