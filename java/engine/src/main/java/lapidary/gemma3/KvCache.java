@@ -10,7 +10,8 @@ import lapidary.tensor.Tensor;
 /**
  * The rotated keys and values of the tokens that a decoder has read of one sequence. Global layers keep all of them, sliding
  * layers a ring of the window's length and a little more, so that the last few tokens can be taken back. Memory grows with
- * the sequence, by doubling. Owns a frame inside the model's; to be closed before the model.
+ * the sequence, by doubling: how much it is depends on the number of tokens alone. Owns a frame inside the model's; to be
+ * closed before the model.
  */
 public final class KvCache implements AutoCloseable {
     /** Tokens beyond the window that a ring keeps: how many may be taken back. */
@@ -18,6 +19,8 @@ public final class KvCache implements AutoCloseable {
 
     private static final int FIRST_CAPACITY = 64; // tokens
 
+    private final Gemma3Config.Text config;
+    private final Frame model;
     private final Frame frame;
     private final DType dtype;
     private final long width; // kvHeads * headDim
@@ -29,6 +32,7 @@ public final class KvCache implements AutoCloseable {
         private final int window; // 0 for none
         private Tensor keys = Tensor.NONE; // [capacity, kvHeads * headDim]
         private Tensor values = Tensor.NONE;
+        private int lost; // positions before it have been overwritten, for good where later ones were taken back
 
         Layer(int window) {
             this.window = window;
@@ -45,6 +49,8 @@ public final class KvCache implements AutoCloseable {
     }
 
     KvCache(Gemma3Config.Text config, DType dtype, Frame model) {
+        this.config = config;
+        this.model = model;
         this.frame = model.child("cache");
         this.dtype = dtype;
         this.width = (long) config.numKeyValueHeads() * config.headDim();
@@ -64,16 +70,45 @@ public final class KvCache implements AutoCloseable {
      * @return whether it was; if not, nothing has changed
      */
     public boolean truncate(int to) {
-        if (to < 0 || to > length) {
-            throw new IllegalArgumentException("[cache] truncate to " + to + " of " + length + " tokens");
-        }
-        for (Layer layer : layers) {
-            if (length - layer.capacity() > layer.firstSeenFrom(to)) {
-                return false; // overwritten
-            }
+        if (!holds(to)) {
+            return false;
         }
         length = to;
         return true;
+    }
+
+    /** Whether it has all that the token after the first {@code to} sees of them; else it has been overwritten. */
+    private boolean holds(int to) {
+        if (to < 0 || to > length) {
+            throw new IllegalArgumentException("[cache] " + to + " of " + length + " tokens");
+        }
+        return layers.stream().allMatch(layer -> layer.lost <= layer.firstSeenFrom(to));
+    }
+
+    /**
+     * A cache of its own, to be closed as this one, with the first {@code tokens} tokens.
+     *
+     * @return null where what comes before them is no longer held
+     */
+    public KvCache copy(int tokens) {
+        if (!holds(tokens)) {
+            return null;
+        }
+        KvCache copy = new KvCache(config, dtype, model);
+        for (int i = 0; i < layers.size(); i++) {
+            Layer from = layers.get(i);
+            Layer to = copy.layers.get(i);
+            // In a ring that has come round each position keeps its place.
+            int rows = from.lost > 0 ? (int) from.capacity() : tokens;
+            if (rows > 0) {
+                copy.reserve(to, rows);
+                copy.copy(to.keys.slice(0, rows), from.keys.slice(0, rows));
+                copy.copy(to.values.slice(0, rows), from.values.slice(0, rows));
+            }
+            to.lost = from.lost;
+        }
+        copy.length = tokens;
+        return copy;
     }
 
     @Override
@@ -143,16 +178,18 @@ public final class KvCache implements AutoCloseable {
         return frame.of(all, all.length);
     }
 
-    /** Makes room for {@code tokens}; what is held stays in its place, as a ring that has come round is at its limit. */
+    /** Makes room for {@code tokens} in all; what is held stays in its place, as a ring that has come round is at its limit. */
     private void reserve(Layer layer, int tokens) {
         int limit = layer.window == 0 ? Integer.MAX_VALUE : layer.window + SLACK;
         int needed = Math.min(tokens, limit);
-        if (layer.capacity() >= needed) {
-            return;
+        if (layer.capacity() < needed) {
+            long doubled =
+                    Math.max(FIRST_CAPACITY, Long.highestOneBit(2L * needed - 1)); // a power of two, needed or more
+            long capacity = Math.min(limit, doubled);
+            layer.keys = grown(layer.keys, capacity);
+            layer.values = grown(layer.values, capacity);
         }
-        long capacity = Math.min(limit, Math.max(needed, Math.max(FIRST_CAPACITY, 2 * layer.capacity())));
-        layer.keys = grown(layer.keys, capacity);
-        layer.values = grown(layer.values, capacity);
+        layer.lost = Math.max(layer.lost, tokens - (int) layer.capacity());
     }
 
     private Tensor grown(Tensor before, long capacity) {

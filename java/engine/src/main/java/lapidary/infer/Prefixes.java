@@ -7,11 +7,19 @@ import lapidary.gemma3.KvCache;
 
 /**
  * What finished requests have read, for requests that begin alike: the next turn of a chat, or another question about the same
- * picture. The least recently used goes. A cache serves one request at a time.
+ * picture. The least recently used goes. A cache serves one request at a time, and one that holds much else is copied, so
+ * that a chat does not lose what it has read to another that begins with the same words. Once as many have been kept as may be,
+ * so many are: what they take depends on the last requests alone, not on how many there were.
  */
 final class Prefixes implements AutoCloseable {
     /** @param read the tokens that the cache holds, with their pictures */
     private record Kept(Adapter adapter, Prompt read, KvCache cache) {}
+
+    /** Tokens; fewer, such as the four with which the template begins every prompt, are read again. */
+    private static final int WORTH_COPYING = 16;
+
+    /** A cache is copied where it would lose more than one in so many of the common tokens. */
+    private static final int LITTLE = 8;
 
     private final int limit;
     private final Deque<Kept> kept = new ArrayDeque<>(); // the most recently used first
@@ -20,7 +28,7 @@ final class Prefixes implements AutoCloseable {
         this.limit = limit;
     }
 
-    /** The cache with the longest beginning of a sequence's prompt, cut to that; null where none has any. */
+    /** A cache with the longest beginning of a sequence's prompt, and no more; null where none has one that is worth it. */
     KvCache take(Sequence sequence) {
         Kept best = null;
         int longest = 0;
@@ -36,7 +44,14 @@ final class Prefixes implements AutoCloseable {
                 }
             }
         }
-        if (best == null || !best.cache().truncate(longest)) {
+        if (best == null) {
+            return null;
+        }
+        boolean holdsLittleElse = (best.read().tokens() - longest) * LITTLE <= longest;
+        if (!holdsLittleElse) {
+            return longest < WORTH_COPYING ? null : best.cache().copy(longest);
+        }
+        if (!best.cache().truncate(longest)) {
             return null;
         }
         kept.remove(best);

@@ -3,6 +3,7 @@ package lapidary.gemma3;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Path;
@@ -192,6 +193,64 @@ final class KvCacheTest extends DeviceTest {
             assertClose(expected[400], decode(model, List.of(cache), row.ids()[400])[0], DType.F32, "after 400");
             assertClose(expected[649], read(model, cache, row, 650), DType.F32, "after 401");
             assertFalse(cache.truncate(650 - 300));
+        }
+    }
+
+    @Test
+    void whatIsOverwrittenStaysLostWhenMoreIsTakenBack() {
+        PackedBatch.Row row = row(3, 300);
+        try (Gemma3 model = model("multimodal", DType.F32);
+                KvCache cache = model.newCache()) {
+            read(model, cache, row, 300); // the ring of 262 has lost the first 38
+            assertTrue(cache.truncate(50), "the token after 50 sees 5 of them, which are held");
+            assertFalse(cache.truncate(20), "the token after 20 sees some of the first 38");
+        }
+    }
+
+    /** Before the rings have come round and after; neither the copy nor the first knows what the other reads. */
+    @ParameterizedTest
+    @CsvSource({"200, 150", "200, 200", "600, 450", "300, 50"})
+    void aCopyGoesOnByItself(int tokens, int copied) {
+        PackedBatch.Row row = row(4, 700, 20);
+        PackedBatch.Row other = row(5, 700, 20);
+        System.arraycopy(row.ids(), 0, other.ids(), 0, copied);
+        other = new PackedBatch.Row(other.ids(), other.tokenTypes(), row.pixels());
+        try (Gemma3 model = model("multimodal", DType.F32);
+                KvCache cache = model.newCache()) {
+            float[][] expected = without(model, row);
+            float[][] others = without(model, other);
+            read(model, cache, row, tokens);
+            try (KvCache copy = cache.copy(copied)) {
+                assertEquals(copied, copy.length());
+                assertClose(others[copied], decode(model, List.of(copy), other.ids()[copied])[0], DType.F32, "copy");
+                assertClose(others[649], read(model, copy, other, 650), DType.F32, "copy, further");
+                assertClose(expected[tokens], decode(model, List.of(cache), row.ids()[tokens])[0], DType.F32, "first");
+                assertClose(expected[649], read(model, cache, row, 650), DType.F32, "first, further");
+                assertFalse(copy.truncate(20), "as lost as in the first");
+            }
+            assertNull(cache.copy(20), "overwritten");
+        }
+    }
+
+    /** However they came, so many tokens take so much memory. */
+    @Test
+    void memoryDependsOnTokensAlone() {
+        PackedBatch.Row row = row(6, 300);
+        try (Gemma3 model = model("text", DType.F32)) {
+            long empty = device.pool().inUse();
+            long once = 0;
+            for (int chunk : new int[] {270, 30, 70}) {
+                device.pool().trim(); // or it might hand out what it has, up to an eighth larger
+                try (KvCache cache = model.newCache()) {
+                    while (cache.length() < 270) {
+                        read(model, cache, row, Math.min(270, cache.length() + chunk));
+                        device.pool().trim();
+                    }
+                    long held = device.pool().inUse() - empty;
+                    once = once == 0 ? held : once;
+                    assertEquals(once, held, "in pieces of " + chunk);
+                }
+            }
         }
     }
 }

@@ -192,6 +192,32 @@ final class LanguageModelTest extends DeviceTest {
         assertTrue(base.text().contains("stars"), base.text());
     }
 
+    /** Chats by turns: each turn reads its own words only, also where all chats begin with the same long instructions. */
+    @ParameterizedTest
+    @CsvSource({"''", "'Answer in a word. '"})
+    void chatsDoNotTakeWhatOthersHaveRead(String instruction) {
+        String instructions = instruction.repeat(20);
+        List<Chat> chats = new ArrayList<>();
+        List<Usage> before = new ArrayList<>();
+        for (int i = 0; i < 3; i++) {
+            chats.add(model.chat(GREEDY));
+            Usage usage = chats.get(i)
+                    .send(instructions + String.valueOf((char) ('a' + i)).repeat(200))
+                    .answer()
+                    .usage();
+            before.add(usage);
+            int shared = instructions.isEmpty() || i == 0 ? 0 : 64;
+            assertTrue(usage.cachedTokens() >= shared, i + ": " + usage);
+        }
+        for (int turn = 0; turn < 2; turn++) {
+            for (int i = 0; i < 3; i++) {
+                Usage usage = chats.get(i).send("And now?").answer().usage();
+                assertTrue(usage.cachedTokens() >= before.get(i).promptTokens(), i + ": " + usage);
+                before.set(i, usage);
+            }
+        }
+    }
+
     @Test
     void requestsOfManyThreadsGetTheirOwnAnswers() {
         useTrained();
