@@ -51,6 +51,20 @@ KT_AVX512_BF16 inline void dot_block(float* c, int64_t ldc, const bf16* a, int64
     }
 }
 
+// a[0..3] as quarters: lane i of quarter r is the sum of lanes i, i + 4, i + 8 and i + 12 of a[r], by halves.
+KT_AVX512_BF16 inline __m512 fold(const __m512* a) {
+    const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x44), _mm512_shuffle_f32x4(a[0], a[1], 0xee));
+    const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(a[2], a[3], 0x44), _mm512_shuffle_f32x4(a[2], a[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+
+// Lane o of quarter r is the sum of quarter r of u[o], by halves.
+KT_AVX512_BF16 inline __m512 fold_quarters(const __m512* u) {
+    const __m512 low = _mm512_add_ps(_mm512_shuffle_ps(u[0], u[1], 0x44), _mm512_shuffle_ps(u[0], u[1], 0xee));
+    const __m512 high = _mm512_add_ps(_mm512_shuffle_ps(u[2], u[3], 0x44), _mm512_shuffle_ps(u[2], u[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xdd));
+}
+
 // All eight tiles are 16 rows of 64 bytes: 0 to 3 the quarters of a block of c, 4 and 5 rows of a, 6 and 7 panels of b.
 struct alignas(64) TileConfig {
     uint8_t palette = 1;

@@ -71,6 +71,20 @@ void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body)
     for (int64_t p = 0; p < pieces; p++) body(n * p / pieces, n * (p + 1) / pieces);
 }
 
+// Runs body(begin, end) over [0, n) in pieces of that many, each by the thread that is free first: for work whose results do
+// not depend on who does it, where threads do not run alike. The pieces are the same every time.
+template <typename Body>
+void take_turns(const kt_ctx* ctx, int64_t n, int64_t piece, const Body& body) {
+    const int64_t pieces = (n + piece - 1) / piece;
+    const int64_t threads = std::min<int64_t>(ctx->threads, pieces);
+    if (threads <= 1) {
+        if (n > 0) body(int64_t{0}, n);
+        return;
+    }
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(dynamic)
+    for (int64_t p = 0; p < pieces; p++) body(p * piece, std::min(n, (p + 1) * piece));
+}
+
 // Elements that one thread must have before a second is worth waking: about 10 us of streaming.
 constexpr int64_t kGrain = 16384;
 

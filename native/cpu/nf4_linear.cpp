@@ -1,5 +1,6 @@
-// Products with an NF4 matrix. Its values are looked up straight into the layout of the product, a strip of 32 rows (forward)
-// or columns (backward) at a time; the activations are packed once for all strips. Sums are F32.
+// Products with an NF4 matrix; nf4_linear_few.h has those of few rows. Its values are looked up straight into the layout of the
+// product, a strip of 32 rows (forward) or columns (backward) at a time; the activations are packed once for all strips. Sums
+// are F32.
 #include "nf4.h"
 
 #include <cstring>
@@ -8,6 +9,7 @@
 #include "bf16_products.h"
 #include "context.h"
 #include "math.h"
+#include "nf4_linear_few.h"
 #include "table.h"
 
 namespace kt {
@@ -620,6 +622,17 @@ int32_t nf4_linear(kt_ctx* ctx, void* y, const void* x, const Matrix& w, const v
         if (rows == 0 || width == 0) return;
         if (depth == 0) return no_depth(out, b, rows, width, accumulate);
 #if defined(__x86_64__)
+        // What a row becomes must not depend on how many there are, so every machine has one way for all numbers up to the limit.
+        if (Forward && rows <= kFewRows && depth % kNf4Block == 0 && processor().vectors == Vectors::avx512) {
+            if constexpr (sizeof(T) == sizeof(bf16)) {
+                if (processor().bf16_dot_products) {
+                    status = Nf4Few<Nf4Dots>(out, in, w.values, b, rows, w.out, w.in).run(ctx);
+                    return;
+                }
+            }
+            status = Nf4Few<Nf4Sums<T>>(out, in, w.values, b, rows, w.out, w.in).run(ctx);
+            return;
+        }
         if constexpr (sizeof(T) == sizeof(bf16)) {
             if (processor().amx_bf16) {
                 status = Product<Bf16<true>, Forward>(out, in, w, b, rows, accumulate).run(ctx);

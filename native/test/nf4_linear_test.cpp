@@ -16,7 +16,9 @@ struct Shape {
 // Around the sizes of strips, blocks and depths, and enough rows to be parted among threads.
 constexpr Shape kShapes[] = {{1, 1, 1},    {1, 64, 64},   {3, 5, 7},      {33, 47, 129},  {64, 64, 64},
                              {17, 31, 4304}, {70, 100, 1000}, {2, 33, 515}, {600, 40, 96}, {5, 700, 64},
-                             {1, 300, 2},  {48, 64, 1152}, {40, 1030, 48}};
+                             {1, 300, 2},  {48, 64, 1152}, {40, 1030, 48},
+                             // few rows, in one pass of 1, 2, 4 and 8 and in two; one block at a row's end, scales made in pieces
+                             {1, 37, 64},  {2, 10, 640},  {3, 9, 192},    {5, 7, 4160},  {8, 66, 640},  {11, 5, 128}, {16, 13, 1152}};
 
 struct Packed {
     std::vector<uint8_t> packed, codes;
@@ -98,7 +100,38 @@ class Case {
         return failures;
     }
 
+#if defined(__x86_64__)
+    // The same of the products of few rows, where they are for this shape; a row alone must be equal to the bit.
+    template <typename Arithmetic>
+    int run_few(kt_ctx* ctx, const char* name) const {
+        if (!Forward || shape_.rows > kt::kFewRows || shape_.in % kt::kNf4Block != 0) return 0;
+        std::vector<T> y = before_;
+        few<Arithmetic>(ctx, y.data(), 0, shape_.rows);
+        int failures = 0;
+        std::vector<T> alone(static_cast<size_t>(shape_.out));
+        for (int64_t r = 0; r < shape_.rows; r++) {
+            few<Arithmetic>(ctx, alone.data(), r, 1);
+            failures += std::memcmp(alone.data(), y.data() + r * shape_.out, alone.size() * sizeof(T)) != 0;
+        }
+        for (size_t i = 0; i < y.size(); i++) {
+            failures += !(std::fabs(static_cast<double>(kt::load(y[i])) - expected_[i]) <= limit_[i]);
+        }
+        if (failures) {
+            std::printf("%s few, %lld rows, [%lld, %lld]: %d values or rows are off\n", name, static_cast<long long>(shape_.rows),
+                        static_cast<long long>(shape_.out), static_cast<long long>(shape_.in), failures);
+        }
+        return failures;
+    }
+#endif
+
   private:
+#if defined(__x86_64__)
+    template <typename Arithmetic>
+    void few(kt_ctx* ctx, T* y, int64_t row, int64_t rows) const {
+        kt::Nf4Few<Arithmetic>(y, x_.data() + row * shape_.in, weights_.values, bias_.data(), rows, shape_.out, shape_.in).run(ctx);
+    }
+#endif
+
     const Shape shape_;
     const Packed matrix_;
     const kt::Matrix weights_;
@@ -123,8 +156,10 @@ int variants(kt_ctx* ctx, std::mt19937& random, const Shape& shape, bool twice, 
         failures += product.template run<kt::Plain<T, always<kt::strips_avx2>>>(ctx, "avx2");
     }
     if (__builtin_cpu_supports("x86-64-v4")) failures += product.template run<kt::Plain<T, always<kt::strips_avx512>>>(ctx, "avx512");
+    if (__builtin_cpu_supports("x86-64-v4")) failures += product.template run_few<kt::Nf4Sums<T>>(ctx, "avx512");
     if constexpr (sizeof(T) == sizeof(kt::bf16)) {
         if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16")) {
+            failures += product.template run_few<kt::Nf4Dots>(ctx, "avx512bf16");
             failures += product.template run<kt::Bf16<false>>(ctx, "avx512bf16");
         }
         if (kt::processor().amx_bf16) failures += product.template run<kt::Bf16<true>>(ctx, "amx");
