@@ -121,14 +121,16 @@ class Decode {
                         static_cast<long long>(longest));
         }
         const int64_t units = pairs * parts;
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static)
-        for (int64_t t = 0; t < threads; t++) {
-            for (int64_t u = units * t / threads; u < units * (t + 1) / threads; u++) {
+        const int64_t piece = (units + threads - 1) / threads;
+        take_turns(ctx, units, piece, [&](int64_t begin, int64_t end) {
+            for (int64_t u = begin; u < end; u++) {
                 const int64_t head = u % parts * heads;
                 const int64_t count = std::min(heads, shape_.group() - head);
-                if (count > 0) unit(memory + t * each, u / parts / shape_.kv_heads, u / parts % shape_.kv_heads, head, count);
+                if (count > 0) {
+                    unit(memory + begin / piece * each, u / parts / shape_.kv_heads, u / parts % shape_.kv_heads, head, count);
+                }
             }
-        }
+        });
         return KT_OK;
     }
 

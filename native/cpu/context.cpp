@@ -51,6 +51,7 @@ int32_t context_create(kt_ctx** out, int32_t threads) {
 
 int32_t context_destroy(kt_ctx* ctx) {
     std::free(ctx->scratch);
+    delete ctx->team;
     delete ctx;
     return KT_OK;
 }
@@ -91,6 +92,11 @@ void* scratch(kt_ctx* ctx, int64_t bytes) {
         ctx->scratch_bytes = ctx->scratch ? bytes : 0;
     }
     return ctx->scratch;
+}
+
+Team* team_of(kt_ctx* ctx) {
+    if (!ctx->team) ctx->team = new (std::nothrow) Team(ctx->threads - 1);
+    return ctx->team;
 }
 
 void add_context(kt_table& table) {

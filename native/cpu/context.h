@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "memory.h"
+#include "team.h"
 
 // One function body compiled for AVX-512, AVX2 and the platform's base; the loader picks the best one for this machine.
 // Goes on functions of plain loops, which the compiler vectorises; never on one that opens a parallel region itself.
@@ -24,6 +25,7 @@ struct kt_ctx {
     void* scratch;
     int64_t scratch_bytes;
     kt::Memory memory;
+    kt::Team* team;
 };
 
 namespace kt {
@@ -58,6 +60,9 @@ inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t 
 // the largest that was asked for. Null where there is none.
 void* scratch(kt_ctx* ctx, int64_t bytes);
 
+// The context's helpers, made when they are first asked for; null where there is no memory for them.
+Team* team_of(kt_ctx* ctx);
+
 // Runs body(begin, end) over [0, n) in contiguous pieces, at most one a thread and none below grain. Which piece an
 // index falls into depends on n, grain and the number of threads alone, so results are repeatable.
 template <typename Body>
@@ -71,18 +76,18 @@ void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body)
     for (int64_t p = 0; p < pieces; p++) body(n * p / pieces, n * (p + 1) / pieces);
 }
 
-// Runs body(begin, end) over [0, n) in pieces of that many, each by the thread that is free first: for work whose results do
-// not depend on who does it, where threads do not run alike. The pieces are the same every time.
+// Runs body(begin, end) over [0, n) in pieces of that many, each by the thread of the context's team that is free first: for
+// work whose results do not depend on who does it. The pieces are the same every time.
 template <typename Body>
-void take_turns(const kt_ctx* ctx, int64_t n, int64_t piece, const Body& body) {
+void take_turns(kt_ctx* ctx, int64_t n, int64_t piece, const Body& body) {
     const int64_t pieces = (n + piece - 1) / piece;
-    const int64_t threads = std::min<int64_t>(ctx->threads, pieces);
-    if (threads <= 1) {
+    Team* team = pieces > 1 && ctx->threads > 1 ? team_of(ctx) : nullptr;
+    if (!team) {
         if (n > 0) body(int64_t{0}, n);
         return;
     }
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(dynamic)
-    for (int64_t p = 0; p < pieces; p++) body(p * piece, std::min(n, (p + 1) * piece));
+    const auto work = [&](int64_t p) { body(p * piece, std::min(n, (p + 1) * piece)); };
+    team->run([](const void* w, int64_t p) { (*static_cast<const decltype(work)*>(w))(p); }, &work, pieces);
 }
 
 // Elements that one thread must have before a second is worth waking: about 10 us of streaming.

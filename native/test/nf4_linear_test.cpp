@@ -184,6 +184,7 @@ int main() {
         }
     }
     std::free(ctx.scratch);
+    delete ctx.team;
     std::printf("%d failures\n", failures);
     return failures != 0;
 }
