@@ -29,12 +29,14 @@ final class Decoder implements AutoCloseable {
     private final Map<Sequence, KvCache> caches = new HashMap<>(); // of sequences at work
     private final Prefixes prefixes;
     private final int chunk;
+    private final float[] onHost; // the logits of one sequence
 
     /** @param keptPrefixes how many finished requests' caches are kept */
     Decoder(Gemma3 base, int keptPrefixes, int chunk) {
         this.base = base;
         this.prefixes = new Prefixes(keptPrefixes);
         this.chunk = chunk;
+        this.onHost = new float[(int) base.lmHead().rows()];
     }
 
     void add(Adapter adapter) {
@@ -137,8 +139,9 @@ final class Decoder implements AutoCloseable {
         frame.gemm().linear(logits, hidden, model.lmHead(), Tensor.NONE);
         for (int row = 0; row < sequences.size(); row++) {
             Sequence sequence = sequences.get(row);
+            logits.slice(row, row + 1).copyTo(onHost);
             try {
-                if (sequence.advance(logits.slice(row, row + 1).toFloats(), 0, vocab)) {
+                if (sequence.advance(onHost, 0, vocab)) {
                     release(sequence);
                 }
             } catch (InferenceException e) { // of this one alone

@@ -100,15 +100,18 @@ final class Sampler {
 
     private static float kthLargest(float[] logits, int from, int vocab, int k) {
         PriorityQueue<Float> largest = new PriorityQueue<>(k);
-        for (int i = from; i < from + vocab; i++) {
-            if (largest.size() < k) {
-                largest.add(logits[i]);
-            } else if (logits[i] > largest.peek()) {
+        for (int i = from; i < from + k; i++) {
+            largest.add(logits[i]);
+        }
+        float least = largest.peek(); // outside the queue: it is compared with all, and few are larger
+        for (int i = from + k; i < from + vocab; i++) {
+            if (logits[i] > least) {
                 largest.poll();
                 largest.add(logits[i]);
+                least = largest.peek();
             }
         }
-        return largest.peek();
+        return least;
     }
 
     /** Sorts as the logit does; of equals the lower id last, so that it counts as likelier. */

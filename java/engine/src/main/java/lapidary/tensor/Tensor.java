@@ -129,6 +129,15 @@ public final class Tensor implements Operand {
         return values;
     }
 
+    /** Copies all elements of an F32 tensor into a host array of that length. */
+    public void copyTo(float[] values) {
+        if (dtype != DType.F32 || values.length != elements()) {
+            throw new IllegalArgumentException(
+                    "[copyTo] " + describe() + " into " + values.length + " values, expected F32 of that length");
+        }
+        MemorySegment.copy(toHost(), ValueLayout.JAVA_FLOAT_UNALIGNED, 0, values, 0, values.length);
+    }
+
     /** All elements of an I32 tensor on the host. */
     public int[] toInts() {
         if (dtype != DType.I32) {
