@@ -1,0 +1,144 @@
+"""Decoding beside Transformers and llama.cpp, in turn in one run: tokens/s of 64 tokens behind a prompt of about 512, batch 1 and 8.
+
+    mvn -q -DskipTests package && python bench/compare/decode.py --work DIR --node DIR [--sizes small 270m] [--repeats 3]
+
+Models are made and exported in the work folder. The engine runs BF16 and NF4 (lapidary.bench.DecodeSpeed), Transformers generates
+greedily in BF16 with 2 threads, llama.cpp, from the npm package of bench/export/check.py in the folder --node, reads the
+engine's own BF16 and Q8_0 exports with 2 threads. Prints a table of medians, with the bytes that one step reads over the
+bandwidth that MemoryBandwidth measured: what share of it decoding reaches. Nothing else should run.
+"""
+import argparse, json, os, re, statistics, subprocess, sys, time
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+NEW = 64
+PROMPT = 512
+
+
+def java():
+    for folder in filter(None, [os.environ.get("JAVA_HOME"), *sorted(map(str, Path("/usr/lib/jvm").glob("*")), reverse=True)]):
+        release = Path(folder, "release")
+        if release.is_file() and 'JAVA_VERSION="2' in release.read_text() and Path(folder, "bin/java").exists():
+            return str(Path(folder, "bin/java"))
+    return "java"
+
+
+def run(*command, **options):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+    if done.returncode:
+        sys.exit(f"{command}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def bench(classpath, name, *args):
+    return run(java(), "--enable-native-access=ALL-UNNAMED", "-cp", classpath, "lapidary.bench." + name, *args)
+
+
+def engine(args, model, form):
+    text = bench(args.classpath, "DecodeSpeed", model, form)
+    found = re.findall(r"batch (\d+): .* decode ([\d.]+) tokens/s", text)
+    return {batch: max(float(speed) for b, speed in found if int(b) == batch) for batch in (1, 8)}
+
+
+def transformers(model, batch):
+    sys.path.insert(0, str(TOP / "bench/reference"))
+    import tvfix  # noqa: F401
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    torch.set_num_threads(2)
+    text_only = json.loads(Path(model, "config.json").read_text())["model_type"] == "gemma3_text"
+    auto = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    loaded = auto.from_pretrained(model, dtype=torch.bfloat16).eval()
+    ids = torch.randint(10, 3000, (batch, PROMPT), generator=torch.Generator().manual_seed(1))
+
+    def seconds(new):
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            loaded.generate(input_ids=ids, attention_mask=torch.ones_like(ids), min_new_tokens=new, max_new_tokens=new, do_sample=False)
+        return time.perf_counter() - begun
+
+    seconds(2)
+    first = min(seconds(1) for _ in range(2))
+    return batch * NEW / (seconds(NEW + 1) - first)
+
+
+def llama(args, model, batch, prompt):
+    env = dict(os.environ, NODE_PATH=str(Path(args.node, "node_modules")))
+    out = run("node", HERE / "decode.js", model, batch, NEW, prompt, env=env)
+    rounds = json.loads([line for line in out.splitlines() if line.startswith("RESULT ")][-1][7:])
+    # Of a batch, whose sequences decode together, the sum of their speeds.
+    return max(sum(slot["predicted_per_second"] for slot in timings) for timings in rounds)
+
+
+def bytes_read(model, form):
+    """Of the weights that a step reads: all but the vision tower, a tied table once."""
+    from safetensors import safe_open
+    total = 0
+    for file in Path(model).glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():
+                if "vision_tower" in name or "multi_modal_projector" in name:
+                    continue
+                n = 1
+                for axis in tensors.get_slice(name).get_shape():
+                    n *= axis
+                linear = "_proj." in name
+                total += n * {"bf16": 2, "nf4": 0.5625 if linear else 2, "q8_0": 34 / 32}[form]
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--node")
+    parser.add_argument("--sizes", nargs="*", default=["small", "270m"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--classpath", default=str(TOP / "target/benchmarks.jar"))
+    parser.add_argument("--transformers", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.transformers:
+        print(transformers(args.transformers[0], int(args.transformers[1])))
+        return
+    work = Path(args.work)
+    work.mkdir(parents=True, exist_ok=True)
+    prompt = work / "prompt.txt"
+    prompt.write_text(" ".join(f"the quick brown fox {i}" for i in range(10, 74)))
+    for size in args.sizes:
+        model = work / "models" / size
+        if not model.exists():
+            run(sys.executable, TOP / "bench/reference/make_model.py", "--size", size, "--out", model)
+        for form in ("bf16", "q8_0") if args.node else ():
+            if not (work / "gguf" / f"{size}-{form}").exists():
+                run(java(), "--enable-native-access=ALL-UNNAMED", "-jar", TOP / "target/engine.jar", "export", "--format", "gguf",
+                    "--outtype", form, "--model_name_or_path", model, "--output_dir", work / "gguf" / f"{size}-{form}")
+    print(bench(args.classpath, "MemoryBandwidth", 2), flush=True)
+    bandwidth = []
+    speeds = {}
+    for _ in range(args.repeats):
+        bandwidth.append(float(re.search(r"([\d.]+) GB/s", bench(args.classpath, "MemoryBandwidth", 2)).group(1)))
+        for size in args.sizes:
+            model = work / "models" / size
+            sides = {"engine BF16": ("bf16", lambda: engine(args, model, "bf16")),
+                     "engine NF4": ("nf4", lambda: engine(args, model, "nf4")),
+                     "Transformers BF16": ("bf16", lambda: {b: float(run(
+                         sys.executable, __file__, "--work", work, "--transformers", model, b).split()[-1]) for b in (1, 8)})}
+            for form in ("bf16", "q8_0") if args.node else ():
+                gguf = work / "gguf" / f"{size}-{form}" / f"{size}-{form}.gguf"
+                sides["llama.cpp " + form.upper()] = (form, lambda gguf=gguf: {b: llama(args, gguf, b, prompt) for b in (1, 8)})
+            for side, (form, measure) in sides.items():
+                for batch, speed in measure().items():
+                    speeds.setdefault((size, batch, side, form), []).append(speed)
+                    print(size, batch, side, f"{speed:.1f} tokens/s", flush=True)
+    best = max(bandwidth)
+    print(f"\nmemory: {', '.join(map(str, bandwidth))} GB/s\n\n| model | batch | | tokens/s | engine BF16 is | bytes/step, MB | share of {best} GB/s |\n|---|---:|---|---:|---:|---:|---:|")
+    for (size, batch, side, form), values in speeds.items():
+        speed = statistics.median(values)
+        ours = statistics.median(speeds[size, batch, "engine BF16", "bf16"])
+        read = bytes_read(work / "models" / size, form)
+        print(f"| {size} | {batch} | {side} | {speed:.1f} | {ours / speed:.2f} | {read / 1e6:.0f} | {read * speed / batch / best / 1e9:.2f} |")
+
+
+main()
