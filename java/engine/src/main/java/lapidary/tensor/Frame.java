@@ -174,7 +174,13 @@ public final class Frame implements AutoCloseable {
         requireOpen();
         long bytes = Math.multiplyExact(shape.elements(), (long) dtype.bytes());
         try {
-            return zeroed ? device.pool().allocateZeroed(bytes) : device.pool().allocate(bytes);
+            if (zeroed) {
+                return device.pool().allocateZeroed(bytes);
+            }
+            // What a root holds, weights for one, stays: it gets no more than it needs.
+            return parent == null
+                    ? device.pool().allocate(bytes)
+                    : device.pool().allocateForAWhile(bytes);
         } catch (OutOfMemoryException e) {
             throw new OutOfMemoryException(
                     e.getMessage() + ", for " + dtype + " " + shape + " in frame " + path(),

@@ -47,7 +47,20 @@ final class CpuDeviceTest {
     /** Sizes about every border between the ways that memory is had; see native/cpu/memory.cpp. */
     @ParameterizedTest
     @ValueSource(
-            longs = {1, 63, 64, 1000, (32 << 10) - 1, 32 << 10, 33_000, 1 << 20, (4 << 20) - 1, 4 << 20, 5 << 20, 70 << 20})
+            longs = {
+                1,
+                63,
+                64,
+                1000,
+                (32 << 10) - 1,
+                32 << 10,
+                33_000,
+                1 << 20,
+                (4 << 20) - 1,
+                4 << 20,
+                5 << 20,
+                70 << 20
+            })
     void memoryIsAlignedAndZeroEvenWhereItWasUsed(long bytes) {
         try (CpuDevice device = CpuDevice.open()) {
             Kernels kernels = device.kernels();

@@ -85,11 +85,20 @@ final class MemoryPoolTest {
         for (int length : new int[] {longest, 150, 190, 160, longest}) {
             List<MemorySegment> blocks = new ArrayList<>();
             for (int width : new int[] {512, 512, 2048, 512, 64, 2048}) {
-                blocks.add(pool.allocate(2L * length * width));
+                blocks.add(pool.allocateForAWhile(2L * length * width));
             }
             blocks.forEach(pool::release);
         }
         assertEquals(6, source.allocations);
+    }
+
+    @Test
+    void whatLastsGetsNoBlockThatIsMuchTooLarge() {
+        Limited source = new Limited(Long.MAX_VALUE);
+        MemoryPool pool = new MemoryPool(source);
+        pool.release(pool.allocate(1400));
+        assertTrue(pool.allocate(1000).byteSize() <= 1125);
+        assertEquals(MemoryPool.sizeClass(1400), pool.allocateForAWhile(1000).byteSize());
     }
 
     @ParameterizedTest
@@ -131,7 +140,10 @@ final class MemoryPoolTest {
         for (int step = 0; step < 500; step++) {
             List<MemorySegment> blocks = new ArrayList<>();
             for (int i = 0; i < 20; i++) {
-                blocks.add(pool.allocate(1 + random.nextInt(100_000)));
+                blocks.add(
+                        step % 2 == 0
+                                ? pool.allocate(1 + random.nextInt(100_000))
+                                : pool.allocateForAWhile(1 + random.nextInt(100_000)));
             }
             blocks.forEach(pool::release);
         }
