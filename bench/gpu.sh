@@ -5,7 +5,7 @@
 #   sanitize  op tests under compute-sanitizer: memcheck, then racecheck and initcheck on a few of them
 #   kernels   the kernels of a step at the guide's shapes, and torch's scaled dot product attention at the same
 #   compare   the guide's settings beside Transformers and PEFT (bench/compare_gpu)
-# TESTS='RmsNormTest AttentionTest' are the op tests that `tests` and `sanitize` run instead of all: for a short lease.
+# TESTS='RmsNormTest AttentionTest' are the op tests that `tests` and `sanitize` run instead of all: for a short while.
 # SIZE=tiny makes `compare` short; DEVICE=cpu tries the script where there is no GPU (its tests then need the whole
 # engine.jar). Writes OUT/<device>-<date>.json, which belongs into bench/results.
 set -u

@@ -2,18 +2,24 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace kt {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kRegion = 16 * kHugePage;
 constexpr size_t kPagesFrom = size_t{32} << 10;   // below, a block is the C library's
 constexpr size_t kMapFrom = size_t{4} << 20;      // from here on, a block has a mapping of its own
 constexpr size_t kHugeUpTo = size_t{64} << 20;    // larger ones are tables, of which a run may touch a row here and there
+
+size_t page() {
+    static const size_t bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return bytes;
+}
 
 size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -51,7 +57,13 @@ Memory::~Memory() {
 }
 
 void* Memory::allocate(size_t bytes) {
-    return bytes < kPagesFrom ? small_block(bytes) : bytes < kMapFrom ? page_block(rounded(bytes, kPage)) : mapped_block(bytes);
+    if (bytes < kPagesFrom) return small_block(bytes);
+    if (bytes >= kMapFrom) return mapped_block(bytes);
+    try {
+        return page_block(rounded(bytes, page()));
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
 }
 
 void Memory::release(void* block, size_t bytes) {
@@ -59,9 +71,13 @@ void Memory::release(void* block, size_t bytes) {
     if (bytes < kPagesFrom) {
         std::free(static_cast<void**>(block)[-1]);
     } else if (bytes < kMapFrom) {
-        const size_t whole = rounded(bytes, kPage);
+        const size_t whole = rounded(bytes, page());
         if (madvise(block, whole, MADV_DONTNEED) != 0) std::memset(block, 0, whole);  // the next to get it finds zeros
-        free_[whole].push_back(block);
+        try {
+            free_[whole].push_back(block);
+        } catch (const std::bad_alloc&) {
+            // Its addresses are lost, not its memory.
+        }
     } else {
         munmap(block, bytes);
     }
@@ -75,6 +91,7 @@ void* Memory::page_block(size_t bytes) {
         return block;
     }
     if (left_ < bytes) {
+        regions_.reserve(regions_.size() + 1);
         char* region = map(kRegion);
         if (!region) return nullptr;
         prefer_huge_pages(region, kRegion);

@@ -1,7 +1,7 @@
 #include "team.h"
 
 #include <chrono>
-#include <system_error>
+#include <exception>
 
 namespace kt {
 namespace {
@@ -19,8 +19,9 @@ void pause() {
 
 Team::Team(int helpers) {
     try {
+        helpers_.reserve(helpers > 0 ? helpers : 0);
         for (int i = 0; i < helpers; i++) helpers_.emplace_back([this] { help(); });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
         // The work gets done with those that there are.
     }
 }

@@ -53,14 +53,14 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onNotice(String line) {
+    public synchronized void onNotice(String line) { // of the Hub's thread too
         clear();
         out.println(line);
         out.flush();
     }
 
     @Override
-    public void onCheck(int done, int rows) {
+    public synchronized void onCheck(int done, int rows) {
         if (terminal && done > 0) {
             String line = String.format(Locale.ROOT, "looked at %,d of %,d rows", done, rows);
             width = Math.max(width, line.length());
@@ -70,7 +70,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onStart(TrainingPlan plan) {
+    public synchronized void onStart(TrainingPlan plan) {
         started = System.nanoTime();
         clear();
         if (folder != null) {
@@ -93,7 +93,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onStep(int step, int maxSteps, double loss) {
+    public synchronized void onStep(int step, int maxSteps, double loss) {
         unlogged = String.format(Locale.ROOT, "step %d/%d  loss %.4f", step, maxSteps, loss);
         if (terminal) {
             String line = String.format(
@@ -105,7 +105,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onLog(StepMetrics m) {
+    public synchronized void onLog(StepMetrics m) {
         unlogged = "";
         clear();
         out.printf(
@@ -135,7 +135,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onEvaluation(int step, Map<String, Object> metrics) {
+    public synchronized void onEvaluation(int step, Map<String, Object> metrics) {
         clear();
         out.printf(
                 Locale.ROOT,
@@ -148,7 +148,7 @@ final class ConsoleProgress implements TrainingListener {
     }
 
     @Override
-    public void onSave(int step, Path folder) {
+    public synchronized void onSave(int step, Path folder) {
         clear();
         out.println("step " + step + "  checkpoint in " + folder);
         out.flush();

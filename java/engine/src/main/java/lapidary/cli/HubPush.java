@@ -91,7 +91,7 @@ final class HubPush implements AutoCloseable {
         try (Hub hub = new Hub(HubSettings.ofEnvironment(), HubListener.SILENT)) {
             String address = hub.upload(repo, files(checkpoint), "Training in progress, step " + step);
             return "step " + step + "  published as " + address;
-        } catch (HubException e) {
+        } catch (RuntimeException e) { // of the Hub, or of a checkpoint that is no longer kept: training goes on
             return "step " + step + "  is not published: " + e.getMessage();
         }
     }

@@ -32,7 +32,7 @@ final class MemoryText {
             MemoryNeed need = estimate.of(batch, vocabulary);
             lines.add(String.format(
                     Locale.ROOT,
-                    "%s at most, for the longest rows in one batch: %s",
+                    "about %s, for the longest rows in one batch: %s",
                     gib(estimate.takes(need)),
                     rows(batch)));
             lines.add(parts(need, dry.name()));

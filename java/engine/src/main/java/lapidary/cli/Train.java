@@ -19,6 +19,7 @@ import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.train.OptionConflictException;
 import lapidary.train.ReportOptions;
+import lapidary.train.SaveOptions;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 import lapidary.train.TrainingReport;
@@ -364,15 +365,17 @@ final class Train implements Callable<Integer> {
 
     /** Hours of work are not replaced because a command was run again. */
     private void keepEarlierRun(PrintWriter out) {
-        if (checkpoints.options().isResumed() || inputs.overwrite) {
+        if (inputs.overwrite) {
             return;
         }
-        if (Files.exists(outputDir().resolve("adapter_config.json"))) {
+        SaveOptions saving = checkpoints.options();
+        boolean goesOn = saving.isResumed() && (!saving.isNewest() || CheckpointOptions.isAnyIn(outputDir()));
+        if (!goesOn && Files.exists(outputDir().resolve("adapter_config.json"))) {
             throw usage(
                     "--output_dir " + outputDir() + " holds the adapter of a run that is over; choose another folder,"
                             + " or --overwrite_output_dir to replace it");
         }
-        if (CheckpointOptions.isAnyIn(outputDir())) {
+        if (!saving.isResumed() && CheckpointOptions.isAnyIn(outputDir())) {
             out.println("There are checkpoints in " + outputDir() + ", but this run starts from the beginning: "
                     + CheckpointOptions.RESUME + " true goes on from them");
             out.flush();

@@ -51,7 +51,7 @@ public final class KvCache implements AutoCloseable {
     KvCache(Gemma3Config.Text config, DType dtype, Frame model) {
         this.config = config;
         this.model = model;
-        this.frame = model.child("cache");
+        this.frame = model.lastingChild("cache");
         this.dtype = dtype;
         this.width = (long) config.numKeyValueHeads() * config.headDim();
         for (boolean global : config.globalLayer()) {
@@ -95,20 +95,29 @@ public final class KvCache implements AutoCloseable {
             return null;
         }
         KvCache copy = new KvCache(config, dtype, model);
+        try {
+            copy.fill(this, tokens);
+        } catch (RuntimeException e) {
+            copy.close(); // no memory for the rest of it
+            throw e;
+        }
+        return copy;
+    }
+
+    private void fill(KvCache source, int tokens) {
         for (int i = 0; i < layers.size(); i++) {
-            Layer from = layers.get(i);
-            Layer to = copy.layers.get(i);
+            Layer from = source.layers.get(i);
+            Layer to = layers.get(i);
             // In a ring that has come round each position keeps its place.
             int rows = from.lost > 0 ? (int) from.capacity() : tokens;
             if (rows > 0) {
-                copy.reserve(to, rows);
-                copy.copy(to.keys.slice(0, rows), from.keys.slice(0, rows));
-                copy.copy(to.values.slice(0, rows), from.values.slice(0, rows));
+                reserve(to, rows);
+                copy(to.keys.slice(0, rows), from.keys.slice(0, rows));
+                copy(to.values.slice(0, rows), from.values.slice(0, rows));
             }
             to.lost = from.lost;
         }
-        copy.length = tokens;
-        return copy;
+        length = tokens;
     }
 
     @Override

@@ -20,27 +20,38 @@ public final class Frame implements AutoCloseable {
     private final Device device;
     private final Frame parent; // null for a root
     private final String name;
+    private final boolean isLasting;
     private final Set<Storage> owned = Collections.newSetFromMap(new IdentityHashMap<>());
     private int openChildren;
     private boolean sealed;
     private boolean closed;
 
-    private Frame(Device device, Frame parent, String name) {
+    private Frame(Device device, Frame parent, String name, boolean isLasting) {
         this.device = device;
         this.parent = parent;
         this.name = name;
+        this.isLasting = isLasting;
     }
 
-    /** The outermost frame of a device's work. */
+    /** The outermost frame of a device's work, for what lasts: weights, optimiser state. */
     public static Frame root(Device device, String name) {
-        return new Frame(device, null, name);
+        return new Frame(device, null, name, true);
     }
 
     /** A frame inside this one, to be closed before this one. */
     public Frame child(String childName) {
+        return child(childName, false);
+    }
+
+    /** As {@link #child}, for what stays longer than a step or a token: its tensors hold no more memory than they need. */
+    public Frame lastingChild(String childName) {
+        return child(childName, true);
+    }
+
+    private Frame child(String childName, boolean lasting) {
         requireNotClosed();
         openChildren++;
-        return new Frame(device, this, childName);
+        return new Frame(device, this, childName, lasting);
     }
 
     public Device device() {
@@ -177,10 +188,7 @@ public final class Frame implements AutoCloseable {
             if (zeroed) {
                 return device.pool().allocateZeroed(bytes);
             }
-            // What a root holds, weights for one, stays: it gets no more than it needs.
-            return parent == null
-                    ? device.pool().allocate(bytes)
-                    : device.pool().allocateForAWhile(bytes);
+            return isLasting ? device.pool().allocate(bytes) : device.pool().allocateForAWhile(bytes);
         } catch (OutOfMemoryException e) {
             throw new OutOfMemoryException(
                     e.getMessage() + ", for " + dtype + " " + shape + " in frame " + path(),

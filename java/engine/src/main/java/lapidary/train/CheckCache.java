@@ -42,7 +42,8 @@ import lapidary.format.FormatException;
  * be saved. Times of content alone can be set back, and are by {@code cp -p}, rsync and archivers; ctime cannot but by setting
  * the clock, and every write, rename over and touch moves it. It moves by ticks, so that a write shortly after a look may not
  * show: files that changed in the seconds before the look are not remembered. Where pictures come from zip files, the
- * folders that the data lie in count too: a picture that appears there would be taken instead.
+ * folders that the data lie in count too: a picture that appears in them would be taken instead. One that
+ * appears deeper, in a folder that was there already, is not noticed.
  *
  * <p>Entries carry a digest; one that is damaged counts for nothing. At most {@value #MOST} are kept, of {@value #BYTES} bytes in
  * all, the last used ones.
@@ -75,13 +76,15 @@ final class CheckCache {
         private final List<Path> files;
         private final String settings;
         private final Path model;
+        private final boolean isPanAndScan;
         private String key; // null where there is none
         private long asked;
 
-        private Place(Path model, List<Path> files, String settings) {
+        private Place(Path model, List<Path> files, String settings, boolean isPanAndScan) {
             this.model = model;
             this.files = files;
             this.settings = settings;
+            this.isPanAndScan = isPanAndScan;
         }
 
         /** What an earlier look found, or null. */
@@ -93,7 +96,9 @@ final class CheckCache {
 
         /** @param pictures files that pictures were read from */
         void keep(Checked found, Set<Path> pictures) {
-            if (key == null || !found.bad().isEmpty() || !key.equals(key(model, files, settings))) {
+            // Views of a row that is left out for its length are not counted picture by picture.
+            boolean unwatched = isPanAndScan && !found.tooLong().isEmpty();
+            if (key == null || unwatched || !found.bad().isEmpty() || !key.equals(key(model, files, settings))) {
                 return; // or a file changed meanwhile
             }
             Set<Path> watched = new TreeSet<>(pictures);
@@ -127,7 +132,7 @@ final class CheckCache {
                 config.profile().name(),
                 split,
                 String.valueOf(dataset.size()));
-        return new Place(config.modelNameOrPath(), dataset.files(), settings);
+        return new Place(config.modelNameOrPath(), dataset.files(), settings, data.panAndScan());
     }
 
     // ---- keys ----------------------------------------------------------------------------------------------------

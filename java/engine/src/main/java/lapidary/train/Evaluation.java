@@ -51,7 +51,8 @@ final class Evaluation {
         }
         Samples samples =
                 Samples.of(model.config(), config.modelNameOrPath(), heldOut, config.profile(), config.data());
-        CheckCache.Place place = cache.place(config, "evaluation", heldOut);
+        CheckCache.Place place =
+                cache.place(config, "evaluation " + config.evaluation().split(), heldOut);
         Units units = Units.of(config, false, heldOut.size(), () -> samples, place, listener);
         MicroBatches batches = new MicroBatches(samples, model.config().text().padTokenId());
         Checked checked = units.isChecked()

@@ -10,7 +10,7 @@ final class Phases {
     enum Phase {
         /** Reading the weights; samples are looked at meanwhile. */
         LOAD,
-        /** Waiting for the rest of the samples. */
+        /** Waiting for the rest of the samples, those held out too, and for what a checkpoint restores. */
         SAMPLES,
         TRAIN,
         EVALUATE,

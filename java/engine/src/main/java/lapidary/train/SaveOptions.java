@@ -60,7 +60,7 @@ public record SaveOptions(Strategy strategy, double steps, int totalLimit, Strin
     }
 
     /** Whether it goes on from the newest checkpoint of its own folder. */
-    boolean isNewest() {
+    public boolean isNewest() {
         return resumeFrom.equalsIgnoreCase(NEWEST);
     }
 

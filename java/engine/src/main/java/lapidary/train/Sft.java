@@ -38,7 +38,7 @@ public final class Sft {
     private final Device device;
     private final TrainingListener listener;
     private CheckCache cache = CheckCache.none();
-    private final Phases phases = new Phases();
+    private Phases phases;
     private volatile boolean stopWanted;
 
     /** @param device where to train; the caller closes it */
@@ -72,7 +72,7 @@ public final class Sft {
      * @throws TrainingException where loss or gradients stop being finite
      */
     public TrainingReport run() {
-        phases.enter(Phases.Phase.LOAD);
+        phases = new Phases();
         try (Output output = Output.open(config.outputDir())) {
             Checkpoints checkpoints = new Checkpoints(config.outputDir());
             checkpoints.clearLeftovers();
@@ -101,7 +101,9 @@ public final class Sft {
             Supplier<Samples> samples = new Once<>(
                     () -> Samples.of(shape, config.modelNameOrPath(), dataset, config.profile(), config.data()));
             CheckCache.Place place = cache.place(config, config.datasetTrainSplit(), dataset);
+            phases.enter(Phases.Phase.SAMPLES);
             Units units = Units.of(config, dataset.size(), samples, place, listener);
+            phases.enter(Phases.Phase.LOAD);
             BatchPlan plan = BatchPlan.of(
                     units.size(),
                     config.perDeviceTrainBatchSize(),
