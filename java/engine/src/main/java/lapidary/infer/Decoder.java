@@ -134,14 +134,13 @@ final class Decoder implements AutoCloseable {
 
     /** @param hidden [sequences, hidden] */
     private void choose(Frame frame, Gemma3 model, List<Sequence> sequences, Tensor hidden) {
-        int vocab = (int) model.lmHead().rows();
-        Tensor logits = frame.empty(DType.F32, sequences.size(), vocab);
+        Tensor logits = frame.empty(DType.F32, sequences.size(), onHost.length);
         frame.gemm().linear(logits, hidden, model.lmHead(), Tensor.NONE);
         for (int row = 0; row < sequences.size(); row++) {
             Sequence sequence = sequences.get(row);
             logits.slice(row, row + 1).copyTo(onHost);
             try {
-                if (sequence.advance(onHost, 0, vocab)) {
+                if (sequence.advance(onHost)) {
                     release(sequence);
                 }
             } catch (InferenceException e) { // of this one alone

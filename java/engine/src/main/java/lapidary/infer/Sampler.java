@@ -21,36 +21,36 @@ final class Sampler {
     }
 
     /**
-     * @param logits of the sequence's row, {@code vocab} of them from {@code from} on
+     * @param logits one for each token of the vocabulary
      * @throws InferenceException where the largest is not a finite number
      */
-    int next(float[] logits, int from, int vocab) {
-        int best = argmax(logits, from, vocab);
-        if (!Float.isFinite(logits[from + best])) {
+    int next(float[] logits) {
+        int best = argmax(logits);
+        if (!Float.isFinite(logits[best])) {
             throw new InferenceException(
                     "the logits are not finite: a weight of the model or of the adapter is not, or is"
                             + " far too large for the dtype; --dtype float32 may help");
         }
-        return options.isGreedy() ? best : draw(logits, from, vocab, best);
+        return options.isGreedy() ? best : draw(logits, best);
     }
 
     /** The first of the largest; a NaN counts as larger than anything. */
-    private static int argmax(float[] logits, int from, int vocab) {
+    private static int argmax(float[] logits) {
         float largest = Float.NEGATIVE_INFINITY;
-        for (int i = from; i < from + vocab; i++) {
-            largest = Math.max(largest, logits[i]); // which vectorises, as looking for the place does not
+        for (float logit : logits) {
+            largest = Math.max(largest, logit); // which vectorises, as looking for the place does not
         }
-        for (int i = from; i < from + vocab; i++) {
+        for (int i = 0; i < logits.length; i++) {
             if (logits[i] == largest || logits[i] != logits[i]) {
-                return i - from;
+                return i;
             }
         }
         return 0;
     }
 
-    private int draw(float[] logits, int from, int vocab, int best) {
-        double largest = scaled(logits[from + best]);
-        long[] kept = candidates(logits, from, vocab);
+    private int draw(float[] logits, int best) {
+        double largest = scaled(logits[best]);
+        long[] kept = candidates(logits);
         Arrays.sort(kept); // likeliest last
         double[] weights = new double[kept.length];
         double sum = 0;
@@ -81,13 +81,13 @@ final class Sampler {
     }
 
     /** The tokens whose logit is at least the k-th largest, each packed with its logit so that they sort by that. */
-    private long[] candidates(float[] logits, int from, int vocab) {
-        int k = options.topK() == 0 ? vocab : Math.min(options.topK(), vocab);
-        float least = k == vocab ? Float.NEGATIVE_INFINITY : kthLargest(logits, from, vocab, k);
+    private long[] candidates(float[] logits) {
+        int k = options.topK() == 0 ? logits.length : Math.min(options.topK(), logits.length);
+        float least = k == logits.length ? Float.NEGATIVE_INFINITY : kthLargest(logits, k);
         long[] kept = new long[k];
         int n = 0;
-        for (int id = 0; id < vocab; id++) {
-            float logit = logits[from + id];
+        for (int id = 0; id < logits.length; id++) {
+            float logit = logits[id];
             if (logit >= least && logit > Float.NEGATIVE_INFINITY) {
                 if (n == kept.length) {
                     kept = Arrays.copyOf(kept, 2 * n); // equals of the k-th
@@ -98,13 +98,13 @@ final class Sampler {
         return Arrays.copyOf(kept, n);
     }
 
-    private static float kthLargest(float[] logits, int from, int vocab, int k) {
+    private static float kthLargest(float[] logits, int k) {
         PriorityQueue<Float> largest = new PriorityQueue<>(k);
-        for (int i = from; i < from + k; i++) {
+        for (int i = 0; i < k; i++) {
             largest.add(logits[i]);
         }
         float least = largest.peek(); // outside the queue: it is compared with all, and few are larger
-        for (int i = from + k; i < from + vocab; i++) {
+        for (int i = k; i < logits.length; i++) {
             if (logits[i] > least) {
                 largest.poll();
                 largest.add(logits[i]);

@@ -66,8 +66,8 @@ final class Sequence {
     }
 
     /** Chooses the next token from logits; true where it was the last, and the answer is complete. */
-    boolean advance(float[] logits, int from, int vocab) {
-        int id = sampler.next(logits, from, vocab);
+    boolean advance(float[] logits) {
+        int id = sampler.next(logits);
         tokenIds.add(id);
         if (eosTokenIds.contains(id)) {
             finish(FinishReason.STOP);

@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -18,19 +17,18 @@ final class SamplerTest {
     private static final float[] LOGITS = logits(0.4, 0.05, 0.3, 0.05, 0.2);
 
     private static float[] logits(double... probabilities) {
-        float[] logits = new float[5 + probabilities.length];
-        Arrays.fill(logits, 99);
+        float[] logits = new float[probabilities.length];
         for (int i = 0; i < probabilities.length; i++) {
-            logits[5 + i] = (float) Math.log(probabilities[i]) + 3;
+            logits[i] = (float) Math.log(probabilities[i]) + 3;
         }
         return logits;
     }
 
     private static double[] shares(GenerationOptions options, float[] logits, float softcap) {
         Sampler sampler = new Sampler(options, softcap, 7);
-        double[] shares = new double[logits.length - 5];
+        double[] shares = new double[logits.length];
         for (int i = 0; i < 20_000; i++) {
-            shares[sampler.next(logits, 5, shares.length)] += 1 / 20_000.0;
+            shares[sampler.next(logits)] += 1 / 20_000.0;
         }
         return shares;
     }
@@ -78,7 +76,7 @@ final class SamplerTest {
             Sampler sampler = new Sampler(options(1, 0, 1, 0), 0, seed);
             List<Integer> run = new ArrayList<>();
             for (int i = 0; i < 50; i++) {
-                run.add(sampler.next(LOGITS, 5, 5));
+                run.add(sampler.next(LOGITS));
             }
             runs.add(run);
         }
@@ -88,14 +86,14 @@ final class SamplerTest {
 
     @Test
     void greedyTakesTheFirstOfEquals() {
-        assertEquals(1, new Sampler(GenerationOptions.GREEDY, 0, 0).next(new float[] {1, 3, 2, 3}, 0, 4));
+        assertEquals(1, new Sampler(GenerationOptions.GREEDY, 0, 0).next(new float[] {1, 3, 2, 3}));
     }
 
     @ParameterizedTest
     @ValueSource(floats = {Float.NaN, Float.POSITIVE_INFINITY})
     void logitsThatAreNotFiniteAreAnError(float bad) {
         Sampler sampler = new Sampler(options(1, 2, 1, 0), 0, 0);
-        assertThrows(InferenceException.class, () -> sampler.next(new float[] {1, bad, 2}, 0, 3));
+        assertThrows(InferenceException.class, () -> sampler.next(new float[] {1, bad, 2}));
     }
 
     @ParameterizedTest
