@@ -57,15 +57,21 @@ final class EventFile implements AutoCloseable {
             // Readers take files in the order of their names: a clock that was set back must not bring this one
             // forward.
             long second = Math.max(System.currentTimeMillis() / 1000, newest(folder) + 1);
-            Path path = folder.resolve("events.out.tfevents." + String.format(Locale.ROOT, "%010d", second) + "."
-                    + host() + "." + ProcessHandle.current().pid() + ".0");
-            EventFile events = new EventFile(new GrowingFile(path));
-            events.add(new Proto().text(3, "brain.Event:2"));
-            events.add(new Proto().number(2, step).message(7, new Proto().number(1, START)));
-            return events;
+            return begin(
+                    folder.resolve("events.out.tfevents." + String.format(Locale.ROOT, "%010d", second) + "." + host()
+                            + "." + ProcessHandle.current().pid() + ".0"),
+                    step);
         } catch (IOException e) {
             throw new FormatException("cannot write to " + folder + ": " + AtomicFile.reason(folder, e), e);
         }
+    }
+
+    /** @throws FormatException where the file takes nothing: no training is lost yet */
+    static EventFile begin(Path file, int step) {
+        EventFile events = new EventFile(new GrowingFile(file));
+        events.require(new Proto().text(3, "brain.Event:2"));
+        events.require(new Proto().number(2, step).message(7, new Proto().number(1, START)));
+        return events;
     }
 
     private static long newest(Path folder) throws IOException {
@@ -113,8 +119,12 @@ final class EventFile implements AutoCloseable {
         return name.startsWith("eval_") ? "eval/" + name.substring("eval_".length()) : "train/" + name;
     }
 
-    /** Adds a text, as torch's {@code SummaryWriter.add_text} does. */
-    Optional<String> text(String tag, String text) {
+    /**
+     * Adds a text, as torch's {@code SummaryWriter.add_text} does.
+     *
+     * @throws FormatException where the file does not take it
+     */
+    void text(String tag, String text) {
         Proto plugin = new Proto().text(1, "text").message(2, new Proto());
         Proto shape = new Proto().message(2, new Proto().number(1, 1));
         Proto tensor = new Proto().number(1, DT_STRING).message(2, shape).text(8, text);
@@ -122,7 +132,13 @@ final class EventFile implements AutoCloseable {
                 .text(1, tag + "/text_summary")
                 .message(8, tensor)
                 .message(9, new Proto().message(1, plugin));
-        return add(new Proto().message(5, new Proto().message(1, value)));
+        require(new Proto().message(5, new Proto().message(1, value)));
+    }
+
+    private void require(Proto event) {
+        add(event).ifPresent(why -> {
+            throw new FormatException(why);
+        });
     }
 
     private Optional<String> add(Proto event) {

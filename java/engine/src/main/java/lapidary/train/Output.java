@@ -22,9 +22,9 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.ProcessorFiles;
 
 /**
- * The output folder: metrics.jsonl, and what TensorBoard reads, grow with each logged step; everything else is written at the end, together, and each
- * file appears under its final name whole or not at all. Nothing stands there before there is something to write, and
- * what an earlier run wrote stays until then.
+ * The output folder: metrics.jsonl, and what TensorBoard reads, grow with each logged step; everything else that is written
+ * here comes at the end, together, and each file appears under its final name whole or not at all. Nothing stands there
+ * before there is something to write, and what an earlier run wrote stays until then.
  */
 final class Output implements AutoCloseable {
     private static final String METRICS = "metrics.jsonl";

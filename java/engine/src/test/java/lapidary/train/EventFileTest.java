@@ -300,6 +300,16 @@ final class EventFileTest {
         assertFalse(Files.exists(folder.resolve("none/runs")));
     }
 
+    @Test
+    void aFileThatTakesNothingIsToldBeforeTraining() {
+        Path full = Path.of("/dev/full");
+        assumeTrue(Files.exists(full));
+        FormatException e = assertThrows(FormatException.class, () -> EventFile.begin(full, 1));
+        assertEquals(
+                "cannot write " + full + ": No space left on device; free some space or write to another disk",
+                e.getMessage());
+    }
+
     /** The log of a full disk waits, as metrics.jsonl does. */
     @Test
     void aPieceThatFindsNoRoomWaits() throws IOException {
