@@ -168,6 +168,13 @@ final class ConfigTest {
         assertEquals(0, train("--config=" + yaml, "--seed=1", "--overwrite_output_dir"), err::toString);
         assertFalse(Arrays.equals(adapter, Files.readAllBytes(output.resolve("adapter_model.safetensors"))));
         assertFalse(Files.readString(output.resolve("train_config.yaml")).contains("overwrite"));
+        Path elsewhere = dir.resolve("none saved");
+        Files.writeString(yaml, inputs(elsewhere) + "max_steps: 1\nlora_r: 2\nsave_strategy: 'no'\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        err.getBuffer().setLength(0);
+        assertEquals(2, train("--config=" + yaml, "--resume_from_checkpoint"), "there is nothing to go on with");
+        assertOneLine("--output_dir " + elsewhere + " holds the adapter of a run that is over");
+        Files.writeString(yaml, inputs(output) + "max_steps: 2\nlora_r: 2\nlogging_steps: 1\n");
         Files.delete(output.resolve("adapter_config.json"));
         out.getBuffer().setLength(0);
         assertEquals(0, train("--config=" + yaml), err::toString);

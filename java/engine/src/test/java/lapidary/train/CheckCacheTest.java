@@ -22,6 +22,8 @@ import lapidary.data.LengthLimit.Overlong;
 import lapidary.data.LossOn;
 import lapidary.data.Profile;
 import lapidary.data.Samples;
+import lapidary.device.CpuDevice;
+import lapidary.device.Device;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3;
 import lapidary.image.PngWriter;
@@ -204,5 +206,26 @@ final class CheckCacheTest {
         assertTrue(look().isRemembered());
         assertFalse(Files.exists(checks.resolve("5.check")));
         assertTrue(Files.exists(checks.resolve("6.check")));
+    }
+
+    /** Two slices of a data set that are alike in all but what they take. */
+    @Test
+    void rowsThatAreHeldOutAreKnownByTheirSlice() throws IOException {
+        String data = "src/test/resources/lapidary/train/sft/rows.parquet"; // older than a moment
+        for (String slice : List.of("train[:2]", "train[2:4]", "train[:2]")) {
+            SftConfig config = SftConfig.builder(DEMO, data, dir.resolve("run"))
+                    .datasetTrainSplit("train[:4]")
+                    .maxSteps(1)
+                    .loraR(2)
+                    .loraTargetModules(List.of("q_proj"))
+                    .evaluation(new EvalOptions(EvalOptions.Strategy.STEPS, "", slice, 1, 2, false, "", null, 0, 0))
+                    .build();
+            try (Device device = CpuDevice.open()) {
+                new Sft(config, device, TrainingListener.SILENT)
+                        .remembering(dir.resolve("checks"))
+                        .run();
+            }
+        }
+        assertEquals(3, entries().size(), "of the rows that are trained on, and of each slice");
     }
 }
