@@ -75,6 +75,11 @@ final class Adamw implements Rule {
     }
 
     @Override
+    public int bytesOfUsedElement() {
+        return 2 * m.dtype().bytes() + Sgd.bytesOfUsedElement(low, weightDecay);
+    }
+
+    @Override
     public RuleState state() {
         int[] rows = touched == null
                 ? null

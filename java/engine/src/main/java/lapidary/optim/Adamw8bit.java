@@ -74,6 +74,11 @@ final class Adamw8bit implements Rule {
     }
 
     @Override
+    public int bytesOfUsedElement() {
+        return 0; // it takes no rows
+    }
+
+    @Override
     public RuleState state() {
         Map<String, Tensor> whole = new TreeMap<>(RuleState.low(low));
         whole.put("exp_avg", m);

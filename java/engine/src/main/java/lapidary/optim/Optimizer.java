@@ -109,6 +109,21 @@ public final class Optimizer {
     }
 
     /**
+     * Bytes of state for each element of a table that take memory only once the element's row has had a gradient, on a device
+     * whose fresh memory is zero.
+     *
+     * @param parameter name of the table
+     */
+    public int bytesOfUsedElement(String parameter) {
+        return moved.stream()
+                .filter(each -> each.name().equals(parameter))
+                .findFirst()
+                .orElseThrow()
+                .rule()
+                .bytesOfUsedElement();
+    }
+
+    /**
      * Writes what the next steps depend on beside the parameters' values: moments, step counts, low bits of split masters.
      * Of a table's moments only rows that ever had a gradient are written.
      */

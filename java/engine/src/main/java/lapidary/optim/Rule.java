@@ -16,6 +16,12 @@ interface Rule {
     /** One step of a table of which few rows have a gradient. */
     void step(RowGradient gradient, double learningRate, float gradScale);
 
+    /**
+     * Bytes of state for each element of a table that are not written to before the element's row has a gradient: where fresh
+     * memory is zero, rows that never have one take none of them.
+     */
+    int bytesOfUsedElement();
+
     /** What it carries from step to step. */
     RuleState state();
 

@@ -37,6 +37,16 @@ final class Sgd implements Rule {
     }
 
     @Override
+    public int bytesOfUsedElement() {
+        return bytesOfUsedElement(low, weightDecay);
+    }
+
+    /** The same of low bits alone: weight decay moves every row. */
+    static int bytesOfUsedElement(Tensor low, double weightDecay) {
+        return low.isNone() || weightDecay != 0 ? 0 : low.dtype().bytes();
+    }
+
+    @Override
     public RuleState state() {
         return new RuleState(0, RuleState.low(low), Map.of(), null);
     }

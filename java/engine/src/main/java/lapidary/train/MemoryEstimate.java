@@ -10,7 +10,6 @@ import lapidary.autograd.Gradients;
 import lapidary.data.Preflight.Findings;
 import lapidary.data.Profile;
 import lapidary.data.Sample;
-import lapidary.device.DType;
 import lapidary.device.DryDevice;
 import lapidary.device.MemoryPool;
 import lapidary.gemma3.Gemma3;
@@ -20,7 +19,6 @@ import lapidary.gemma3.PeftAdapter;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
 import lapidary.optim.Optimizer;
-import lapidary.optim.OptimizerOptions;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
@@ -148,15 +146,12 @@ public final class MemoryEstimate implements AutoCloseable {
         if (device.name().equals("cuda")) {
             return 0;
         }
-        boolean bf16State = config.profile() == Profile.TRL;
         long bytes = 0;
         for (Parameter parameter : model.parameters()) {
             Tensor table = parameter.value();
             if (parameter.name().endsWith(".embed_tokens.weight")) {
-                boolean isBf16 = table.dtype() == DType.BF16;
-                int low = isBf16 && !bf16State && config.optimizer().weightDecay() == 0 ? 2 : 0;
-                int moments = config.optimizer().optim().equals(OptimizerOptions.SGD) ? 0 : isBf16 && bf16State ? 4 : 8;
-                bytes += (low + moments) * (table.rows() - Math.min(vocabulary, table.rows())) * table.last();
+                long unused = table.rows() - Math.min(vocabulary, table.rows());
+                bytes += optimizer.bytesOfUsedElement(parameter.name()) * unused * table.last();
             }
         }
         return bytes;
@@ -233,9 +228,7 @@ public final class MemoryEstimate implements AutoCloseable {
 
     private static List<Row> units(Findings findings, SftConfig config) {
         int[] all = IntStream.range(0, findings.tokens().length).toArray();
-        int[][] units = config.packing()
-                ? Units.pack(all, findings.tokens(), config.data().maxLength())
-                : Arrays.stream(all).mapToObj(i -> new int[] {i}).toArray(int[][]::new);
+        int[][] units = Units.sets(config, config.packing(), all, findings.tokens());
         return Arrays.stream(units)
                 .map(unit -> new Row(
                         Arrays.stream(unit).map(i -> findings.tokens()[i]).sum(),

@@ -1,6 +1,5 @@
 package lapidary.train;
 
-import java.util.stream.IntStream;
 import lapidary.data.Preflight.Findings;
 
 /**
@@ -13,14 +12,7 @@ import lapidary.data.Preflight.Findings;
 public record TrainingSteps(int units, int stepsPerEpoch, int steps) {
     /** @throws IllegalArgumentException there are too many */
     public static TrainingSteps of(Findings findings, SftConfig config) {
-        int rows = findings.accepted().length;
-        int units = config.packing()
-                ? Units.pack(
-                                IntStream.range(0, rows).toArray(),
-                                findings.tokens(),
-                                config.data().maxLength())
-                        .length
-                : rows;
+        int units = Units.sets(config, config.packing(), findings.accepted(), findings.tokens()).length;
         BatchPlan plan = BatchPlan.of(
                 units,
                 config.perDeviceTrainBatchSize(),

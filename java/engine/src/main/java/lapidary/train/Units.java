@@ -67,16 +67,7 @@ record Units(int[][] rows, Checked checked) {
             throw new FormatException(
                     config.datasetName() + ": none of its " + checked.rows() + " rows is left to train on");
         }
-        return new Units(
-                packing
-                        ? pack(
-                                checked.accepted(),
-                                checked.tokens(),
-                                config.data().maxLength())
-                        : Arrays.stream(checked.accepted())
-                                .mapToObj(row -> new int[] {row})
-                                .toArray(int[][]::new),
-                checked);
+        return new Units(sets(config, packing, checked.accepted(), checked.tokens()), checked);
     }
 
     private static void tell(Checked checked, int rows, TrainingListener listener) {
@@ -95,6 +86,17 @@ record Units(int[][] rows, Checked checked) {
                     which.subList(0, Math.min(NAMED, which.size())),
                     which.size() > NAMED ? " and more" : ""));
         }
+    }
+
+    /**
+     * What is trained on together: each row by itself, or packed.
+     *
+     * @param tokens of each of the rows
+     */
+    static int[][] sets(SftConfig config, boolean packing, int[] rows, int[] tokens) {
+        return packing
+                ? pack(rows, tokens, config.data().maxLength())
+                : Arrays.stream(rows).mapToObj(row -> new int[] {row}).toArray(int[][]::new);
     }
 
     /**
