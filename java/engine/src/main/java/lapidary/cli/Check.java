@@ -131,15 +131,15 @@ final class Check implements Callable<Integer> {
     public Integer call() {
         Repeats.refuse(spec);
         require(model, "--model_name_or_path");
-        if (dataset == null && rowTokens > 0) {
+        hub.refusePush(spec.commandLine());
+        if (rowTokens != 0 || rowPictures != 0) {
+            if (dataset != null) {
+                throw usage("--row_tokens and --row_pictures are for rows that are not there yet, and go without"
+                        + " --dataset_name");
+            }
             return memoryAlone();
         }
         require(dataset, "--dataset_name");
-        if (rowTokens != 0 || rowPictures != 0) {
-            throw usage(
-                    "--row_tokens and --row_pictures are for rows that are not there yet, and go without --dataset_name");
-        }
-        hub.refusePush(spec.commandLine());
         DataOptions options = sampleOptions.options(spec.commandLine());
         config(model, dataset, options); // mistakes are told before anything is fetched
         Profile profile = Profiles.of(compat, spec.commandLine());
@@ -149,8 +149,11 @@ final class Check implements Callable<Integer> {
         Gemma3Config shape = Gemma3.readConfig(folder);
         try (Dataset rows =
                 Datasets.open(found, Splits.of(wanted, dataset, found).toString(), options.forms())) {
-            return check(
-                    rows, Samples.of(shape, folder, rows, profile, options), options, config(folder, found, options));
+            SftConfig config = config(folder, found, options);
+            try (Device where = Devices.open(device, spec.commandLine());
+                    MemoryText memory = new MemoryText(config, where)) { // what does not fit is told before the look
+                return check(rows, Samples.of(shape, folder, rows, profile, options), options, config, memory);
+            }
         }
     }
 
@@ -180,32 +183,28 @@ final class Check implements Callable<Integer> {
             throw usage("--row_pictures is " + rowPictures
                     + (shape.isTextOnly() ? ", but the model takes none" : ", expected 0 or more"));
         }
-        int soft = rowPictures * shape.mmTokensPerImage();
-        if (rowTokens < soft) {
-            throw usage("--row_tokens is " + rowTokens + ", expected at least the pictures' own " + soft);
+        long soft = (long) rowPictures * shape.mmTokensPerImage();
+        if (rowTokens < Math.max(1, soft)) {
+            throw usage("--row_tokens is " + rowTokens
+                    + (soft == 0 ? ", expected at least 1" : ", expected at least the pictures' own " + soft));
         }
         PrintWriter out = spec.commandLine().getOut();
         MemoryEstimate.Row row = new MemoryEstimate.Row(rowTokens, rowPictures);
-        memory(
-                config(folder, "rows", config.data()),
-                Collections.nCopies(config.perDeviceTrainBatchSize(), row),
-                shape.text().vocabSize(),
-                out);
+        List<MemoryEstimate.Row> batch = Collections.nCopies(config.perDeviceTrainBatchSize(), row);
+        try (Device where = Devices.open(device, spec.commandLine());
+                MemoryText memory = new MemoryText(config(folder, "rows", config.data()), where)) {
+            print(memory.of(batch, shape.text().vocabSize()), out);
+        }
         out.flush();
         return 0;
     }
 
-    private List<String> memory(SftConfig config, List<MemoryEstimate.Row> rows, int vocabulary, PrintWriter out) {
-        List<String> lines;
-        try (Device where = Devices.open(device, spec.commandLine())) {
-            lines = MemoryText.of(config, where, rows, vocabulary);
-        }
-        line(out, "Memory", "%s", lines.get(0));
-        lines.subList(1, lines.size()).forEach(each -> line(out, "", "%s", each));
-        return lines;
+    private static void print(List<String> memory, PrintWriter out) {
+        line(out, "Memory", "%s", memory.get(0));
+        memory.subList(1, memory.size()).forEach(each -> line(out, "", "%s", each));
     }
 
-    private int check(Dataset rows, Samples samples, DataOptions options, SftConfig config) {
+    private int check(Dataset rows, Samples samples, DataOptions options, SftConfig config, MemoryText memory) {
         PrintWriter out = spec.commandLine().getOut();
         out.println("Data        " + rows.description());
         out.flush();
@@ -218,7 +217,9 @@ final class Check implements Callable<Integer> {
         if (findings.accepted().length > 0) {
             estimates.add(estimate(findings, config));
             line(out, "Training", "%s", estimates.get(0));
-            estimates.addAll(memory(config, MemoryEstimate.longest(findings, config), findings.vocabulary(), out));
+            List<String> needed = memory.of(MemoryEstimate.longest(findings, config), findings.vocabulary());
+            print(needed, out);
+            estimates.addAll(needed);
         }
         if (dump != null) {
             SampleDump.write(dump, samples, findings);

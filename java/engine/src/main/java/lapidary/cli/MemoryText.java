@@ -11,45 +11,67 @@ import lapidary.train.MemoryNeed;
 import lapidary.train.SftConfig;
 
 /** What a run takes of memory, in lines for people. */
-final class MemoryText {
+final class MemoryText implements AutoCloseable {
     private static final double GIB = 1L << 30;
 
     /** A card of the size that the guide's recipe is run on. */
     private static final long CARD = 24L << 30;
 
-    private MemoryText() {}
+    private final SftConfig config;
+    private final Device device;
+    private final DryDevice dry;
+    private final MemoryEstimate estimate;
 
     /**
-     * @param device where the run would be
-     * @param vocabulary different tokens of the data
-     * @param rows of the most demanding batch and more of them, the longest first
+     * @param device where the run would be; open until this is closed
+     * @throws IllegalArgumentException an option does not fit the model
+     * @throws lapidary.format.FormatException config.json, or an adapter to start from, is not what it should be
      */
-    static List<String> of(SftConfig config, Device device, List<Row> rows, int vocabulary) {
-        List<String> lines = new ArrayList<>();
-        List<Row> batch = rows.subList(0, config.perDeviceTrainBatchSize());
-        try (DryDevice dry = DryDevice.inPlaceOf(device);
-                MemoryEstimate estimate = MemoryEstimate.of(config, dry)) {
-            MemoryNeed need = estimate.of(batch, vocabulary);
-            lines.add(String.format(
-                    Locale.ROOT,
-                    "about %s, for the longest rows in one batch: %s",
-                    gib(estimate.takes(need)),
-                    rows(batch)));
-            lines.add(parts(need, dry.name()));
-            int most = estimate.largestBatch(rows, vocabulary, device.memory());
-            lines.add("this " + (dry.name().equals("cuda") ? "GPU" : "machine") + " has " + gib(device.memory())
-                    + (most == 0 ? ", which holds no batch at all" : ", which holds batches of up to " + most));
+    MemoryText(SftConfig config, Device device) {
+        this.config = config;
+        this.device = device;
+        this.dry = DryDevice.inPlaceOf(device);
+        try {
+            this.estimate = MemoryEstimate.of(config, dry);
+        } catch (RuntimeException e) {
+            dry.close();
+            throw e;
         }
-        if (!device.name().equals("cuda")) {
-            try (DryDevice dry = DryDevice.cuda(CARD);
-                    MemoryEstimate estimate = MemoryEstimate.of(config, dry)) {
-                long takes = estimate.takes(estimate.of(batch, vocabulary));
-                int most = estimate.largestBatch(rows, vocabulary, CARD);
-                lines.add("a GPU of 24 GiB would need " + gib(takes)
-                        + (most == 0 ? "; it holds no batch at all" : "; it holds batches of up to " + most));
+    }
+
+    /**
+     * @param vocabulary different tokens of the data
+     * @param rows of the most demanding batch, the longest first
+     */
+    List<String> of(List<Row> rows, int vocabulary) {
+        List<String> lines = new ArrayList<>();
+        MemoryNeed need = estimate.of(rows, vocabulary);
+        lines.add(String.format(
+                Locale.ROOT, "about %s, for the longest rows in one batch: %s", gib(estimate.takes(need)), rows(rows)));
+        lines.add(parts(need, dry.name()));
+        int most = estimate.largestBatch(rows, vocabulary, device.memory());
+        lines.add("this " + (dry.name().equals("cuda") ? "GPU" : "machine") + " has " + gib(device.memory()) + " in all"
+                + holds(", which", most));
+        if (!dry.name().equals("cuda")) {
+            try (DryDevice card = DryDevice.cuda(CARD);
+                    MemoryEstimate there = MemoryEstimate.of(config, card)) {
+                MemoryNeed needed = there.of(rows, vocabulary);
+                lines.add("a GPU of 24 GiB would need " + gib(there.takes(needed)) + ", of which "
+                        + gib(needed.program()) + " for CUDA itself are a guess"
+                        + holds("; it", there.largestBatch(rows, vocabulary, CARD)));
             }
         }
         return lines;
+    }
+
+    private static String holds(String what, int most) {
+        return what + (most == 0 ? " holds no batch at all" : " holds batches of up to " + most);
+    }
+
+    @Override
+    public void close() {
+        estimate.close();
+        dry.close();
     }
 
     private static String parts(MemoryNeed need, String device) {

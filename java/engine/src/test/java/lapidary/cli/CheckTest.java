@@ -109,6 +109,17 @@ final class CheckTest {
         options[6] = "700";
         assertEquals(2, engine.execute(options));
         assertTrue(err.toString().contains("at least the pictures' own 768"), err.toString());
+        err.getBuffer().setLength(0);
+        assertEquals(2, engine.execute("check", "--model_name_or_path", dir.toString(), "--row_pictures", "1"));
+        assertTrue(err.toString().contains("--row_tokens is 0"), err.toString());
+    }
+
+    @Test
+    void whatDoesNotFitTheModelIsToldBeforeTheLook() throws IOException {
+        rows.add(chat("q", "a"));
+        assertEquals(1, check("--lora_target_modules", "no_proj"));
+        assertTrue(err.toString().contains("no_proj"), err.toString());
+        assertFalse(out.toString().contains("good"), out.toString());
     }
 
     @Test
