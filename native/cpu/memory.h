@@ -11,7 +11,7 @@ namespace kt {
 // Blocks of one context, 64-byte aligned. A first touch of a page is dear where the machine is virtual (10 us were measured),
 // so middle-sized blocks, of which a step has thousands, lie side by side in regions of huge pages.
 class Memory {
-public:
+  public:
     ~Memory();
 
     // Null where the system has none left.
@@ -20,7 +20,7 @@ public:
     // Takes back what allocate gave for as many bytes; the pages of all but small blocks go back to the system at once.
     void release(void* block, size_t bytes);
 
-private:
+  private:
     void* page_block(size_t bytes);
 
     struct Region {
