@@ -7,7 +7,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
@@ -25,6 +24,7 @@ import lapidary.hub.HubSettings;
 import lapidary.hub.ModelCard;
 import lapidary.hub.Push;
 import lapidary.hub.RepoId;
+import lapidary.train.SaveOptions;
 import lapidary.train.SftConfig;
 import picocli.CommandLine;
 
@@ -34,10 +34,6 @@ import picocli.CommandLine;
  */
 final class HubPush implements AutoCloseable {
     private static final String MESSAGE = "End of training";
-
-    /** Files of a checkpoint that are for going on with it, not for using its adapter. */
-    private static final Set<String> STATE =
-            Set.of("run_state.json", "optimizer.safetensors", "trainer_state.json", EffectiveConfig.FILE);
 
     /** Which checkpoints are published, and what of them; under transformers' names. */
     enum Strategy {
@@ -75,8 +71,8 @@ final class HubPush implements AutoCloseable {
     }
 
     /**
-     * Publishes a checkpoint while training goes on. One that comes while another is on its way is left out, as transformers does,
-     * unless all are wanted; what cannot be published is told and no more: the end publishes again.
+     * Publishes a checkpoint while training goes on. One that comes while another is on its way is left out, as transformers
+     * does, unless all are wanted; what cannot be published is told and no more: the end publishes again.
      *
      * @param tell shows a line
      */
@@ -99,7 +95,8 @@ final class HubPush implements AutoCloseable {
     private SortedMap<String, Path> files(Path checkpoint) {
         SortedMap<String, Path> all = Push.files(checkpoint);
         SortedMap<String, Path> files = new TreeMap<>(all);
-        files.keySet().removeAll(STATE);
+        files.keySet().removeAll(SaveOptions.STATE_FILES);
+        files.remove(EffectiveConfig.FILE);
         if (strategy != Strategy.EVERY_SAVE) {
             String folder = strategy == Strategy.CHECKPOINT
                     ? "last-checkpoint"

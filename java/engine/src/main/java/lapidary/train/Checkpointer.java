@@ -35,7 +35,7 @@ record Checkpointer(
         String modelFingerprint,
         String dataFingerprint,
         String evaluationFingerprint) {
-    private static final String OPTIMIZER = "optimizer.safetensors";
+    static final String OPTIMIZER = "optimizer.safetensors";
     private static final String EVENTS = "logging_dir";
 
     /**

@@ -2,6 +2,7 @@ package lapidary.train;
 
 import java.util.Locale;
 import java.util.Objects;
+import java.util.Set;
 
 /**
  * When checkpoints are written, under transformers' names.
@@ -38,6 +39,10 @@ public record SaveOptions(Strategy strategy, double steps, int totalLimit, Strin
 
     /** No checkpoints: the adapter alone, when training is over. */
     public static final SaveOptions NEVER = new SaveOptions(Strategy.NO, 500, 0, "");
+
+    /** Files of a checkpoint that are for going on with it, and not for using its adapter. */
+    public static final Set<String> STATE_FILES =
+            Set.of(Checkpoints.MANIFEST, Checkpointer.OPTIMIZER, TrainerState.FILE);
 
     private static final String NEWEST = "true";
 
