@@ -46,7 +46,8 @@ struct Nf4Dots {
         return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_loadu_si512(x)), reinterpret_cast<__m512bh>(values));
     }
 
-    // 128 values of x in the look-ups' order, a vector every `stride` elements: of four that follow each other the second, first, fourth and third.
+    // 128 values of x in the look-ups' order, a vector every `stride` elements: of four that follow each other the second, first,
+    // fourth and third.
     static KT_AVX512_BF16 void arrange(bf16* y, int64_t stride, const bf16* x) {
         alignas(64) static constexpr uint16_t kByPlace[32] = {1, 5, 9,  13, 17, 21, 25, 29, 0, 4, 8,  12, 16, 20, 24, 28,
                                                               3, 7, 11, 15, 19, 23, 27, 31, 2, 6, 10, 14, 18, 22, 26, 30};
@@ -97,7 +98,8 @@ struct Nf4Sums {
         return _mm512_fmadd_ps(_mm512_loadu_ps(x), values, sum);
     }
 
-    // 128 values of x in the look-ups' order, a vector every `stride` elements: of eight that follow each other the second, first, fourth, third and so on.
+    // 128 values of x in the look-ups' order, a vector every `stride` elements: of eight that follow each other the second, first,
+    // fourth, third and so on.
     static KT_AVX512 void arrange(float* y, int64_t stride, const T* x) {
         for (int64_t k = 0; k < 8; k++) {
             for (int64_t j = 0; j < 16; j++) y[k * stride + j] = load(x[j * 8 + (k ^ 1)]);
