@@ -20,7 +20,8 @@ import org.junit.platform.launcher.core.LauncherFactory;
 
 /**
  * Runs test classes where there is no Maven, as on a machine that is lent for its GPU: {@code java ... lapidary.RunTests
- * CLASS...}. {@code -Dtest.methods=REGEX} leaves out methods of other names. Prints a line for each class and each failure; the exit code says whether all passed.
+ * CLASS...}. {@code -Dtest.methods=REGEX} leaves out methods of other names. Prints a line for each class and each failure;
+ * the exit code says whether all passed.
  */
 public final class RunTests {
     private RunTests() {}

@@ -24,7 +24,8 @@ import lapidary.tensor.Tensor;
 
 /**
  * Tells what memory a run takes before it begins, by beginning it on a device that computes nothing: the same model, ops,
- * optimiser and pool, so that nothing is known twice and the peak is the real one for the same rows, to the byte.
+ * optimiser and pool, so that nothing is known twice. The peak is the first step's with these rows; later ones may find blocks in
+ * the pool that are up to half as large again as they ask for.
  *
  * <p>What the device's own libraries take beside its pool is not seen. {@link #PROGRAM} stands for it.
  */
