@@ -150,9 +150,10 @@ final class Check implements Callable<Integer> {
         try (Dataset rows =
                 Datasets.open(found, Splits.of(wanted, dataset, found).toString(), options.forms())) {
             SftConfig config = config(folder, found, options);
+            Samples samples = Samples.of(shape, folder, rows, profile, options);
             try (Device where = Devices.open(device, spec.commandLine());
                     MemoryText memory = new MemoryText(config, where)) { // what does not fit is told before the look
-                return check(rows, Samples.of(shape, folder, rows, profile, options), options, config, memory);
+                return check(rows, samples, options, config, memory);
             }
         }
     }
