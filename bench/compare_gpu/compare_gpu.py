@@ -130,7 +130,8 @@ def python(name, setting, model, data):
 
 
 model = a.work / f"model-{a.size}"
-ready(model / "config.json", HERE.parent / "reference" / "make_model.py", "--size", a.size, "--out", model, "--shards", 4 if a.size == "guide" else 1)
+ready(model / "config.json", HERE.parent / "reference" / "make_model.py", "--size", a.size, "--out", model, "--shards", 4 if a.size == "guide" else 1,
+      "--device", a.device)
 rows = a.work / "rows"
 ready(rows, HERE / "make_rows.py", "--out", rows, "--rows", 32 * (a.steps + 1))
 gpu = smi("name")
