@@ -13,7 +13,8 @@ constexpr int kWarps = 4;
 
 // A warp owns a granule, its first 16 lanes a token each.
 __global__ void __launch_bounds__(kWarps * 32)
-    plan_kernel(int2* bounds, int2* reach, const int32_t* starts, int64_t rows, Seen s, unsigned long long* fault) {
+    plan_kernel(int2* bounds, int2* reach, int2* certain, const int32_t* starts, int64_t rows, Seen s,
+                unsigned long long* fault) {
     const int lane = threadIdx.x % 32;
     if (blockIdx.x == 0) {
         for (int64_t r = threadIdx.x; r < rows; r += kWarps * 32) {
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     const int64_t granule = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32, t = granule * kGranule + lane;
     if (granule * kGranule >= s.tokens) return;  // whole warps
     int low = INT32_MAX, end = 0, row_end = 0, span = -1;
+    int inner_low = 0, inner_end = INT32_MAX;
     if (lane < kGranule && t < s.tokens) {
         int64_t row = 0, above = rows;  // starts[row] <= t < starts[above]
         while (above - row > 1) {
@@ -39,6 +41,7 @@ __global__ void __launch_bounds__(kWarps * 32)
         bounds[t] = make_int2(begin, row_end);
         low = s.window > 0 ? max(begin, static_cast<int>(max(int64_t{0}, t - s.window + 1))) : begin;
         end = s.causal ? static_cast<int>(t) + 1 : row_end;
+        inner_low = low, inner_end = end;
         span = s.causal && s.spans ? s.spans[t] : -1;
     }
     // The last key of each image that is met here; its tokens need not follow each other.
@@ -59,8 +62,13 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int step = 16; step > 0; step /= 2) {
         low = min(low, __shfl_xor_sync(kWarp, low, step));
         end = max(end, __shfl_xor_sync(kWarp, end, step));
+        inner_low = max(inner_low, __shfl_xor_sync(kWarp, inner_low, step));
+        inner_end = min(inner_end, __shfl_xor_sync(kWarp, inner_end, step));
     }
-    if (lane == 0) reach[granule] = make_int2(low, end);
+    if (lane == 0) {
+        reach[granule] = make_int2(low, end);
+        certain[granule] = make_int2(inner_low, inner_end);
+    }
 }
 
 // delta[t, h] = sum of dy y. A warp owns one.
@@ -96,15 +104,17 @@ bool bad(kt_ctx* ctx, const char* op, const Problem& p) {
 int32_t make_plan(kt_ctx* ctx, const char* op, const Problem& p, bool backward, Plan& plan) {
     const int64_t granules = (p.tokens + kGranule - 1) / kGranule;
     const int64_t deltas = backward ? p.tokens * p.heads : 0;
-    void* memory = scratch(ctx, op, (p.tokens + granules) * static_cast<int64_t>(sizeof(int2)) +
+    void* memory = scratch(ctx, op, (p.tokens + 2 * granules) * static_cast<int64_t>(sizeof(int2)) +
                                         deltas * static_cast<int64_t>(sizeof(float)));
     if (!memory) return KT_OUT_OF_MEMORY;
     plan.bounds = static_cast<int2*>(memory);
     plan.reach = plan.bounds + p.tokens;
-    plan.delta = reinterpret_cast<float*>(plan.reach + granules);
+    plan.certain = plan.reach + granules;
+    plan.delta = reinterpret_cast<float*>(plan.certain + granules);
     const int32_t status =
-        start(ctx, op, plan_kernel, blocks_of(granules, kWarps), kWarps * 32, 0, plan.bounds, plan.reach, p.starts, p.rows,
-              seen_of(p, plan), fault_word(ctx, backward ? Checked::attention_backward : Checked::attention_forward, p.tokens));
+        start(ctx, op, plan_kernel, blocks_of(granules, kWarps), kWarps * 32, 0, plan.bounds, plan.reach,
+              plan.certain, p.starts, p.rows, seen_of(p, plan),
+              fault_word(ctx, backward ? Checked::attention_backward : Checked::attention_forward, p.tokens));
     return status == KT_OK ? check_faults(ctx) : status;
 }
 

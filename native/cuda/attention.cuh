@@ -24,6 +24,7 @@ struct Problem {
 struct Plan {
     int2* bounds;  // [tokens]: the row that a token is in, as tokens [x, y)
     int2* reach;   // [granules]: what the granule's tokens see lies in [x, y)
+    int2* certain; // [granules]: each of them sees all of [x, y)
     float* delta;  // [tokens, heads]: sum of dy y, for backward
 };
 
@@ -42,13 +43,14 @@ namespace {
 struct Seen {
     const int2* bounds;
     const int2* reach;
+    const int2* certain;
     const int32_t* spans;
     int64_t tokens, window;
     bool causal;
 };
 
 inline Seen seen_of(const attention::Problem& p, const attention::Plan& plan) {
-    return {plan.bounds, plan.reach, p.spans, p.tokens, p.window, p.causal};
+    return {plan.bounds, plan.reach, plan.certain, p.spans, p.tokens, p.window, p.causal};
 }
 
 // The keys that token q sees: [low, causal_end), and up to row_end those of its own image.

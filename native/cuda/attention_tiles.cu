@@ -42,6 +42,17 @@ __device__ inline int2 reach_of(const Seen& s, int64_t first) {
     return all;
 }
 
+// Whether each of the tokens [first, first + Rows) sees all of the keys [key, end).
+template <int Rows>
+__device__ inline bool all_see(const Seen& s, int64_t first, int64_t key, int64_t end) {
+    bool all = true;
+    for (int64_t t = first; t < min(first + Rows, s.tokens); t += attention::kGranule) {
+        const int2 one = s.certain[t / attention::kGranule];
+        all = all && one.x <= key && end <= one.y;
+    }
+    return all;
+}
+
 // out[16, Columns] += or = a[16, D] b[Columns, D]' of this warp's rows.
 template <int D, int Columns, int RowsA, int RowsB>
 __device__ inline void multiply_transposed(float (*out)[4], const Tile<D, RowsA>& a, int row, const Tile<D, RowsB>& b, int column) {
@@ -200,7 +211,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int D, int Keys>
 struct QueryTiles {
     Tile<D, kRows> q, dy;
-    Tile<D, Keys> k, v;
+    Tile<D, Keys> k[2], v[2];
 };
 
 template <int D, int Keys>
@@ -226,16 +237,21 @@ __global__ void __launch_bounds__(kThreads)
     }
     load_tile<D, kRows, kThreads>(tiles.q, q, first, s.tokens, stride, n.head_dim);
     load_tile<D, kRows, kThreads>(tiles.dy, dy, first, s.tokens, stride, n.head_dim);
+    load_tile<D, Keys, kThreads>(tiles.k[0], k, reach.x, s.tokens, kv_stride, n.head_dim);
+    load_tile<D, Keys, kThreads>(tiles.v[0], v, reach.x, s.tokens, kv_stride, n.head_dim);
+    cp_async_commit();
     float out[D / 8][4] = {};
-    for (int key = reach.x; key < reach.y; key += Keys) {
-        load_tile<D, Keys, kThreads>(tiles.k, k, key, s.tokens, kv_stride, n.head_dim);
-        load_tile<D, Keys, kThreads>(tiles.v, v, key, s.tokens, kv_stride, n.head_dim);
-        cp_async_commit();
-        cp_async_wait<0>();
+    for (int key = reach.x, now = 0; key < reach.y; key += Keys, now ^= 1) {
+        if (key + Keys < reach.y) {
+            load_tile<D, Keys, kThreads>(tiles.k[now ^ 1], k, key + Keys, s.tokens, kv_stride, n.head_dim);
+            load_tile<D, Keys, kThreads>(tiles.v[now ^ 1], v, key + Keys, s.tokens, kv_stride, n.head_dim);
+        }
+        cp_async_commit();   // as in forward
+        cp_async_wait<1>();
         __syncthreads();
         float p[Keys / 8][4] = {}, dp[Keys / 8][4] = {};
-        multiply_transposed<D, Keys>(p, tiles.q, warp * 16, tiles.k, 0);
-        multiply_transposed<D, Keys>(dp, tiles.dy, warp * 16, tiles.v, 0);
+        multiply_transposed<D, Keys>(p, tiles.q, warp * 16, tiles.k[now], 0);
+        multiply_transposed<D, Keys>(dp, tiles.dy, warp * 16, tiles.v[now], 0);
 #pragma unroll
         for (int c = 0; c < Keys / 8; c++) {
 #pragma unroll
@@ -243,7 +259,7 @@ __global__ void __launch_bounds__(kThreads)
                 const int r = i / 2, column = key + c * 8 + lane % 4 * 2 + i % 2;
                 const bool whole = key >= mine[r].low && key + Keys <= mine[r].causal_end;
                 const bool visible = whole || sees(mine[r], column, s.spans);
-                const float weight = visible ? exp2f(p[c][i] * n.scale * kLog2e - log_sum[r]) : 0.0f;
+                const float weight = visible ? exp2f(p[c][i] * (n.scale * kLog2e) - log_sum[r]) : 0.0f;
                 p[c][i] = weight * (dp[c][i] - minus[r]) * n.scale;
             }
         }
@@ -251,7 +267,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int c = 0; c < Keys; c += 16) {
             unsigned a[4];
             as_left(a, p[c / 8], p[c / 8 + 1]);
-            multiply_step<D, D>(out, a, tiles.k, c, 0);
+            multiply_step<D, D>(out, a, tiles.k[now], c, 0);
         }
         __syncthreads();  // the next round overwrites these tiles
     }
@@ -262,23 +278,24 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- backward: keys and values ---------------------------------------------------------------------------------------
 
-// A warp owns 16 keys, and of the queries and then of the head's elements one part in Parts.
-template <int D, int Keys, int Queries>
+// A warp owns 16 keys, and of the queries and then of the head's elements one part in Parts. With two buffers the next queries
+// are copied while these are worked on; where two take more than the 99 KiB that a block has on every card, there is one.
+template <int D, int Keys, int Queries, int Buffers>
 struct KeyTiles {
     Tile<D, Keys> k, v;
-    Tile<D, Queries> q, dy;
+    Tile<D, Queries> q[Buffers], dy[Buffers];
     Tile<Queries, Keys> p, ds;  // [keys, queries]
     float log_sum[Queries], delta[Queries];
 };
 
-template <int D, int Keys, int Queries, int Parts>
+template <int D, int Keys, int Queries, int Parts, int Buffers>
 __global__ void __launch_bounds__(Keys * 2 * Parts)
     backward_key_kernel(__nv_bfloat16* dk, __nv_bfloat16* dv, const __nv_bfloat16* dy, const __nv_bfloat16* q,
                         const __nv_bfloat16* k, const __nv_bfloat16* v, const float* lse, const float* delta, Seen s, Heads n) {
     constexpr int kAll = Keys * 2 * Parts;
     constexpr int kPart = Queries / Parts, kElements = D / Parts;
     static_assert(kPart % 16 == 0 && kElements % 16 == 0, "whole fragments");
-    auto& tiles = *dynamic_shared<KeyTiles<D, Keys, Queries>>();
+    auto& tiles = *dynamic_shared<KeyTiles<D, Keys, Queries, Buffers>>();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int own = warp / Parts * 16, part = warp % Parts;
     const int64_t first = int64_t(blockIdx.x) * Keys, kv_head = blockIdx.y;
@@ -288,58 +305,88 @@ __global__ void __launch_bounds__(Keys * 2 * Parts)
     load_tile<D, Keys, kAll>(tiles.k, k, first, s.tokens, kv_stride, n.head_dim);
     load_tile<D, Keys, kAll>(tiles.v, v, first, s.tokens, kv_stride, n.head_dim);
 
-    // Queries of the rows that the tile's keys are in.
+    // Queries of the rows that the tile's keys are in, and see any of them; for each tile of queries all heads of the group.
     const int64_t last = min(first + Keys, s.tokens) - 1;
     const int64_t begin = s.bounds[first].x / attention::kGranule * attention::kGranule, end = s.bounds[last].y;
+    const auto next_that_sees = [&](int64_t query) {
+        for (; query < end; query += Queries) {
+            const int2 reach = reach_of<Queries>(s, query);
+            if (reach.x <= last && reach.y > first) break;
+        }
+        return query;
+    };
+    const auto load_queries = [&](int64_t query, int64_t head, int to) {
+        load_tile<D, Queries, kAll>(tiles.q[to], q + head * n.head_dim, query, s.tokens, stride, n.head_dim);
+        load_tile<D, Queries, kAll>(tiles.dy[to], dy + head * n.head_dim, query, s.tokens, stride, n.head_dim);
+    };
+    // What this thread carries to shared memory of the next tile, where its copies are still under way.
+    static_assert(Queries <= kAll, "a query a thread");
+    float next_log_sum = 0, next_delta = 0;
+    const auto load_sums = [&](int64_t query, int64_t head) {
+        const int64_t t = query + threadIdx.x;
+        const bool inside = threadIdx.x < Queries && t < s.tokens;
+        next_log_sum = inside ? lse[t * n.heads + head] : 0.0f;
+        next_delta = inside ? delta[t * n.heads + head] : 0.0f;
+    };
+
     float sum_k[kElements / 8][4] = {}, sum_v[kElements / 8][4] = {};
-    for (int64_t query = begin; query < end; query += Queries) {
-        const int2 reach = reach_of<Queries>(s, query);
-        if (reach.x > last || reach.y <= first) continue;  // the same in every thread
-        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-            load_tile<D, Queries, kAll>(tiles.q, q + head * n.head_dim, query, s.tokens, stride, n.head_dim);
-            load_tile<D, Queries, kAll>(tiles.dy, dy + head * n.head_dim, query, s.tokens, stride, n.head_dim);
-            cp_async_commit();
-            for (int i = threadIdx.x; i < Queries; i += kAll) {
-                const int64_t t = query + i;
-                tiles.log_sum[i] = t < s.tokens ? lse[t * n.heads + head] * kLog2e : 0.0f;
-                tiles.delta[i] = t < s.tokens ? delta[t * n.heads + head] : 0.0f;
-            }
-            cp_async_wait<0>();
-            __syncthreads();
-            {
-                float p[kPart / 8][4] = {}, dp[kPart / 8][4] = {};
-                multiply_transposed<D, kPart>(p, tiles.k, own, tiles.q, part * kPart);
-                multiply_transposed<D, kPart>(dp, tiles.v, own, tiles.dy, part * kPart);
+    int64_t query = next_that_sees(begin), head = kv_head * group;
+    if (query < end) {
+        if (Buffers == 2) load_queries(query, head, 0);
+        load_sums(query, head);
+    }
+    cp_async_commit();
+    for (int now = 0; query < end; now ^= Buffers - 1) {
+        const bool same = head + 1 < (kv_head + 1) * group;
+        const int64_t next_query = same ? query : next_that_sees(query + Queries), next_head = same ? head + 1 : kv_head * group;
+        if (threadIdx.x < Queries) {
+            tiles.log_sum[threadIdx.x] = next_log_sum * kLog2e;
+            tiles.delta[threadIdx.x] = next_delta;
+        }
+        if (Buffers == 1) load_queries(query, head, 0);
+        if (Buffers == 2 && next_query < end) load_queries(next_query, next_head, now ^ 1);
+        cp_async_commit();
+        if (next_query < end) load_sums(next_query, next_head);
+        cp_async_wait<Buffers - 1>();
+        __syncthreads();
+        {
+            float p[kPart / 8][4] = {}, dp[kPart / 8][4] = {};
+            multiply_transposed<D, kPart>(p, tiles.k, own, tiles.q[now], part * kPart);
+            multiply_transposed<D, kPart>(dp, tiles.v, own, tiles.dy[now], part * kPart);
+            const bool whole = all_see<Queries>(s, query, first, first + Keys);
 #pragma unroll
-                for (int c = 0; c < kPart / 8; c++) {
+            for (int c = 0; c < kPart / 8; c++) {
+                const int column = part * kPart + c * 8 + lane % 4 * 2;  // of two queries
 #pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        const int at = part * kPart + c * 8 + lane % 4 * 2 + i % 2;
-                        const int key = static_cast<int>(first) + own + lane / 4 + i / 2 * 8;
-                        const bool visible = sees(visible_from(s, query + at), key, s.spans);
-                        const float weight = visible ? exp2f(p[c][i] * n.scale * kLog2e - tiles.log_sum[at]) : 0.0f;
-                        p[c][i] = weight;
-                        dp[c][i] = weight * (dp[c][i] - tiles.delta[at]) * n.scale;
-                    }
+                for (int j = 0; j < 2; j++) {
+                    const Visible seen = whole ? Visible{0, 0, 0, -1} : visible_from(s, query + column + j);
+                    const float log_sum = tiles.log_sum[column + j], minus = tiles.delta[column + j];
 #pragma unroll
-                    for (int r = 0; r < 2; r++) {
-                        const int row = own + lane / 4 + 8 * r, column = part * kPart + c * 8 + lane % 4 * 2;
-                        *reinterpret_cast<unsigned*>(&tiles.p[row][column]) = pack(p[c][2 * r], p[c][2 * r + 1]);
-                        *reinterpret_cast<unsigned*>(&tiles.ds[row][column]) = pack(dp[c][2 * r], dp[c][2 * r + 1]);
+                    for (int i = j; i < 4; i += 2) {
+                        const bool visible = whole || sees(seen, static_cast<int>(first) + own + lane / 4 + i / 2 * 8, s.spans);
+                        p[c][i] = visible ? exp2f(p[c][i] * (n.scale * kLog2e) - log_sum) : 0.0f;
+                        dp[c][i] = p[c][i] * (dp[c][i] - minus) * n.scale;
                     }
                 }
-            }
-            __syncthreads();  // the other parts' queries are there
 #pragma unroll
-            for (int i = 0; i < Queries; i += 16) {
-                unsigned a[4];
-                ldmatrix_x4(a, &tiles.p[own + lane % 16][i + lane / 16 * 8]);
-                multiply_step<D, kElements>(sum_v, a, tiles.dy, i, part * kElements);
-                ldmatrix_x4(a, &tiles.ds[own + lane % 16][i + lane / 16 * 8]);
-                multiply_step<D, kElements>(sum_k, a, tiles.q, i, part * kElements);
+                for (int r = 0; r < 2; r++) {
+                    const int row = own + lane / 4 + 8 * r;
+                    *reinterpret_cast<unsigned*>(&tiles.p[row][column]) = pack(p[c][2 * r], p[c][2 * r + 1]);
+                    *reinterpret_cast<unsigned*>(&tiles.ds[row][column]) = pack(dp[c][2 * r], dp[c][2 * r + 1]);
+                }
             }
-            __syncthreads();  // the next round overwrites these tiles
         }
+        __syncthreads();  // the other parts' queries are there
+#pragma unroll
+        for (int i = 0; i < Queries; i += 16) {
+            unsigned a[4];
+            ldmatrix_x4(a, &tiles.p[own + lane % 16][i + lane / 16 * 8]);
+            multiply_step<D, kElements>(sum_v, a, tiles.dy[now], i, part * kElements);
+            ldmatrix_x4(a, &tiles.ds[own + lane % 16][i + lane / 16 * 8]);
+            multiply_step<D, kElements>(sum_k, a, tiles.q[now], i, part * kElements);
+        }
+        __syncthreads();  // the next round overwrites these tiles
+        query = next_query, head = next_head;
     }
     cp_async_wait<0>();
     const float factor[2] = {1.0f, 1.0f};
@@ -362,7 +409,7 @@ int32_t forward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
 }
 
 // Keys: of a tile, while the gradient of queries is computed; the others while that of keys and values is.
-template <int D, int Keys, int OwnKeys, int Queries, int Parts>
+template <int D, int Keys, int OwnKeys, int Queries, int Parts, int Buffers>
 int32_t backward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
     const Heads n{p.heads, p.kv_heads, p.head_dim, p.scale};
     const B *q = static_cast<const B*>(p.q), *k = static_cast<const B*>(p.k), *v = static_cast<const B*>(p.v);
@@ -373,8 +420,8 @@ int32_t backward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
                                  seen_of(p, plan), n);
     if (status != KT_OK) return status;
     const dim3 keys(blocks_of(p.tokens, OwnKeys), static_cast<unsigned>(p.kv_heads));
-    return start(ctx, "attention_backward", backward_key_kernel<D, OwnKeys, Queries, Parts>, keys, OwnKeys * 2 * Parts,
-                 sizeof(KeyTiles<D, OwnKeys, Queries>), static_cast<B*>(p.dk), static_cast<B*>(p.dv), dy, q, k, v, p.lse,
+    return start(ctx, "attention_backward", backward_key_kernel<D, OwnKeys, Queries, Parts, Buffers>, keys, OwnKeys * 2 * Parts,
+                 sizeof(KeyTiles<D, OwnKeys, Queries, Buffers>), static_cast<B*>(p.dk), static_cast<B*>(p.dv), dy, q, k, v, p.lse,
                  plan.delta, seen_of(p, plan), n);
 }
 
@@ -396,11 +443,11 @@ int32_t tiles_forward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
 }
 
 int32_t tiles_backward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
-    if (p.head_dim <= 64) return backward<64, 64, 64, 64, 2>(ctx, p, plan);
-    if (p.head_dim <= 80) return backward<80, 64, 64, 64, 1>(ctx, p, plan);
-    if (p.head_dim <= 96) return backward<96, 64, 64, 64, 2>(ctx, p, plan);
-    if (p.head_dim <= 128) return backward<128, 64, 64, 64, 2>(ctx, p, plan);
-    return backward<256, 16, 32, 32, 2>(ctx, p, plan);
+    if (p.head_dim <= 64) return backward<64, 64, 64, 64, 2, 2>(ctx, p, plan);
+    if (p.head_dim <= 80) return backward<80, 64, 64, 64, 1, 2>(ctx, p, plan);
+    if (p.head_dim <= 96) return backward<96, 64, 64, 64, 2, 2>(ctx, p, plan);
+    if (p.head_dim <= 128) return backward<128, 32, 64, 64, 2, 1>(ctx, p, plan);
+    return backward<256, 16, 32, 32, 2, 1>(ctx, p, plan);
 }
 
 }  // namespace attention

@@ -31,8 +31,8 @@ for arch in "${@:-sm_90a}"; do
             args = name; sub(/^[^<]*/, "", args); gsub(/\([a-z]+\)/, "", args); numbers(args)
             if (unit == "attention_tiles") {
                 if (name ~ /^forward/) return 2 * (p[1] + 8) * (64 + 4 * p[2])
-                if (name ~ /query/) return 2 * (p[1] + 8) * (128 + 2 * p[2])
-                return 4 * (p[1] + 8) * (p[2] + p[3]) + 4 * p[2] * (p[3] + 8) + 8 * p[3]
+                if (name ~ /query/) return 2 * (p[1] + 8) * (128 + 4 * p[2])
+                return 4 * (p[1] + 8) * (p[2] + p[5] * p[3]) + 4 * p[2] * (p[3] + 8) + 8 * p[3]
             }
             if (unit == "attention_plain") return 4 * (2 * 256 + 64) * 4
             if (unit == "decode" && name ~ /cached/) return 4 * (256 + 32) * 4
