@@ -32,7 +32,11 @@ zip -q -d "$pack/engine.jar" 'org/bytedeco/*' 'aix/*' 'darwin/*' 'freebsd/*' 'wi
 mvn -q -pl java/engine dependency:build-classpath -DincludeScope=test -Dmdep.outputFile="$pack/classpath"
 tr ':' '\n' <"$pack/classpath" | grep -E '/(junit-|opentest4j|apiguardian|jspecify)' | while read -r jar; do cp "$jar" "$pack/lib/"; done
 rm "$pack/classpath"
-"$jdk/bin/jlink" --add-modules java.base,java.compiler,java.logging,java.management,jdk.management,java.naming,java.net.http,java.xml,jdk.unsupported,jdk.zipfs,jdk.crypto.ec \
+# What jdeps --print-module-deps names of engine.jar, without java.desktop and jdk.incubator.vector, which Jackson and hardwood do
+# without, and what the JDK looks up by name: zipfs, the certificates' curves, compiler and naming for JUnit and the logs.
+modules=java.base,java.compiler,java.logging,java.management,java.naming,java.net.http,java.sql,java.xml
+modules=$modules,jdk.crypto.ec,jdk.httpserver,jdk.jfr,jdk.management,jdk.unsupported,jdk.zipfs
+"$jdk/bin/jlink" --add-modules "$modules" \
     --strip-debug --no-header-files --no-man-pages --output "$pack/runtime"
 tar -C "$pack" -cJf "$pack/runtime.tar.xz" runtime
 rm -rf "$pack/runtime"
