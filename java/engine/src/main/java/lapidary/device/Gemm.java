@@ -8,6 +8,9 @@ public interface Gemm {
     /**
      * {@code c = factor * op(a) op(b) + bias (+ c where accumulate)}.
      *
+     * <p>A BF16 c is rounded once, or as cuBLASLt does for some sizes: the product, its sum with the old c, and that with the
+     * bias, one after the other.
+     *
      * @param c [m, n] BF16 or F32; F32 may come from BF16 operands
      * @param a [m, k], or [k, m] where transposed
      * @param b [k, n], or [n, k] where transposed; dtype of a

@@ -36,7 +36,9 @@ final class LinearTest extends OpTest {
         double scale = Math.sqrt(in);
         double[] expected = GemmReference.multiply(rows, out, in, x, false, w, true, b, 1, NOTHING);
         Tensor y = tape.run(new Linear(tx, tensor(dtype, w, out, in), tensor(dtype, b, out)));
-        assertClose(expected, y.toFloats(), tolerance(dtype, in), scale, "linear");
+        // In BF16 CUDA may round the product before the bias is added, as Gemm says.
+        int roundings = dtype == DType.BF16 && device.name().equals("cuda") ? 2 : 1;
+        assertClose(expected, y.toFloats(), roundings * tolerance(dtype, in), scale, "linear");
         expected = GemmReference.multiply(rows, out, in, x, false, w, false, NOTHING, 1, NOTHING);
         y = tape.run(Linear.projection(tx, tensor(dtype, w, in, out)));
         assertClose(expected, y.toFloats(), tolerance(dtype, in), scale, "projection");
