@@ -405,8 +405,7 @@ final class AttentionTest extends OpTest {
         Segments segments = new Segments(frame.of(starts, starts.length), Tensor.NONE);
         Tensor x = frame.zeros(DType.F32, 5, 8);
         Attention op = new Attention(x, x, x, segments, new AttentionShape(1, 1, 8, 1, true, 0));
-        String message = assertThrows(IllegalArgumentException.class, () -> op.forward(frame))
-                .getMessage();
+        String message = refusal(() -> op.forward(frame));
         assertTrue(message.contains("starts["), message);
     }
 }

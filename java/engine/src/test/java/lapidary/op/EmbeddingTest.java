@@ -99,7 +99,13 @@ final class EmbeddingTest extends OpTest {
         Tensor table = frame.zeros(DType.F32, 5, 2);
         Tensor y = frame.empty(DType.F32, 1, 2);
         Tensor bad = frame.of(new int[] {5}, 1);
-        assertThrows(IllegalArgumentException.class, () -> frame.kernels().embeddingForward(y, table, bad, 1));
-        assertThrows(IllegalArgumentException.class, () -> frame.kernels().embeddingBackward(table, y, bad, 1));
+        refusal(() -> {
+            frame.kernels().embeddingForward(y, table, bad, 1);
+            return y;
+        });
+        refusal(() -> {
+            frame.kernels().embeddingBackward(table, y, bad, 1);
+            return table;
+        });
     }
 }

@@ -1,7 +1,6 @@
 package lapidary.op;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
@@ -202,8 +201,7 @@ final class LinearCrossEntropyTest extends OpTest {
         Tensor h = tensor(DType.F32, new float[] {1}, 1, 1);
         Tensor w = tensor(DType.F32, new float[] {1, 2}, 2, 1);
         LinearCrossEntropy op = new LinearCrossEntropy(h, w, new int[] {2}, 1, 0, null);
-        var error = assertThrows(
-                IllegalArgumentException.class, () -> Tape.notRecording(frame).run(op));
-        assertTrue(error.getMessage().contains("target 2"), error.getMessage());
+        String refusal = refusal(() -> Tape.notRecording(frame).run(op));
+        assertTrue(refusal.contains("target 2"), refusal);
     }
 }

@@ -1,11 +1,13 @@
 package lapidary.op;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.Random;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Op;
@@ -71,6 +73,15 @@ abstract class OpTest extends DeviceTest {
                     Math.abs(expected[i] - actual[i]) <= limit,
                     what + "[" + i + "] is " + actual[i] + ", expected " + expected[i] + " within " + limit);
         }
+    }
+
+    /**
+     * What an op says that refuses the values of its indices, when it runs or when its result is read: a GPU finds them out
+     * after the call has returned.
+     */
+    static String refusal(Supplier<Tensor> op) {
+        return assertThrows(IllegalArgumentException.class, () -> op.get().toFloats())
+                .getMessage();
     }
 
     static double[] widen(float[] x) {
