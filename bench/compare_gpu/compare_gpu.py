@@ -95,7 +95,7 @@ def engine(name, setting, model, data):
     out = a.work / f"engine-{name}"
     subprocess.run(["rm", "-rf", str(out)], check=True)
     steps = a.steps * (1 if setting["batch"] > 1 else 8)
-    command = [a.java, "--enable-native-access=ALL-UNNAMED", "-jar", a.jar, "train", "--model_name_or_path", str(model),
+    command = [a.java, "--enable-native-access=ALL-UNNAMED", "-Xmx8g", "-jar", a.jar, "train", "--model_name_or_path", str(model),
                "--dataset_name", str(data), "--output_dir", str(out), "--device", a.device, "--load_in_4bit", "--max_steps", str(steps),
                "--per_device_train_batch_size", str(setting["batch"]), "--gradient_accumulation_steps", str(setting["accum"]),
                "--lora_r", "16", "--lora_alpha", "16", "--lora_dropout", "0.05", "--learning_rate", "2e-5", "--logging_steps", "1"]
