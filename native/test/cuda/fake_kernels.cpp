@@ -10,6 +10,7 @@ struct kt_ctx {
     void* stream;
     char error[256];
     bool failed_here;
+    char refusal[256];  // of a kernel that looks at the values of its indices: told at the next read, "" for none
 };
 
 namespace {
@@ -47,6 +48,20 @@ struct Guarded<Member> {
         ctx->failed_here = false;
         fake::Open open;
         return (cpu()->*Member)(ctx->cpu, arguments...);
+    }
+};
+
+// One that finds fault with its operands' values, which a card tells after the call has returned.
+template <auto Member>
+struct Late;
+
+template <typename... Arguments, int32_t (*kt_table::*Member)(kt_ctx*, Arguments...)>
+struct Late<Member> {
+    static int32_t call(kt_ctx* ctx, Arguments... arguments) {
+        const int32_t status = Guarded<Member>::call(ctx, arguments...);
+        if (status != KT_BAD_ARGUMENT) return status;
+        if (!*ctx->refusal) std::snprintf(ctx->refusal, sizeof ctx->refusal, "%s", cpu()->last_error(ctx->cpu));
+        return KT_OK;
     }
 };
 
@@ -92,6 +107,7 @@ kt_table make_table() {
     t.memory_free = memory_free;
     t.linear_cross_entropy_supported = linear_cross_entropy_supported;
 #define GUARD(member) t.member = Guarded<&kt_table::member>::call
+#define LATE(member) t.member = Late<&kt_table::member>::call
     GUARD(memory_zero);
     GUARD(convert);
     GUARD(add);
@@ -105,26 +121,26 @@ kt_table make_table() {
     GUARD(rms_norm_backward);
     GUARD(layer_norm_forward);
     GUARD(layer_norm_backward);
-    GUARD(embedding_forward);
-    GUARD(embedding_backward);
-    GUARD(gather_rows);
-    GUARD(scatter_rows);
+    LATE(embedding_forward);
+    LATE(embedding_backward);
+    LATE(gather_rows);
+    LATE(scatter_rows);
     GUARD(add_rows);
     GUARD(sum_rows);
-    GUARD(rope_forward);
-    GUARD(rope_backward);
-    GUARD(attention_forward);
-    GUARD(attention_backward);
+    LATE(rope_forward);
+    LATE(rope_backward);
+    LATE(attention_forward);
+    LATE(attention_backward);
     GUARD(attention_extend);
     GUARD(attention_decode);
     GUARD(linear_few);
     GUARD(patch_unfold);
     GUARD(average_pool_forward);
     GUARD(average_pool_backward);
-    GUARD(cross_entropy);
-    GUARD(linear_cross_entropy);
-    GUARD(nf4_quantize);
-    GUARD(nf4_quantize_absmax);
+    LATE(cross_entropy);
+    LATE(linear_cross_entropy);
+    LATE(nf4_quantize);
+    LATE(nf4_quantize_absmax);
     GUARD(nf4_dequantize);
     GUARD(nf4_scales);
     GUARD(nf4_linear_forward);
@@ -132,10 +148,11 @@ kt_table make_table() {
     GUARD(sum_squares);
     GUARD(adamw);
     GUARD(adamw_rows);
-    GUARD(adamw_8bit);
+    LATE(adamw_8bit);
     GUARD(sgd);
     GUARD(sgd_rows);
 #undef GUARD
+#undef LATE
     return t;
 }
 
@@ -151,4 +168,10 @@ FAKE_EXPORT int32_t lapidary_cuda_use_stream(kt_ctx* ctx, void* stream) {
     return KT_OK;
 }
 
-FAKE_EXPORT int32_t lapidary_cuda_check(kt_ctx*) { return KT_OK; }
+FAKE_EXPORT int32_t lapidary_cuda_check(kt_ctx* ctx) {
+    if (!*ctx->refusal) return KT_OK;
+    std::snprintf(ctx->error, sizeof ctx->error, "%s", ctx->refusal);
+    ctx->failed_here = true;
+    *ctx->refusal = '\0';
+    return KT_BAD_ARGUMENT;
+}
