@@ -128,6 +128,7 @@ int32_t attention_forward(kt_ctx* ctx, void* y, float* lse, const void* q, const
     Plan plan{};
     const int32_t status = make_plan(ctx, "attention_forward", p, false, plan);
     if (status != KT_OK) return status;
+    if (attention::has_hopper_tiles(ctx, p)) return attention::hopper_forward(ctx, p, plan);
     return attention::has_tiles(p) ? attention::tiles_forward(ctx, p, plan) : attention::plain_forward(ctx, p, plan);
 }
 
@@ -148,6 +149,7 @@ int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void
                        plan.delta, static_cast<const T*>(dy), static_cast<const T*>(y), tokens * heads, head_dim);
     });
     if (status != KT_OK) return status;
+    if (attention::has_hopper_tiles(ctx, p)) return attention::hopper_backward(ctx, p, plan);
     return attention::has_tiles(p) ? attention::tiles_backward(ctx, p, plan) : attention::plain_backward(ctx, p, plan);
 }
 

@@ -32,6 +32,9 @@ struct Plan {
 bool has_tiles(const Problem&);
 int32_t tiles_forward(kt_ctx*, const Problem&, const Plan&);
 int32_t tiles_backward(kt_ctx*, const Problem&, const Plan&);
+bool has_hopper_tiles(const kt_ctx*, const Problem&);
+int32_t hopper_forward(kt_ctx*, const Problem&, const Plan&);
+int32_t hopper_backward(kt_ctx*, const Problem&, const Plan&);
 int32_t plain_forward(kt_ctx*, const Problem&, const Plan&);
 int32_t plain_backward(kt_ctx*, const Problem&, const Plan&);
 

@@ -38,6 +38,7 @@ int32_t context_create(kt_ctx** out, int32_t device) {
     ctx->faults = static_cast<unsigned long long*>(faults);
     std::fill(ctx->faults, ctx->faults + static_cast<int>(Checked::count), kNoFault);
     ctx->multiprocessors = found.multiProcessorCount;
+    ctx->warpgroups = found.major == 9;
     std::snprintf(ctx->description, sizeof ctx->description, "%s, compute capability %d.%d, %d multiprocessors, %lld MiB",
                   found.name, found.major, found.minor, found.multiProcessorCount,
                   static_cast<long long>(found.totalGlobalMem >> 20));

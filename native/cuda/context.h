@@ -36,6 +36,7 @@ struct kt_ctx {
     cudaStream_t stream;
     int device;
     int multiprocessors;
+    bool warpgroups;  // Hopper's products of four warps, which no other has
     void* scratch;
     int64_t scratch_bytes;
     // Host memory that kernels write to, a word per checked entry: where an index was found that is outside, in the upper

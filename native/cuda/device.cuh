@@ -25,6 +25,13 @@ template <class T> __device__ inline T* dynamic_shared() {
     return reinterpret_cast<T*>(dynamic_shared_bytes);
 }
 
+// 2^x within 2 ulp; numbers under the normal ones are zero.
+__device__ inline float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 // d[16, 8] += a[16, 16] b[16, 8]; fragments as in the PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
@@ -50,4 +57,68 @@ __device__ inline void cp_async_16(void* shared, const void* global, bool inside
 }
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int Pending> __device__ inline void cp_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(Pending) : "memory"); }
+
+// ---- Hopper's matrix products of four warps (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions"), sm_90a alone --------
+
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define KT_WGMMA 1
+#endif
+
+#ifdef KT_WGMMA
+// What this thread wrote to shared memory, its copies that are done included, will be seen by products after the next barrier.
+__device__ inline void fence_for_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Before the first product, and after registers of one were written.
+__device__ inline void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int Pending> __device__ inline void products_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(Pending) : "memory");
+}
+
+#define KT_D4(c, i) c(d[i][0]), c(d[i][1]), c(d[i][2]), c(d[i][3])
+#define KT_D64(c) KT_D4(c, 0), KT_D4(c, 1), KT_D4(c, 2), KT_D4(c, 3), KT_D4(c, 4), KT_D4(c, 5), KT_D4(c, 6), KT_D4(c, 7)
+#define KT_D80(c) KT_D64(c), KT_D4(c, 8), KT_D4(c, 9)
+#define KT_N64                                                                                                              \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "  \
+    "%25, %26, %27, %28, %29, %30, %31}"
+#define KT_N80                                                                                                              \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "  \
+    "%25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39}"
+
+// d[64, 64] = or += a[64, 16] b[64, 16]', both by rows in shared memory. d as 8 fragments of mma, a warp 16 rows.
+template <bool Add> __device__ inline void multiply_shared(float (*d)[4], uint64_t a, uint64_t b) {
+    if constexpr (Add) {
+        asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " KT_N64
+                     ", %32, %33, p, 1, 1, 0, 0;}" : KT_D64("+f") : "l"(a), "l"(b));
+    } else {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " KT_N64
+                     ", %32, %33, p, 1, 1, 0, 0;}" : KT_D64("=f") : "l"(a), "l"(b));
+    }
+}
+// d[64, N] += a[64, 16] b[16, N]: a's fragments in registers as those of mma, b by rows in shared memory.
+template <int N> __device__ inline void multiply_registers(float (*d)[4], const uint32_t* a, uint64_t b) {
+    static_assert(N == 64 || N == 80, "head sizes");
+    if constexpr (N == 64) {
+        asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " KT_N64
+                     ", {%32, %33, %34, %35}, %36, p, 1, 1, 1;}"
+                     : KT_D64("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    } else {
+        asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 " KT_N80
+                     ", {%40, %41, %42, %43}, %44, p, 1, 1, 1;}"
+                     : KT_D80("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    }
+}
+#undef KT_D4
+#undef KT_D64
+#undef KT_D80
+#undef KT_N64
+#undef KT_N80
+#endif
+#endif
+
+#ifdef KT_WGMMA
+// Says where a matrix of pieces of 8 rows of 16 bytes lies in shared memory, each piece 128 bytes in a row: `leading` bytes lie
+// between pieces that are neighbours in the direction of the sum, `stride` bytes between neighbours in the other.
+__device__ inline uint64_t matrix_descriptor(const void* first, uint32_t leading, uint32_t stride) {
+    return (shared_address(first) & 0x3ffffu) >> 4 | uint64_t{leading >> 4} << 16 | uint64_t{stride >> 4} << 32;
+}
 #endif

@@ -45,7 +45,7 @@ constexpr bool kAsan = true;
 #else
 constexpr bool kAsan = false;
 #endif
-constexpr size_t kMaxShared = 99 << 10;           // what the smallest of the supported architectures (sm_89, sm_120) allows a block
+constexpr size_t kMaxShared = 227 << 10;          // what Hopper allows a block; kernels for every card assert 99 KiB themselves
 
 // ---- switching stacks ----
 
@@ -118,7 +118,14 @@ struct Fiber {
     int group = 0;                                  // the group that cp.async joins now
 };
 
-struct Warp { unsigned lanes, arrived; uint32_t epoch; };
+struct Pending { Product lanes[32]; int group; Where at; };
+
+struct Warp {
+    unsigned lanes, arrived;
+    uint32_t epoch;
+    std::vector<Pending> products;                  // of all lanes, not yet carried out
+    int group = 0;                                  // the group that products join now
+};
 
 struct Range {
     char *begin = nullptr, *end = nullptr;
@@ -191,6 +198,8 @@ void fiber_main() {
     m.body(m.context);
     Fiber& f = m.current();
     if (!f.copies.empty()) fail(f.copies[0].at, "a thread exits and has not waited for this asynchronous copy");
+    const auto& products = m.warps[m.running / 32].products;
+    if (!products.empty()) fail(products[0].at, "a thread exits and has not waited for this product");
     f.state = State::exited;
     switch_context(f.context, m.scheduler, true);
 }
@@ -240,7 +249,7 @@ void Machine::start_block() {
         start_context(f.context);
         f.state = State::ready, f.copies.clear(), f.group = 0;
     }
-    warps.assign((threads + 31) / 32, Warp{0xffffffff, 0, 0});
+    warps.assign((threads + 31) / 32, Warp{0xffffffff, 0, 0, {}, 0});
     if (threads % 32) warps.back().lanes = (1u << threads % 32) - 1;
     waiting = 0, epoch = 0, ++block;
 }
@@ -424,6 +433,95 @@ void wait_copies(int pending) {
     f.copies.erase(f.copies.begin(), rest);
 }
 
+// ---- products of four warps: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate", shared memory without swizzle ----
+
+namespace {
+
+// Element [outer, k] of a matrix of pieces of 8 rows of 16 bytes. By columns, a row holds eight k; by rows, eight outer.
+struct Matrix {
+    uint64_t descriptor;
+    bool by_rows;
+    const char* piece(int outer, int k) const {     // the 16 bytes that the element is in
+        const auto field = [&](int bit) { return size_t(descriptor >> bit & 0x3fff) << 4; };
+        const size_t leading = field(16), stride = field(32), row = size_t(by_rows ? k : outer) % 8;
+        return machine().dynamic.begin + field(0) + k / 8 * leading + outer / 8 * stride + row * 16;
+    }
+};
+
+void read_matrix(const Matrix& x, int first, int outer, float (*out)[16], Where at) {
+    for (int line = 0; line < (x.by_rows ? 16 : outer); ++line) {
+        for (int at_once = 0; at_once < (x.by_rows ? outer : 16); at_once += 8) {
+            uint16_t eight[8];
+            const char* from = x.by_rows ? x.piece(first + at_once, line) : x.piece(first + line, at_once);
+            if (space_of(from, 16) != Space::shared) fail(at, "wgmma reads %p, which is not shared memory", static_cast<const void*>(from));
+            load_for(line % 32, eight, from, 16, at);
+            for (int i = 0; i < 8; ++i) (x.by_rows ? out[at_once + i][line] : out[line][at_once + i]) = bits_as<float>(uint32_t(eight[i]) << 16);
+        }
+    }
+}
+
+// Fragments as those of mma.m16n8k16: perform_mma.
+void carry_out(const Pending& p) {
+    float a[16][16], b[256][16];
+    const Product& any = p.lanes[0];
+    if (any.left) {
+        read_matrix({any.left, false}, machine().running / 32 % 4 * 16, 16, a, p.at);
+    } else {
+        for (int i = 0; i < 32; ++i) {
+            for (int r = 0; r < 4; ++r) {
+                const uint32_t two = p.lanes[i].a[r];
+                float* to = &a[i / 4 + r % 2 * 8][i % 4 * 2 + r / 2 * 8];
+                to[0] = bits_as<float>(two << 16), to[1] = bits_as<float>(two & 0xffff0000);
+            }
+        }
+    }
+    read_matrix({any.right, !any.left}, 0, any.columns, b, p.at);
+    for (int i = 0; i < 32; ++i) {
+        for (int n = 0; n < any.columns / 8; ++n) {
+            for (int r = 0; r < 4; ++r) {
+                const int row = i / 4 + r / 2 * 8, column = n * 8 + i % 4 * 2 + r % 2;
+                float sum = any.add ? p.lanes[i].d[n][r] : 0;
+                for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
+                p.lanes[i].d[n][r] = sum;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void multiply(Product mine, Where at) {
+    if (machine().threads % 128) fail(at, "wgmma: the block's threads are no whole groups of four warps");
+    warp_operation("wgmma", 0xffffffff, [](void* const operands[32], unsigned, Where where) {
+        Machine& m = machine();
+        Warp& w = m.warps[m.running / 32];
+        Pending p{{}, w.group, where};
+        for (int i = 0; i < 32; ++i) {
+            p.lanes[i] = *static_cast<Product*>(operands[i]);
+            if (p.lanes[i].left != p.lanes[0].left || p.lanes[i].right != p.lanes[0].right) fail(where, "wgmma: lane %d has another descriptor", i);
+        }
+        if (w.products.empty() && m.early_copy()) carry_out(p);
+        else w.products.push_back(p);
+    }, &mine, at);
+}
+
+void commit_products(Where at) {
+    warp_operation("wgmma.commit_group", 0xffffffff, [](void* const*, unsigned, Where) {
+        ++machine().warps[machine().running / 32].group;
+    }, nullptr, at);
+}
+
+void wait_products(int pending, Where at) {
+    warp_operation("wgmma.wait_group", 0xffffffff, [](void* const operands[32], unsigned, Where) {
+        Warp& w = machine().warps[machine().running / 32];
+        const int still = *static_cast<int*>(operands[0]);
+        while (!w.products.empty() && w.products.front().group < w.group - still) {
+            carry_out(w.products.front());
+            w.products.erase(w.products.begin());
+        }
+    }, &pending, at);
+}
+
 // ---- for the race check ----
 
 Moment moment(int thread) {
@@ -506,13 +604,17 @@ unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
     return old;
 }
 
+// For tests: contexts that are created from now on are of a device of this compute capability, 8 for Ampere's, 9 for Hopper's.
+static int emulated_capability = 8;
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emulated_capability = major; }
+
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-    *p = {"emulated", 8, 0, 4, size_t{1} << 32};
+    *p = {"emulated", emulated_capability, 0, 4, size_t{1} << 32};
     return cudaSetDevice(device);
 }
 cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {

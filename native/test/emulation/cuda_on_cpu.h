@@ -148,6 +148,18 @@ void wait_copies(int pending);                                                  
 void check_aligned(const void*, int bytes, Where);
 void load_for(int lane, void* to, const void* shared, int bytes, Where);                // a read on behalf of that lane of this warp
 
+// Hopper's matrix products of four warps: each warp carries out its 16 rows, when the product is waited for or at once, as copies.
+struct Product {
+    float (*d)[4];
+    uint32_t a[4];                                                                      // where the left operand is in registers
+    uint64_t left, right;                                                               // descriptors; left: 0 for registers
+    int columns;
+    bool add;
+};
+void multiply(Product, Where);
+void commit_products(Where);
+void wait_products(int pending, Where);
+
 // One lane's part in a warp operation. `perform` runs once, in the last lane of the mask, with everyone's operands.
 using Perform = void (*)(void* const operands[32], unsigned mask, Where);
 void warp_operation(const char* name, unsigned mask, Perform, void* operands, Where);
@@ -317,3 +329,19 @@ inline void cp_async_16(void* shared, const void* global, bool inside, emu::Wher
 }
 inline void cp_async_commit() { emu::commit_copies(); }
 template <int Pending> void cp_async_wait() { emu::wait_copies(Pending); }
+
+#define KT_WGMMA 1
+inline uint32_t shared_address(const void* p) {
+    return static_cast<uint32_t>(static_cast<const char*>(p) - static_cast<const char*>(emu::shared_bytes()));
+}
+inline void fence_for_products() {}  // that it is missing, or products_begin, is not noticed here
+inline void products_begin() {}
+inline void products_commit(emu::Where at = emu::here()) { emu::commit_products(at); }
+template <int Pending> void products_wait(emu::Where at = emu::here()) { emu::wait_products(Pending, at); }
+template <bool Add> void multiply_shared(float (*d)[4], uint64_t a, uint64_t b, emu::Where at = emu::here()) {
+    emu::multiply({d, {}, a, b, 64, Add}, at);
+}
+template <int N> void multiply_registers(float (*d)[4], const uint32_t* a, uint64_t b, emu::Where at = emu::here()) {
+    emu::multiply({d, {a[0], a[1], a[2], a[3]}, 0, b, N, true}, at);
+}
+inline float exp2_fast(float x) { return std::exp2(x); }

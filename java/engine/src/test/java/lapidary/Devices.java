@@ -27,6 +27,19 @@ public final class Devices {
         return ALL;
     }
 
+    /** For tests of attention, of which cards of Hopper's kind have kernels of their own. */
+    public static List<Device> attention() {
+        List<Device> devices = new ArrayList<>(ALL);
+        if (ALL.stream().anyMatch(device -> device.name().equals("emulated"))) {
+            devices.add(Hopper.DEVICE);
+        }
+        return devices;
+    }
+
+    private static final class Hopper {
+        static final Device DEVICE = EmulatedDevice.openHopper();
+    }
+
     private static List<Device> open() {
         List<Device> devices = new ArrayList<>();
         for (String name : System.getProperty("test.devices", "cpu,emulated").split(",")) {

@@ -16,7 +16,17 @@ import lapidary.ffi.kernels.kt_table;
 public final class EmulatedDevice {
     private EmulatedDevice() {}
 
+    /** A card of Ampere's instructions. */
     public static Device open() {
+        return open("emulated", 8);
+    }
+
+    /** A card that has Hopper's products of four warps, too. */
+    public static Device openHopper() {
+        return open("hopper", 9);
+    }
+
+    private static Device open(String name, int capability) {
         NativeLibraries.loadCpu();
         Path library = Path.of(System.getProperty("test.emulation"));
         SymbolLookup symbols = SymbolLookup.libraryLookup(library, Arena.global());
@@ -25,9 +35,14 @@ public final class EmulatedDevice {
             MemorySegment table = (MemorySegment) Linker.nativeLinker()
                     .downcallHandle(entry, FunctionDescriptor.of(ValueLayout.ADDRESS))
                     .invokeExact();
-            Kernels kernels = new Kernels("emulated", table.reinterpret(kt_table.sizeof()));
+            Linker.nativeLinker()
+                    .downcallHandle(
+                            symbols.find("cuda_on_cpu_capability").orElseThrow(),
+                            FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT))
+                    .invokeExact(capability);
+            Kernels kernels = new Kernels(name, table.reinterpret(kt_table.sizeof()));
             // Blocks of the very size, so that the checking builds see a step past the end.
-            return new CpuDevice("emulated", kernels, MemoryPool.ofExactBlocks(kernels), false);
+            return new CpuDevice(name, kernels, MemoryPool.ofExactBlocks(kernels), false);
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable e) {

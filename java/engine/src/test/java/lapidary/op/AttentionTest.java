@@ -25,7 +25,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#kernels")
+@MethodSource("lapidary.Devices#attention")
 final class AttentionTest extends OpTest {
     AttentionTest(Device device) {
         super(device);
