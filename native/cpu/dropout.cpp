@@ -5,8 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "bf16.h"
-#include "context.h"
+#include "dropout.h"
 #include "table.h"
 
 namespace kt {
@@ -17,6 +16,7 @@ namespace {
 // 8 j + 2 w + 1 of a block.
 constexpr int64_t kLanes = 64;
 constexpr int64_t kBlock = 8 * kLanes;
+constexpr uint32_t kEverything = 65536;
 constexpr uint32_t kLeft = 0xD2511F53u;
 constexpr uint32_t kRight = 0xCD9E8D57u;
 constexpr uint32_t kStepLow = 0x9E3779B9u;
@@ -123,36 +123,55 @@ KT_CLONES void drop_block(bf16* y, const bf16* x, const uint16_t* drawn, int64_t
     drop(y, x, drawn, n, threshold, factor);
 }
 
-int32_t dropout(kt_ctx* ctx, void* y, const void* x, int64_t n, float p, uint64_t seed, uint64_t stream, int32_t dtype) {
-    if (!(p >= 0 && p <= 1)) {
-        return fail(ctx, KT_BAD_ARGUMENT, "dropout: p is %g, expected 0 <= p <= 1", static_cast<double>(p));
+template <typename T>
+void drop_part(T* y, const T* x, int64_t first, int64_t n, const Dropout& dropout) {
+    if (dropout.threshold == kEverything) {  // the factor is infinite
+        if (n > 0) std::memset(static_cast<void*>(y), 0, static_cast<size_t>(n) * sizeof(T));
+        return;
     }
-    const float threshold = std::nearbyint(p * 65536.0f);
-    if (threshold == 65536.0f && (dtype == KT_F32 || dtype == KT_BF16)) { // the factor is infinite
-        if (n > 0) std::memset(y, 0, static_cast<size_t>(n) * (dtype == KT_F32 ? sizeof(float) : sizeof(bf16)));
-        return KT_OK;
-    }
-    const float factor = 1.0f / (1.0f - threshold / 65536.0f);
     const Draw draw = best_draw();
+    alignas(64) uint32_t drawn[kBlock / 2];
+    alignas(64) uint16_t halves[kBlock];
+    for (int64_t done = 0; done < n;) {
+        const int64_t skipped = (first + done) % 8, count = std::min(kBlock - skipped, n - done);
+        draw(drawn, static_cast<uint64_t>((first + done) / 8), dropout.stream, dropout.seed);
+        std::memcpy(halves, drawn, sizeof halves); // little-endian, as the platforms that this runs on
+        drop_block(y + done, x + done, halves + skipped, count, static_cast<uint16_t>(dropout.threshold), dropout.factor);
+        done += count;
+    }
+}
+
+int32_t dropout(kt_ctx* ctx, void* y, const void* x, int64_t n, float p, uint64_t seed, uint64_t stream, int32_t dtype) {
+    Dropout made;
+    if (!make_dropout(ctx, "dropout", &made, p, seed, stream)) return KT_BAD_ARGUMENT;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         // A thread owns whole blocks; an element costs about as much as streaming it does.
         const int64_t blocks = (n + kBlock - 1) / kBlock;
         parallel_for(ctx, blocks, kGrain / 2 / kBlock, [&](int64_t begin, int64_t end) {
-            alignas(64) uint32_t drawn[kBlock / 2];
-            alignas(64) uint16_t halves[kBlock];
-            for (int64_t b = begin; b < end; b++) {
-                draw(drawn, static_cast<uint64_t>(b * kLanes), stream, seed);
-                std::memcpy(halves, drawn, sizeof halves); // little-endian, as the platforms that this runs on
-                drop_block(static_cast<T*>(y) + b * kBlock, static_cast<const T*>(x) + b * kBlock, halves,
-                           std::min(kBlock, n - b * kBlock), static_cast<uint16_t>(threshold), factor);
-            }
+            const int64_t first = begin * kBlock;
+            drop_part(static_cast<T*>(y) + first, static_cast<const T*>(x) + first, first,
+                      std::min(end * kBlock, n) - first, made);
         });
     });
     return known ? KT_OK : bad_dtype(ctx, "dropout", dtype);
 }
 
 }  // namespace
+
+bool make_dropout(kt_ctx* ctx, const char* op, Dropout* dropout, float p, uint64_t seed, uint64_t stream) {
+    if (!(p >= 0 && p <= 1)) {
+        fail(ctx, KT_BAD_ARGUMENT, "%s: p is %g, expected 0 <= p <= 1", op, static_cast<double>(p));
+        return false;
+    }
+    const float threshold = std::nearbyint(p * 65536.0f);
+    *dropout = {static_cast<uint32_t>(threshold), 1.0f / (1.0f - threshold / 65536.0f), seed, stream};
+    return true;
+}
+
+void drop(float* y, const float* x, int64_t first, int64_t n, const Dropout& dropout) { drop_part(y, x, first, n, dropout); }
+
+void drop(bf16* y, const bf16* x, int64_t first, int64_t n, const Dropout& dropout) { drop_part(y, x, first, n, dropout); }
 
 void add_dropout(kt_table& table) {
     table.dropout = dropout;

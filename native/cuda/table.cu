@@ -18,6 +18,7 @@ kt_table make_table() {
     kt::add_rows_kernels(table);
     kt::add_vision(table);
     kt::add_dropout(table);
+    kt::add_lora_down(table);
     kt::add_layer_norm(table);
     kt::add_rope(table);
     kt::add_gelu(table);

@@ -16,6 +16,7 @@ void add_elementwise(kt_table&);
 void add_rows_kernels(kt_table&);
 void add_vision(kt_table&);
 void add_dropout(kt_table&);
+void add_lora_down(kt_table&);
 void add_layer_norm(kt_table&);
 void add_rope(kt_table&);
 void add_gelu(kt_table&);

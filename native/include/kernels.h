@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define KT_ABI 6
+#define KT_ABI 7
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -157,6 +157,21 @@ typedef struct kt_table {
        does not depend on the other rows. */
     int32_t (*linear_few)(kt_ctx*, void* y, const void* x, const void* w, const void* bias, int64_t rows, int64_t out,
                           int64_t in, int32_t accumulate, int32_t y_dtype, int32_t dtype);
+
+    /* ---- LoRA ------------------------------------------------------------------------------------------------ */
+
+    /* The products of an adapter with its matrix A [rank, in], the dropped x never written out. dropout(x) is what the kernel
+       dropout makes of all of x [rows, in] with p, seed and stream, rounded to T as it does. */
+
+    /* down = dropout(x) A'; down [rows, rank]. */
+    int32_t (*lora_down_forward)(kt_ctx*, void* down, const void* x, const void* a, int64_t rows, int64_t in, int64_t rank,
+                                 float p, uint64_t seed, uint64_t stream, int32_t dtype);
+    /* da += ddown' dropout(x), F32; ddown [rows, rank]. */
+    int32_t (*lora_down_backward_weight)(kt_ctx*, float* da, const void* ddown, const void* x, int64_t rows, int64_t in,
+                                         int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype);
+    /* dx = dropout(ddown A), whose product is rounded to T first; dx [rows, in]. */
+    int32_t (*lora_down_backward_input)(kt_ctx*, void* dx, const void* ddown, const void* a, int64_t rows, int64_t in,
+                                        int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype);
 
     /* ---- vision ---------------------------------------------------------------------------------------------- */
 

@@ -134,6 +134,9 @@ kt_table make_table() {
     GUARD(attention_extend);
     GUARD(attention_decode);
     GUARD(linear_few);
+    GUARD(lora_down_forward);
+    GUARD(lora_down_backward_weight);
+    GUARD(lora_down_backward_input);
     GUARD(patch_unfold);
     GUARD(average_pool_forward);
     GUARD(average_pool_backward);

@@ -9,6 +9,7 @@ import lapidary.device.CpuDevice;
 import lapidary.device.CudaDevice;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.device.Kernels;
 import lapidary.device.Nf4Operand;
 import lapidary.quant.Nf4Tensor;
 import lapidary.tensor.Frame;
@@ -23,6 +24,7 @@ import lapidary.tensor.Tensor;
  */
 public final class DeviceKernels {
     private static final int BATCHES = 7;
+    private static final float DROPOUT = 0.05f;
 
     private final Frame frame;
     private final int divisor;
@@ -60,6 +62,11 @@ public final class DeviceKernels {
         }
         nf4(10240, 2560);
         nf4(4304, 1152);
+        for (long tokens : new long[] {4096, 32768}) {
+            for (long in : new long[] {2560, 10240, 1152}) {
+                adapter(tokens, in);
+            }
+        }
         attention("vision", 8, 4096, new AttentionShape(16, 16, 72, 0.11785f, false, 0));
         attention("text global", 8, 600, new AttentionShape(8, 4, 256, 0.0625f, true, 0));
         attention("text window 1024", 1, 4096, new AttentionShape(8, 4, 256, 0.0625f, true, 1024));
@@ -129,6 +136,56 @@ public final class DeviceKernels {
                     2.0 * n,
                     w.bytes(),
                     () -> w.multiply(few, one, Tensor.NONE, inner));
+        }
+    }
+
+    /** An adapter's products with A: dropout drawn on the way, and of a dropped copy, each with the bytes that it moves. */
+    private void adapter(long tokens, long in) {
+        long rows = Math.max(1, tokens / divisor);
+        long rank = 16;
+        try (Frame inner = frame.child("adapter")) {
+            Tensor x = random(inner, rows, in);
+            Tensor copy = inner.emptyLike(x);
+            Tensor a = random(inner, rank, in);
+            Tensor down = inner.empty(DType.BF16, rows, rank);
+            Tensor ddown = random(inner, rows, rank);
+            Tensor da = inner.zeros(DType.F32, rank, in);
+            String shape = "BF16 " + rows + "x" + in + " rank " + rank;
+            double flops = 2.0 * rows * in * rank;
+            long wide = 2 * rows * in;
+            long narrow = 2 * (rows + in) * rank;
+            long gradient = 2 * rows * rank + 8 * in * rank;
+            Kernels kernels = frame.kernels();
+            measure(
+                    "lora down joined",
+                    shape,
+                    flops,
+                    wide + narrow,
+                    () -> kernels.loraDownForward(down, x, a, DROPOUT, 1, 2));
+            measure("lora down of a copy", shape, flops, 3 * wide + narrow, () -> {
+                kernels.dropout(copy, x, DROPOUT, 1, 2);
+                frame.gemm().linear(down, copy, a, Tensor.NONE);
+            });
+            measure(
+                    "lora da joined",
+                    shape,
+                    flops,
+                    wide + gradient,
+                    () -> kernels.loraDownBackwardWeight(da, ddown, x, DROPOUT, 1, 2));
+            measure("lora da of a copy", shape, flops, 3 * wide + gradient, () -> {
+                kernels.dropout(copy, x, DROPOUT, 1, 2);
+                frame.gemm().multiply(da, ddown, true, copy, false, Tensor.NONE, 1, true);
+            });
+            measure(
+                    "lora dx joined",
+                    shape,
+                    flops,
+                    wide + narrow,
+                    () -> kernels.loraDownBackwardInput(copy, ddown, a, DROPOUT, 1, 2));
+            measure("lora dx in two passes", shape, flops, 3 * wide + narrow, () -> {
+                frame.gemm().multiply(copy, ddown, false, a, false, Tensor.NONE, 1, false);
+                kernels.dropout(copy, copy, DROPOUT, 1, 2);
+            });
         }
     }
 

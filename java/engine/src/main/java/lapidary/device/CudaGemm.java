@@ -22,6 +22,9 @@ final class CudaGemm implements Gemm, AutoCloseable {
     /** Up to so many rows, as of generated tokens, reading the packed matrix bounds the time. */
     static final long FEW_ROWS = 16;
 
+    /** Up to this rank the kernels that draw the dropout on the way read their wide operand once, on tensor cores. */
+    private static final long JOINED_RANK = 64;
+
     private static final Operand LEFT_OUT = new Dense(MemorySegment.NULL, DType.F32, 0, 0);
 
     private final Kernels kernels;
@@ -148,6 +151,15 @@ final class CudaGemm implements Gemm, AutoCloseable {
         } finally {
             pool.release(block);
         }
+    }
+
+    @Override
+    public boolean joinsDropout(DType dtype, long rank) {
+        return joins(dtype, rank);
+    }
+
+    static boolean joins(DType dtype, long rank) {
+        return dtype == DType.BF16 && rank <= JOINED_RANK;
     }
 
     private Operand restored(MemorySegment block, Nf4Operand w, DType dtype) {

@@ -213,8 +213,11 @@ public final class DryDevice implements Device {
         public void clear(MemorySegment memory) {}
     }
 
-    /** Products that only check their operands. A CUDA device restores an NF4 matrix into a block of its pool. */
-    private record Products(MemoryPool pool, boolean restoresNf4) implements Gemm {
+    /**
+     * Products that only check their operands. A CUDA device restores an NF4 matrix into a block of its pool, and needs no
+     * dropped copies.
+     */
+    private record Products(MemoryPool pool, boolean isCuda) implements Gemm {
         @Override
         public void multiply(
                 Operand c,
@@ -238,8 +241,13 @@ public final class DryDevice implements Device {
             restore(w, dy);
         }
 
+        @Override
+        public boolean joinsDropout(DType dtype, long rank) {
+            return isCuda && CudaGemm.joins(dtype, rank);
+        }
+
         private void restore(Nf4Operand w, Operand x) {
-            if (restoresNf4 && x.rows() > CudaGemm.FEW_ROWS) {
+            if (isCuda && x.rows() > CudaGemm.FEW_ROWS) {
                 pool.release(pool.allocate(w.out() * w.in() * x.dtype().bytes()));
             }
         }

@@ -44,6 +44,16 @@ public interface Gemm {
      */
     void nf4LinearBackward(Operand dx, Operand dy, Nf4Operand w, boolean accumulate);
 
+    /**
+     * Whether an adapter's products with its matrix A had better draw their dropout themselves
+     * ({@link Kernels#loraDownForward} and its backward), than be of a dropped copy.
+     *
+     * @param dtype of the activations
+     */
+    default boolean joinsDropout(DType dtype, long rank) {
+        return false;
+    }
+
     /** {@code y = x wᵀ + bias}: a linear layer, w [out, in]. */
     default void linear(Operand y, Operand x, Operand w, Operand bias) {
         multiply(y, x, false, w, true, bias, 1, false);

@@ -701,6 +701,89 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         x.dtype().code()));
     }
 
+    // ---- LoRA ----------------------------------------------------------------------------------------------------
+
+    /**
+     * {@code down = dropout(x) aᵀ}, the dropped x never written out; the mask is that of {@link #dropout}.
+     *
+     * @param down [rows, rank], dtype of x
+     * @param x [rows, in] BF16 or F32
+     * @param a [rank, in], dtype of x
+     */
+    public void loraDownForward(Operand down, Operand x, Operand a, float p, long seed, long stream) {
+        sameType("lora_down_forward", x, a);
+        loraDown("lora_down_forward", down, x, a);
+        check(
+                "lora_down_forward",
+                kt_table.lora_down_forward.invoke(
+                        kt_table.lora_down_forward(kt),
+                        ctx,
+                        down.segment(),
+                        x.segment(),
+                        a.segment(),
+                        x.rows(),
+                        x.last(),
+                        a.rows(),
+                        p,
+                        seed,
+                        stream,
+                        x.dtype().code()));
+    }
+
+    /**
+     * {@code da += ddownᵀ dropout(x)}.
+     *
+     * @param da [rank, in] F32
+     * @param ddown [rows, rank], dtype of x
+     * @param x [rows, in] BF16 or F32
+     */
+    public void loraDownBackwardWeight(Operand da, Operand ddown, Operand x, float p, long seed, long stream) {
+        type("lora_down_backward_weight da", da, DType.F32);
+        loraDown("lora_down_backward_weight", ddown, x, da);
+        check(
+                "lora_down_backward_weight",
+                kt_table.lora_down_backward_weight.invoke(
+                        kt_table.lora_down_backward_weight(kt),
+                        ctx,
+                        da.segment(),
+                        ddown.segment(),
+                        x.segment(),
+                        x.rows(),
+                        x.last(),
+                        da.rows(),
+                        p,
+                        seed,
+                        stream,
+                        x.dtype().code()));
+    }
+
+    /**
+     * {@code dx = dropout(ddown a)}.
+     *
+     * @param dx [rows, in], dtype of ddown
+     * @param ddown [rows, rank] BF16 or F32
+     * @param a [rank, in], dtype of ddown
+     */
+    public void loraDownBackwardInput(Operand dx, Operand ddown, Operand a, float p, long seed, long stream) {
+        sameType("lora_down_backward_input", dx, a);
+        loraDown("lora_down_backward_input", ddown, dx, a);
+        check(
+                "lora_down_backward_input",
+                kt_table.lora_down_backward_input.invoke(
+                        kt_table.lora_down_backward_input(kt),
+                        ctx,
+                        dx.segment(),
+                        ddown.segment(),
+                        a.segment(),
+                        dx.rows(),
+                        dx.last(),
+                        a.rows(),
+                        p,
+                        seed,
+                        stream,
+                        dx.dtype().code()));
+    }
+
     // ---- vision --------------------------------------------------------------------------------------------------
 
     /** Rows of patches of pixels F32 [images, channels, size, size]. */
@@ -1336,6 +1419,16 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             sameType("scatter_rows", y, x);
             lastAxis("scatter_rows", y, x);
             length("scatter_rows x", x, index.elements() * y.last());
+        }
+    }
+
+    /** An adapter's inner side [rows, rank], its wide side [rows, in] and its matrix [rank, in]. */
+    private static void loraDown(String op, Operand inner, Operand wide, Operand matrix) {
+        sameType(op, inner, wide);
+        lastAxis(op, wide, matrix);
+        lastAxis(op + " [rows, rank]", inner, matrix.rows());
+        if (inner.rows() != wide.rows()) {
+            throw mismatch(op, inner, wide, "rows differ");
         }
     }
 

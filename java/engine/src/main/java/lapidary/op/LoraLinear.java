@@ -105,8 +105,12 @@ public final class LoraLinear implements Op {
         a = inDtypeOfX(adapter.a(), 1, frame);
         scaledB = inDtypeOfX(adapter.b(), adapter.scaling(), frame);
         down = frame.empty(x.dtype(), x.rows(), a.rows());
-        try (Frame scratch = frame.child("dropout")) {
-            frame.gemm().linear(down, dropped(scratch), a, Tensor.NONE);
+        if (joinsDropout(frame)) {
+            frame.kernels().loraDownForward(down, x, a, adapter.dropout(), adapter.seed(), adapter.stream());
+        } else {
+            try (Frame scratch = frame.child("dropout")) {
+                frame.gemm().linear(down, dropped(scratch), a, Tensor.NONE);
+            }
         }
         return frame.empty(x.dtype(), x.shape().withLast(weight.out()));
     }
@@ -128,20 +132,39 @@ public final class LoraLinear implements Op {
         Tensor ddown = frame.empty(x.dtype(), x.rows(), a.rows());
         frame.gemm().multiply(ddown, dy, false, scaledB, false, Tensor.NONE, 1, false);
         if (grads.wants(adapter.a())) {
-            try (Frame scratch = frame.child("dropout")) {
-                Tensor da = grads.accumulator(adapter.a());
-                frame.gemm().multiply(da, ddown, true, dropped(scratch), false, Tensor.NONE, 1, true);
-            }
+            addGradientOfA(grads.accumulator(adapter.a()), ddown, frame);
         }
         if (grads.wants(x)) {
             Tensor dx = frame.emptyLike(x);
-            frame.gemm().multiply(dx, ddown, false, a, false, Tensor.NONE, 1, false);
-            if (adapter.dropout() > 0) {
-                frame.kernels().dropout(dx, dx, adapter.dropout(), adapter.seed(), adapter.stream());
-            }
+            gradientThroughA(dx, ddown, frame);
             weight.multiplyBackward(dx, dy, true, frame);
             grads.add(x, dx);
         }
+    }
+
+    private void addGradientOfA(Tensor da, Tensor ddown, Frame frame) {
+        if (joinsDropout(frame)) {
+            frame.kernels().loraDownBackwardWeight(da, ddown, x, adapter.dropout(), adapter.seed(), adapter.stream());
+            return;
+        }
+        try (Frame scratch = frame.child("dropout")) {
+            frame.gemm().multiply(da, ddown, true, dropped(scratch), false, Tensor.NONE, 1, true);
+        }
+    }
+
+    private void gradientThroughA(Tensor dx, Tensor ddown, Frame frame) {
+        if (joinsDropout(frame)) {
+            frame.kernels().loraDownBackwardInput(dx, ddown, a, adapter.dropout(), adapter.seed(), adapter.stream());
+            return;
+        }
+        frame.gemm().multiply(dx, ddown, false, a, false, Tensor.NONE, 1, false);
+        if (adapter.dropout() > 0) {
+            frame.kernels().dropout(dx, dx, adapter.dropout(), adapter.seed(), adapter.stream());
+        }
+    }
+
+    private boolean joinsDropout(Frame frame) {
+        return adapter.dropout() > 0 && frame.gemm().joinsDropout(x.dtype(), a.rows());
     }
 
     /** What the adapter sees of x. */

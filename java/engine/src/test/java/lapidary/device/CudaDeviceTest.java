@@ -9,6 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import lapidary.autograd.Gradients;
+import lapidary.op.LoraLinear;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.AfterAll;
@@ -178,6 +180,52 @@ final class CudaDeviceTest {
         Tensor y = frame.empty(x.dtype(), x.rows(), w.rows());
         frame.gemm().linear(y, x, w, Tensor.NONE);
         return y;
+    }
+
+    /** An adapter's output and gradients: y, dx, da, db. */
+    private static List<float[]> adapter(Device on, float dropout) {
+        try (Frame frame = Frame.root(on, "adapter")) {
+            Tensor x = frame.empty(DType.BF16, 96, 256);
+            frame.kernels().convert(x, frame.of(random(5, 96 * 256), 96, 256), 1);
+            Tensor w = frame.empty(DType.BF16, 24, 256);
+            frame.kernels().convert(w, frame.of(random(6, 24 * 256), 24, 256), 0.1f);
+            Tensor a = frame.of(random(7, 8 * 256), 8, 256);
+            Tensor b = frame.of(random(8, 24 * 8), 24, 8);
+            Tensor dy = frame.empty(DType.BF16, 96, 24);
+            frame.kernels().convert(dy, frame.of(random(9, 96 * 24), 96, 24), 1);
+            LoraLinear op = new LoraLinear(x, w, Tensor.NONE, new LoraLinear.Adapter(a, b, 0.5f, dropout, 3, 4));
+            try (Gradients grads = new Gradients(frame, List.of(x, a, b))) {
+                on.pool().restartPeak();
+                Tensor y = op.forward(frame);
+                op.backward(dy, frame, grads);
+                return List.of(
+                        y.toFloats(),
+                        grads.of(x).toFloats(),
+                        grads.of(a).toFloats(),
+                        grads.of(b).toFloats());
+            }
+        }
+    }
+
+    /** An adapter gives what it gives of a dropped copy, and needs no memory for one. */
+    @Test
+    void adaptersDropInsideTheirProducts() {
+        adapter(device, 0);
+        long withoutDropout = device.pool().peak();
+        List<float[]> actual = adapter(device, 0.3f);
+        assertEquals(withoutDropout, device.pool().peak(), "peak with dropout");
+        List<float[]> expected;
+        try (CpuDevice cpu = CpuDevice.open()) {
+            expected = adapter(cpu, 0.3f);
+        }
+        for (int k = 0; k < expected.size(); k++) {
+            double largest = 0;
+            for (float value : expected.get(k)) {
+                largest = Math.max(largest, Math.abs(value));
+            }
+            // Sums in another order, so that a few intermediate values round the other way.
+            assertArrayEquals(expected.get(k), actual.get(k), (float) (0x1p-7 * largest), "result " + k);
+        }
     }
 
     @Test

@@ -73,6 +73,7 @@ final class KernelsTest {
         norms();
         rows();
         attention();
+        lora();
         vision();
         loss();
         nf4();
@@ -132,6 +133,12 @@ final class KernelsTest {
                 "attentionDecode",
                 new Call(f(1, 16), caches, caches, new long[] {3}, f(1, 16), f(1, 8), f(1, 8), HEADS));
         calls.put("linearFew", new Call(f(2, 5), f(2, 3), f(5, 3), f(5), false).mayLack(3));
+    }
+
+    private void lora() {
+        calls.put("loraDownForward", new Call(f(3, 2), f(3, 5), f(2, 5), 0.5f, 1L, 2L));
+        calls.put("loraDownBackwardWeight", new Call(f(2, 5), f(3, 2), f(3, 5), 0.5f, 1L, 2L));
+        calls.put("loraDownBackwardInput", new Call(f(3, 5), f(3, 2), f(2, 5), 0.5f, 1L, 2L));
     }
 
     private void vision() {

@@ -49,6 +49,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
  *     int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
  *     int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t);
+ *     int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
+ *     int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
+ *     int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
  *     int32_t (*patch_unfold)(kt_ctx *, void *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_forward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_backward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
@@ -111,6 +114,9 @@ public class kt_table {
         KernelTable.C_POINTER.withName("attention_extend"),
         KernelTable.C_POINTER.withName("attention_decode"),
         KernelTable.C_POINTER.withName("linear_few"),
+        KernelTable.C_POINTER.withName("lora_down_forward"),
+        KernelTable.C_POINTER.withName("lora_down_backward_weight"),
+        KernelTable.C_POINTER.withName("lora_down_backward_input"),
         KernelTable.C_POINTER.withName("patch_unfold"),
         KernelTable.C_POINTER.withName("average_pool_forward"),
         KernelTable.C_POINTER.withName("average_pool_backward"),
@@ -3586,6 +3592,330 @@ public class kt_table {
      */
     public static void linear_few(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(linear_few$LAYOUT, linear_few$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static class lora_down_forward {
+
+        lora_down_forward() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(lora_down_forward.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(lora_down_forward.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout lora_down_forward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("lora_down_forward"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout lora_down_forward$layout() {
+        return lora_down_forward$LAYOUT;
+    }
+
+    private static final long lora_down_forward$OFFSET = $LAYOUT.byteOffset(groupElement("lora_down_forward"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final long lora_down_forward$offset() {
+        return lora_down_forward$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static MemorySegment lora_down_forward(MemorySegment struct) {
+        return struct.get(lora_down_forward$LAYOUT, lora_down_forward$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static void lora_down_forward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(lora_down_forward$LAYOUT, lora_down_forward$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static class lora_down_backward_weight {
+
+        lora_down_backward_weight() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(lora_down_backward_weight.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(lora_down_backward_weight.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout lora_down_backward_weight$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("lora_down_backward_weight"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout lora_down_backward_weight$layout() {
+        return lora_down_backward_weight$LAYOUT;
+    }
+
+    private static final long lora_down_backward_weight$OFFSET = $LAYOUT.byteOffset(groupElement("lora_down_backward_weight"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final long lora_down_backward_weight$offset() {
+        return lora_down_backward_weight$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static MemorySegment lora_down_backward_weight(MemorySegment struct) {
+        return struct.get(lora_down_backward_weight$LAYOUT, lora_down_backward_weight$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static void lora_down_backward_weight(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(lora_down_backward_weight$LAYOUT, lora_down_backward_weight$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static class lora_down_backward_input {
+
+        lora_down_backward_input() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(lora_down_backward_input.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(lora_down_backward_input.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout lora_down_backward_input$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("lora_down_backward_input"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final AddressLayout lora_down_backward_input$layout() {
+        return lora_down_backward_input$LAYOUT;
+    }
+
+    private static final long lora_down_backward_input$OFFSET = $LAYOUT.byteOffset(groupElement("lora_down_backward_input"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static final long lora_down_backward_input$offset() {
+        return lora_down_backward_input$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static MemorySegment lora_down_backward_input(MemorySegment struct) {
+        return struct.get(lora_down_backward_input$LAYOUT, lora_down_backward_input$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * }
+     */
+    public static void lora_down_backward_input(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(lora_down_backward_input$LAYOUT, lora_down_backward_input$OFFSET, fieldValue);
     }
 
     /**
