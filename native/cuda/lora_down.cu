@@ -1,8 +1,8 @@
 // The products of an adapter with its narrow matrix A [rank, in], which memory bounds: x is read once and dropped in registers.
 //
-// BF16 and ranks up to kMostRank go through tensor cores, straight from global memory. Which term or column of a product an
-// index of mma stands for is free, as long as all operands agree, and is chosen such that a lane's share of x is eight
-// consecutive elements: one load and one Philox counter. Everything else takes the plain kernels below.
+// BF16 of even ranks up to kMostRank and rows of whole eights go through tensor cores, straight from global memory. Which term or
+// column of a product an index of mma stands for is free, as long as all operands agree, and is chosen such that a lane's share
+// of x is eight consecutive elements: one load and one Philox counter. Everything else takes the plain kernels below.
 #include "dropout.cuh"
 #include "table.h"
 
@@ -19,36 +19,38 @@ struct Eight {
     uint32_t word[4];  // two BF16 each
 };
 
-// x[r, c] to x[r, c + 7] of a matrix [rows, cols]; what is outside is zero. fast: cols is a multiple of 8, x of 16 bytes.
-__device__ inline Eight eight(const bf16* x, int64_t r, int64_t c, int64_t rows, int64_t cols, bool fast) {
-    const bf16* p = x + r * cols + c;
+// x[r, c] to x[r, c + 7] of a matrix [rows, cols], or zeros where that is outside.
+__device__ inline Eight eight(const bf16* x, int64_t r, int64_t c, int64_t rows, int64_t cols) {
     const bool inside = r < rows && c < cols;
-    if (fast) {
-        const uint4 bits = inside ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0);
-        return {{bits.x, bits.y, bits.z, bits.w}};
-    }
-    float v[8];
-    load8(v, p, inside ? static_cast<int>(min(cols - c, int64_t{8})) : 0, false);
-    return {{pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7])}};
+    const uint4 bits = inside ? *reinterpret_cast<const uint4*>(x + r * cols + c) : make_uint4(0, 0, 0, 0);
+    return {{bits.x, bits.y, bits.z, bits.w}};
 }
 
-// x[r, c] and x[r, c + 1]. fast: cols is even, x a multiple of 4 bytes.
-__device__ inline uint32_t two(const bf16* x, int64_t r, int64_t c, int64_t rows, int64_t cols, bool fast) {
-    const bf16* p = x + r * cols + c;
-    const bool inside = r < rows && c < cols;
-    if (fast) return inside ? *reinterpret_cast<const uint32_t*>(p) : 0;
-    return pack(inside ? load(p[0]) : 0.0f, inside && c + 1 < cols ? load(p[1]) : 0.0f);
+// x[r, c] and x[r, c + 1].
+__device__ inline uint32_t two(const bf16* x, int64_t r, int64_t c, int64_t rows, int64_t cols) {
+    return r < rows && c < cols ? *reinterpret_cast<const uint32_t*>(x + r * cols + c) : 0;
 }
-bool fast_twos(const bf16* x, int64_t cols) { return cols % 2 == 0 && reinterpret_cast<uintptr_t>(x) % 4 == 0; }
 
 // The elements, which begin at index i of x, in F32 and dropped; not rounded yet.
-__device__ inline void dropped(float* v, const Eight& x, int64_t i, const Dropout& dropout, bool fast) {
+__device__ inline void dropped(float* v, const Eight& x, int64_t i, const Dropout& dropout) {
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         v[2 * j] = __uint_as_float(x.word[j] << 16);
         v[2 * j + 1] = __uint_as_float(x.word[j] & 0xffff0000u);
     }
-    drop8(v, i, dropout, fast);
+    drop8(v, i, dropout, true);
+}
+
+// Whether tensor cores may be used, `wide` and `narrow` being all operands of rows of `in` and of `rank` elements.
+template <typename... Wide>
+bool takes_tiles(int32_t dtype, int64_t in, int64_t rank, const void* narrow, const Wide*... wide) {
+    return dtype == KT_BF16 && rank <= kMostRank && rank % 2 == 0 && in % 8 == 0 && aligned16(narrow, wide...);
+}
+
+// Of the instances for ranks up to 16, 32 and kMostRank.
+template <typename Kernel>
+Kernel* for_rank(int64_t rank, Kernel* small, Kernel* middle, Kernel* large) {
+    return rank <= 16 ? small : rank <= 32 ? middle : large;
 }
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
@@ -58,9 +60,9 @@ constexpr int kWarps = 8, kThreads = kWarps * 32;
 // down[r, n] for 16 rows and 8 * Tiles of the rank. The warps take 32 columns in turn, of which lane 4 g + t has 8 t to 8 t + 7
 // in rows g and g + 8 of x and in row g of a tile of A, and join their sums at the end.
 template <int Tiles>
-__global__ void __launch_bounds__(kThreads) forward_kernel(bf16* down, const bf16* x, const bf16* a, int64_t rows, int64_t in,
-                                                           int64_t rank, Dropout dropout, bool fast, bool a_fast) {
-    constexpr int kWidth = Tiles * 8, kStep = kWarps * 32, kAhead = 2;
+__global__ void __launch_bounds__(kThreads, Tiles == 2 ? 3 : 2)
+    forward_kernel(bf16* down, const bf16* x, const bf16* a, int64_t rows, int64_t in, int64_t rank, Dropout dropout) {
+    constexpr int kWidth = Tiles * 8, kStep = kWarps * 32, kAhead = Tiles < 8 ? 2 : 1;
     __shared__ float sums[kWarps][16][kWidth];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t top = int64_t(blockIdx.x) * 16;
@@ -70,16 +72,16 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(bf16* down, const bf1
 #pragma unroll
         for (int k = 0; k < kAhead; k++) {
             const int64_t c = begin + k * kStep + t * 8;
-            upper[k] = eight(x, top + g, c, rows, in, fast);
-            lower[k] = eight(x, top + g + 8, c, rows, in, fast);
+            upper[k] = eight(x, top + g, c, rows, in);
+            lower[k] = eight(x, top + g + 8, c, rows, in);
         }
 #pragma unroll
         for (int k = 0; k < kAhead; k++) {
             if (begin + k * kStep >= in) break;  // whole warps
             const int64_t c = begin + k * kStep + t * 8;
             float v[8], w[8];
-            dropped(v, upper[k], (top + g) * in + c, dropout, fast);
-            dropped(w, lower[k], (top + g + 8) * in + c, dropout, fast);
+            dropped(v, upper[k], (top + g) * in + c, dropout);
+            dropped(w, lower[k], (top + g + 8) * in + c, dropout);
             uint32_t left[2][4];  // of the first and the second four of a lane's columns
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(bf16* down, const bf1
             }
 #pragma unroll
             for (int n = 0; n < Tiles; n++) {
-                const Eight right = eight(a, n * 8 + g, c, rank, in, a_fast);
+                const Eight right = eight(a, n * 8 + g, c, rank, in);
                 mma_m16n8k16_bf16(sum[n], left[0], right.word);
                 mma_m16n8k16_bf16(sum[n], left[1], right.word + 2);
             }
@@ -125,38 +127,37 @@ int64_t pieces_of(int64_t rows, int64_t in) {
 // Over the rows of piece blockIdx.y, da[n, c] for 64 columns and 16 * Tiles of the rank. The warps take 16 rows in turn, of which
 // lane 4 g + t has 4 t to 4 t + 3 in columns 8 g to 8 g + 7 of x and 2 g, 2 g + 1 of a tile of ddown.
 template <int Tiles>
-__global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : Tiles == 2 ? 3 : 2)
+__global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : 1)
     backward_weight_kernel(float* da, float* pieces, const bf16* ddown, const bf16* x, int64_t rows, int64_t in, int64_t rank,
-                           Dropout dropout, bool fast, bool ddown_fast, bool da_fast) {
+                           Dropout dropout) {
     __shared__ float sums[kDeep][4][8][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t left = int64_t(blockIdx.x) * kColumns, tiles = (rows + 15) / 16;
     const int64_t first = tiles * blockIdx.y / gridDim.y + warp, end = tiles * (blockIdx.y + 1) / gridDim.y;
     const auto fetch = [&](Eight* to, int64_t tile) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) to[i] = eight(x, tile * 16 + t * 4 + i, left + g * 8, rows, in, fast);
+        for (int i = 0; i < 4; i++) to[i] = eight(x, tile * 16 + t * 4 + i, left + g * 8, rows, in);
     };
     float sum[Tiles][8][4] = {};
-    Eight next[4] = {};
-    if (first < end) fetch(next, first);
+    Eight share[4] = {};
+    if (first < end) fetch(share, first);
     for (int64_t tile = first; tile < end; tile += kDeep) {
-        const Eight now[4] = {next[0], next[1], next[2], next[3]};
-        if (tile + kDeep < end) fetch(next, tile + kDeep);
         const int64_t r = tile * 16 + t * 4;
         uint32_t right[8][2];  // of each of the lane's columns, rows 4 t and 4 t + 1, then the two after them
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
             float v[8], w[8];
-            dropped(v, now[i], (r + i) * in + left + g * 8, dropout, fast);
-            dropped(w, now[i + 1], (r + i + 1) * in + left + g * 8, dropout, fast);
+            dropped(v, share[i], (r + i) * in + left + g * 8, dropout);
+            dropped(w, share[i + 1], (r + i + 1) * in + left + g * 8, dropout);
 #pragma unroll
             for (int j = 0; j < 8; j++) right[j][i / 2] = pack(v[j], w[j]);
         }
+        if (tile + kDeep < end) fetch(share, tile + kDeep);  // meets the products, and the next masks, which need nothing of it
 #pragma unroll
         for (int m = 0; m < Tiles; m++) {
             uint32_t d[4], transposed[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) d[i] = two(ddown, r + i, m * 16 + g * 2, rows, rank, ddown_fast);
+            for (int i = 0; i < 4; i++) d[i] = two(ddown, r + i, m * 16 + g * 2, rows, rank);
 #pragma unroll
             for (int i = 0; i < 4; i += 2) {
                 transposed[i] = (d[i] & 0xffffu) | d[i + 1] << 16;
@@ -185,15 +186,14 @@ __global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : Tiles == 2 ? 3 
         __syncthreads();  // the next tile writes `sums` again
         const int64_t n = m * 16 + g * 2 + warp / 2, c = left + t * 16 + warp % 2 * 8;
         if (n >= rank || c >= in) continue;
-        const int count = static_cast<int>(min(in - c, int64_t{8}));
         if (gridDim.y == 1) {
             float before[8];
-            load8(before, da + n * in + c, count, da_fast);
+            load8(before, da + n * in + c, 8, true);
 #pragma unroll
             for (int j = 0; j < 8; j++) v[j] += before[j];
-            store8(da + n * in + c, v, count, da_fast);
+            store8(da + n * in + c, v, 8, true);
         } else {
-            store8(pieces + (blockIdx.y * rank + n) * in + c, v, count, da_fast);
+            store8(pieces + (blockIdx.y * rank + n) * in + c, v, 8, true);
         }
     }
 }
@@ -214,8 +214,7 @@ constexpr int64_t kInputRows = 64;  // of a block
 // its columns of A, 16 * Tiles of the rank.
 template <int Tiles>
 __global__ void __launch_bounds__(kThreads)
-    backward_input_kernel(bf16* dx, const bf16* ddown, const bf16* a, int64_t rows, int64_t in, int64_t rank, Dropout dropout,
-                          bool fast, bool ddown_fast) {
+    backward_input_kernel(bf16* dx, const bf16* ddown, const bf16* a, int64_t rows, int64_t in, int64_t rank, Dropout dropout) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t left = int64_t(blockIdx.y) * kThreads + warp * 32, top = int64_t(blockIdx.x) * kInputRows;
     if (left >= in) return;  // whole warps, and no barrier follows
@@ -231,7 +230,6 @@ __global__ void __launch_bounds__(kThreads)
         }
     }
     const int64_t c = left + t * 8;
-    const int count = static_cast<int>(max(int64_t{0}, min(in - c, int64_t{8})));
     for (int64_t tile = top; tile < min(rows, top + kInputRows); tile += 16) {
         float sum[4][4] = {};
 #pragma unroll
@@ -239,7 +237,7 @@ __global__ void __launch_bounds__(kThreads)
             uint32_t d[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                d[i] = two(ddown, tile + g + i % 2 * 8, m * 16 + t * 2 + i / 2 * 8, rows, rank, ddown_fast);
+                d[i] = two(ddown, tile + g + i % 2 * 8, m * 16 + t * 2 + i / 2 * 8, rows, rank);
             }
 #pragma unroll
             for (int j = 0; j < 4; j++) mma_m16n8k16_bf16(sum[j], d, right[m][j]);
@@ -247,12 +245,12 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const int64_t r = tile + g + i * 8;
-            if (r >= rows || count == 0) continue;
+            if (r >= rows || c >= in) continue;
             float v[8];
 #pragma unroll
             for (int j = 0; j < 8; j++) v[j] = rounded<bf16>(sum[j / 2][i * 2 + j % 2]);
-            drop8(v, r * in + c, dropout, fast);
-            store8(dx + r * in + c, v, count, fast);
+            drop8(v, r * in + c, dropout, true);
+            store8(dx + r * in + c, v, 8, true);
         }
     }
 }
@@ -346,7 +344,7 @@ __global__ void __launch_bounds__(kThreads) plain_backward_input_kernel(T* dx, c
 #pragma unroll
     for (int j = 0; j < 8; j++) sum[j] = rounded<T>(sum[j]);
     drop8(sum, r * in + c, dropout, fast);
-    store8(dx + r * in + c, sum, count, fast && count == 8);
+    store8(dx + r * in + c, sum, count, fast);
 }
 
 // ---- entries ---------------------------------------------------------------------------------------------------------
@@ -356,18 +354,17 @@ int32_t lora_down_forward(kt_ctx* ctx, void* down, const void* x, const void* a,
     const char* op = "lora_down_forward";
     Dropout dropout;
     if (!make_dropout(ctx, op, &dropout, p, seed, stream)) return KT_BAD_ARGUMENT;
-    const bool fast = in % 8 == 0 && aligned16(x), a_fast = in % 8 == 0 && aligned16(a);
-    if (dtype == KT_BF16 && rank <= kMostRank) {
-        auto* const kernel = rank <= 16 ? forward_kernel<2> : rank <= 32 ? forward_kernel<4> : forward_kernel<8>;
+    if (takes_tiles(dtype, in, rank, down, x, a)) {
+        auto* const kernel = for_rank(rank, forward_kernel<2>, forward_kernel<4>, forward_kernel<8>);
         return start(ctx, op, kernel, blocks_of(rows, 16), kThreads, 0, static_cast<bf16*>(down), static_cast<const bf16*>(x),
-                     static_cast<const bf16*>(a), rows, in, rank, dropout, fast, a_fast);
+                     static_cast<const bf16*>(a), rows, in, rank, dropout);
     }
     int32_t status = KT_OK;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         status = start(ctx, op, plain_forward_kernel<T>, dim3(blocks_of(rows, kWarps), blocks_of(rank, kSome)), kThreads, 0,
                        static_cast<T*>(down), static_cast<const T*>(x), static_cast<const T*>(a), rows, in, rank, dropout,
-                       fast, a_fast);
+                       in % 8 == 0 && aligned16(x), in % 8 == 0 && aligned16(a));
     });
     return known ? status : bad_dtype(ctx, op, dtype);
 }
@@ -380,12 +377,10 @@ int32_t weight_tiles(kt_ctx* ctx, const char* op, float* da, const bf16* ddown, 
         pieces = static_cast<float*>(scratch(ctx, op, count * n * static_cast<int64_t>(sizeof(float))));
         if (!pieces) return KT_OUT_OF_MEMORY;
     }
-    auto* const kernel = rank <= 16   ? backward_weight_kernel<1>
-                         : rank <= 32 ? backward_weight_kernel<2>
-                                      : backward_weight_kernel<4>;
-    const int32_t status = start(ctx, op, kernel, dim3(blocks_of(in, kColumns), static_cast<unsigned>(count)), kDeepThreads, 0,
-                                 da, pieces, ddown, x, rows, in, rank, dropout, in % 8 == 0 && aligned16(x),
-                                 fast_twos(ddown, rank), in % 8 == 0 && aligned16(da));
+    auto* const kernel =
+        for_rank(rank, backward_weight_kernel<1>, backward_weight_kernel<2>, backward_weight_kernel<4>);
+    const dim3 blocks(blocks_of(in, kColumns), static_cast<unsigned>(count));
+    const int32_t status = start(ctx, op, kernel, blocks, kDeepThreads, 0, da, pieces, ddown, x, rows, in, rank, dropout);
     if (!pieces || status != KT_OK) return status;
     return start(ctx, op, add_pieces_kernel, blocks_of(n, kEach), kEach, 0, da, pieces, count, n);
 }
@@ -395,7 +390,7 @@ int32_t lora_down_backward_weight(kt_ctx* ctx, float* da, const void* ddown, con
     const char* op = "lora_down_backward_weight";
     Dropout dropout;
     if (!make_dropout(ctx, op, &dropout, p, seed, stream)) return KT_BAD_ARGUMENT;
-    if (dtype == KT_BF16 && rank <= kMostRank) {
+    if (takes_tiles(dtype, in, rank, ddown, x, da)) {
         return weight_tiles(ctx, op, da, static_cast<const bf16*>(ddown), static_cast<const bf16*>(x), rows, in, rank, dropout);
     }
     int32_t status = KT_OK;
@@ -413,21 +408,19 @@ int32_t lora_down_backward_input(kt_ctx* ctx, void* dx, const void* ddown, const
     const char* op = "lora_down_backward_input";
     Dropout dropout;
     if (!make_dropout(ctx, op, &dropout, p, seed, stream)) return KT_BAD_ARGUMENT;
-    const bool fast = in % 8 == 0 && aligned16(dx);
-    if (dtype == KT_BF16 && rank <= kMostRank) {
-        auto* const kernel = rank <= 16   ? backward_input_kernel<1>
-                             : rank <= 32 ? backward_input_kernel<2>
-                                          : backward_input_kernel<4>;
+    if (takes_tiles(dtype, in, rank, ddown, dx, a)) {
+        auto* const kernel =
+            for_rank(rank, backward_input_kernel<1>, backward_input_kernel<2>, backward_input_kernel<4>);
         return start(ctx, op, kernel, dim3(blocks_of(rows, kInputRows), blocks_of(in, kThreads)), kThreads, 0,
                      static_cast<bf16*>(dx), static_cast<const bf16*>(ddown), static_cast<const bf16*>(a), rows, in, rank,
-                     dropout, fast, fast_twos(static_cast<const bf16*>(ddown), rank));
+                     dropout);
     }
     int32_t status = KT_OK;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         status = start(ctx, op, plain_backward_input_kernel<T>, blocks_of(rows * ((in + 7) / 8), kThreads), kThreads, 0,
                        static_cast<T*>(dx), static_cast<const T*>(ddown), static_cast<const T*>(a), rows, in, rank, dropout,
-                       fast, in % 8 == 0 && aligned16(a));
+                       in % 8 == 0 && aligned16(dx), in % 8 == 0 && aligned16(a));
     });
     return known ? status : bad_dtype(ctx, op, dtype);
 }

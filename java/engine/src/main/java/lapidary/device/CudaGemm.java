@@ -154,12 +154,13 @@ final class CudaGemm implements Gemm, AutoCloseable {
     }
 
     @Override
-    public boolean joinsDropout(DType dtype, long rank) {
-        return joins(dtype, rank);
+    public boolean joinsDropout(DType dtype, long in, long rank) {
+        return joins(dtype, in, rank);
     }
 
-    static boolean joins(DType dtype, long rank) {
-        return dtype == DType.BF16 && rank <= JOINED_RANK;
+    /** What tensor cores take in {@code native/cuda/lora_down.cu}: the other kernels there are no match for a product's. */
+    static boolean joins(DType dtype, long in, long rank) {
+        return dtype == DType.BF16 && rank <= JOINED_RANK && rank % 2 == 0 && in % 8 == 0;
     }
 
     private Operand restored(MemorySegment block, Nf4Operand w, DType dtype) {

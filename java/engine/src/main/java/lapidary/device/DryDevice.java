@@ -242,8 +242,8 @@ public final class DryDevice implements Device {
         }
 
         @Override
-        public boolean joinsDropout(DType dtype, long rank) {
-            return isCuda && CudaGemm.joins(dtype, rank);
+        public boolean joinsDropout(DType dtype, long in, long rank) {
+            return isCuda && CudaGemm.joins(dtype, in, rank);
         }
 
         private void restore(Nf4Operand w, Operand x) {

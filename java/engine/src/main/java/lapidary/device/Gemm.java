@@ -49,8 +49,9 @@ public interface Gemm {
      * ({@link Kernels#loraDownForward} and its backward), than be of a dropped copy.
      *
      * @param dtype of the activations
+     * @param in their last axis
      */
-    default boolean joinsDropout(DType dtype, long rank) {
+    default boolean joinsDropout(DType dtype, long in, long rank) {
         return false;
     }
 

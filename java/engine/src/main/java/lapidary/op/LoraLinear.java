@@ -164,7 +164,7 @@ public final class LoraLinear implements Op {
     }
 
     private boolean joinsDropout(Frame frame) {
-        return adapter.dropout() > 0 && frame.gemm().joinsDropout(x.dtype(), a.rows());
+        return adapter.dropout() > 0 && frame.gemm().joinsDropout(x.dtype(), a.last(), a.rows());
     }
 
     /** What the adapter sees of x. */
