@@ -1,5 +1,5 @@
 // The runtime of the CUDA for tests: see fake_cuda.h. Variables: FAKE_CUDA_DRIVER and FAKE_CUDA_CAPABILITY, as CUDA counts
-// (13000, 90), FAKE_CUDA_MEMORY in bytes, FAKE_CUDA_FAIL as function:after:status.
+// (13000, 90), FAKE_CUDA_NAME of the card, FAKE_CUDA_MEMORY in bytes, FAKE_CUDA_FAIL as function:after:status.
 #include "fake_cuda.h"
 
 #include <cstdio>
@@ -261,7 +261,8 @@ FAKE_EXPORT int cudaDeviceGetAttribute(int* value, int attribute, int) {
 
 FAKE_EXPORT int cudaGetDeviceProperties(void* properties, int) {
     BEGIN;
-    std::strcpy(static_cast<char*>(properties), "Test GPU");
+    const char* name = std::getenv("FAKE_CUDA_NAME");
+    std::strcpy(static_cast<char*>(properties), name ? name : "Test GPU");
     return 0;
 }
 

@@ -110,7 +110,7 @@ final class ConsoleProgress implements TrainingListener {
         clear();
         out.printf(
                 Locale.ROOT,
-                "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  %.3g samples/s"
+                "step %d/%d  loss %.4f  grad_norm %.3f  learning_rate %.3g  accuracy %.3f  %.0f tokens/s  %.3g samples/s%s"
                         + "  data wait %.0f%%  memory %s  ETA %s%n",
                 m.step(),
                 m.maxSteps(),
@@ -120,10 +120,15 @@ final class ConsoleProgress implements TrainingListener {
                 m.meanTokenAccuracy(),
                 m.tokensPerSecond(),
                 m.samplesPerSecond(),
+                mfu("  ", m.mfu()),
                 100 * m.dataWait(),
                 memory(m.deviceBytes(), m.hostBytes()),
                 eta(m.step(), m.maxSteps()));
         out.flush();
+    }
+
+    private static String mfu(String before, double share) {
+        return share == 0 ? "" : String.format(Locale.ROOT, "%sMFU %.1f%%", before, 100 * share);
     }
 
     private static String memory(long device, long host) {
@@ -164,7 +169,7 @@ final class ConsoleProgress implements TrainingListener {
         if (report.step() > firstStep) {
             out.printf(
                     Locale.ROOT,
-                    "Took %s: %s%n%.0f tokens/s, %.3g samples/s, data wait %.0f%%; peak memory %s%n",
+                    "Took %s: %s%n%.0f tokens/s, %.3g samples/s%s, data wait %.0f%%; peak memory %s%n",
                     time(report.seconds().values().stream()
                             .mapToDouble(Double::doubleValue)
                             .sum()),
@@ -173,6 +178,7 @@ final class ConsoleProgress implements TrainingListener {
                             .collect(Collectors.joining(", ")),
                     report.tokensPerSecond(),
                     report.samplesPerSecond(),
+                    mfu(", ", report.mfu()),
                     100 * report.dataWait(),
                     memory(report.deviceBytes(), report.hostBytes()));
         }

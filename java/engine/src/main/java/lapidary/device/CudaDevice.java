@@ -187,6 +187,12 @@ public final class CudaDevice implements Device {
         return cuda.memory().total();
     }
 
+    /** Known of BF16 on tensor cores, for the cards that {@link NvidiaPeak} lists. */
+    @Override
+    public double peakFlops(DType dtype) {
+        return dtype == DType.BF16 ? NvidiaPeak.bf16(cuda.name(FIRST)) : 0;
+    }
+
     @Override
     public boolean sharesHostMemory() {
         return false;

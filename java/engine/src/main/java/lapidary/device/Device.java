@@ -22,6 +22,14 @@ public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevi
     /** Bytes of memory that the device has in all, other programs' included. */
     long memory();
 
+    /**
+     * FLOP/s that products of matrices of this type reach at most, as the vendor says: what a run is measured by. 0 where that is
+     * not known.
+     */
+    default double peakFlops(DType dtype) {
+        return 0;
+    }
+
     /** Whether device and host read each other's memory in place. */
     boolean sharesHostMemory();
 

@@ -17,6 +17,8 @@ final class Progress {
 
     private final BatchPlan plan;
     private final int loggingSteps;
+    private final UsefulFlops flops;
+    private final double peakFlops; // of the device; 0 where that is not known
     private final LongSupplier deviceBytes; // at most in use so far
     private final long started = System.nanoTime();
     private final List<Map<String, Object>> history = new ArrayList<>();
@@ -27,6 +29,7 @@ final class Progress {
     private long stepStarted;
     private double stepLoss;
     private long stepTokens;
+    private long stepPictures;
     private int stepRows;
     private long tokens;
     private double totalLoss;
@@ -38,6 +41,7 @@ final class Progress {
     private double runSeconds;
     private double runWaited;
     private long runTokens;
+    private long runPictures;
     private long runRows;
 
     // Since the last log.
@@ -49,8 +53,13 @@ final class Progress {
     private double windowSeconds;
     private double windowWaited;
 
-    /** @param deviceBytes the most that was in use of the device's own memory */
-    Progress(BatchPlan plan, int loggingSteps, LongSupplier deviceBytes) {
+    /**
+     * @param peakFlops that the device reaches at most, FLOP/s; 0 where that is not known
+     * @param deviceBytes the most that was in use of the device's own memory
+     */
+    Progress(BatchPlan plan, int loggingSteps, UsefulFlops flops, double peakFlops, LongSupplier deviceBytes) {
+        this.flops = flops;
+        this.peakFlops = peakFlops;
         this.deviceBytes = deviceBytes;
         this.plan = plan;
         this.loggingSteps = loggingSteps;
@@ -109,12 +118,14 @@ final class Progress {
         stepStarted = System.nanoTime();
         stepLoss = 0;
         stepTokens = 0;
+        stepPictures = 0;
         stepRows = 0;
     }
 
     void add(MicroBatch batch, LinearCrossEntropy.Statistics statistics) {
         stepLoss += statistics.loss();
         stepTokens += batch.tokens();
+        stepPictures += batch.packed().pixels().size();
         stepRows += batch.rows().size();
         windowBatches++;
         windowEntropy += statistics.entropy() / Math.max(1, statistics.valid());
@@ -136,6 +147,7 @@ final class Progress {
         tokens += stepTokens;
         runSeconds += stepSeconds;
         runTokens += stepTokens;
+        runPictures += stepPictures;
         runRows += stepRows;
         totalLoss += stepLoss;
         windowLoss += stepLoss;
@@ -165,6 +177,7 @@ final class Progress {
                 stepSeconds,
                 stepTokens / stepSeconds,
                 stepRows / stepSeconds,
+                mfu(stepTokens, stepPictures, stepSeconds),
                 windowWaited / windowSeconds,
                 deviceBytes.getAsLong(),
                 HostMemory.resident());
@@ -177,6 +190,10 @@ final class Progress {
         windowSeconds = 0;
         windowWaited = 0;
         return metrics;
+    }
+
+    private double mfu(long tokens, long pictures, double seconds) {
+        return peakFlops == 0 ? 0 : flops.of(tokens, pictures) / seconds / peakFlops;
     }
 
     /**
@@ -198,6 +215,7 @@ final class Progress {
                 phases.seconds(),
                 runTokens / seconds,
                 runRows / seconds,
+                mfu(runTokens, runPictures, seconds),
                 runWaited / seconds,
                 deviceBytes.getAsLong(),
                 HostMemory.peak());

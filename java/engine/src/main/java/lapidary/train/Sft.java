@@ -148,7 +148,12 @@ public final class Sft {
                         model,
                         lora.spec(),
                         optimizer,
-                        new Progress(plan, config.loggingSteps(), this::deviceBytes),
+                        new Progress(
+                                plan,
+                                config.loggingSteps(),
+                                UsefulFlops.of(shape),
+                                device.peakFlops(config.dtype()),
+                                this::deviceBytes),
                         new Best(config.evaluation(), config.saving().strategy()),
                         identity,
                         Identity.ofModel(config.modelNameOrPath()),

@@ -18,6 +18,7 @@ import java.util.Map;
  * @param stepSeconds wall time of this step
  * @param tokensPerSecond tokens of this step over its wall time
  * @param samplesPerSecond rows of this step over its wall time
+ * @param mfu useful FLOP/s of this step as a share of the device's peak: 4 a weight and token; 0 where no peak is known
  * @param dataWait share of the time since the last report that the device waited for data
  * @param deviceBytes the most that was in use so far of the device's own memory; 0 where that is the host's
  * @param hostBytes resident memory of this process
@@ -35,6 +36,7 @@ public record StepMetrics(
         double stepSeconds,
         double tokensPerSecond,
         double samplesPerSecond,
+        double mfu,
         double dataWait,
         long deviceBytes,
         long hostBytes) {
@@ -67,6 +69,9 @@ public record StepMetrics(
         entry.put("step_seconds", stepSeconds);
         entry.put("tokens_per_second", tokensPerSecond);
         entry.put("samples_per_second", samplesPerSecond);
+        if (mfu > 0) {
+            entry.put("mfu", mfu);
+        }
         entry.put("data_wait", dataWait);
         if (deviceBytes > 0) {
             entry.put("device_memory", deviceBytes);

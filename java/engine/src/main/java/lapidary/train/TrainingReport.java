@@ -18,6 +18,7 @@ import java.util.Map;
  * @param seconds wall time by phase: load, samples, train, evaluate, save
  * @param tokensPerSecond of all steps of this run over their time
  * @param samplesPerSecond rows, likewise
+ * @param mfu useful FLOP/s of them as a share of the device's peak; 0 where no peak is known
  * @param dataWait share of that time that the device waited for data
  * @param deviceBytes the most that was in use of the device's own memory; 0 where that is the host's
  * @param hostBytes the most that was resident of this process
@@ -33,6 +34,7 @@ public record TrainingReport(
         Map<String, Double> seconds,
         double tokensPerSecond,
         double samplesPerSecond,
+        double mfu,
         double dataWait,
         long deviceBytes,
         long hostBytes) {}

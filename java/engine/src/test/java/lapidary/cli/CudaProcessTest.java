@@ -24,6 +24,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 /** {@code --device cuda} in a process of its own, on the CUDA for tests, which it finds as it would find a real one. */
 @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
 final class CudaProcessTest {
+    private static final double TEXT_WEIGHTS = 6 * 128 * (2 * 32 * (4 + 2) + 3 * 384) + 768 * 128; // layers and head
+
     @TempDir
     private Path folder;
 
@@ -50,6 +52,10 @@ final class CudaProcessTest {
     }
 
     private EngineProcess train(String device, String output) throws IOException, InterruptedException {
+        return train(device, output, "float32");
+    }
+
+    private EngineProcess train(String device, String output, String dtype) throws IOException, InterruptedException {
         return EngineProcess.run(
                 folder,
                 environment,
@@ -72,7 +78,7 @@ final class CudaProcessTest {
                         "1e-3",
                         "--load_in_4bit",
                         "--dtype",
-                        "float32"));
+                        dtype));
     }
 
     private List<JsonNode> log(String output) {
@@ -93,6 +99,25 @@ final class CudaProcessTest {
             for (String key : List.of("loss", "grad_norm", "entropy", "mean_token_accuracy")) {
                 double expected = log("cpu").get(step).get(key).doubleValue();
                 assertEquals(expected, log("cuda").get(step).get(key).doubleValue(), 1e-3 * expected, key);
+            }
+        }
+    }
+
+    /** And agrees with the tokens of the same line. */
+    @ParameterizedTest
+    @CsvSource({"NVIDIA H100 80GB HBM3, bfloat16, 989e12", "NVIDIA H100 80GB HBM3, float32, 0", "Test GPU, bfloat16, 0"
+    })
+    void mfuIsToldWhereThePeakIsKnown(String card, String dtype, double peak) throws Exception {
+        environment.put("FAKE_CUDA_NAME", card);
+        EngineProcess run = train("cuda", "out", dtype);
+        assertEquals(0, run.code(), run.err());
+        assertEquals(peak > 0 ? 4 : 0, run.out().split("MFU", -1).length - 1, run.out()); // three steps and the end
+        for (String line : Files.readAllLines(folder.resolve("out/metrics.jsonl"))) {
+            Json entry = Json.parse("metrics", line);
+            assertEquals(peak > 0, entry.has("mfu"), line);
+            if (peak > 0) { // no pictures
+                double useful = 4 * TEXT_WEIGHTS * entry.number("tokens_per_second");
+                assertEquals(useful / peak, entry.number("mfu"), 1e-9 * useful / peak);
             }
         }
     }
