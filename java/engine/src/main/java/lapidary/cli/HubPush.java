@@ -1,8 +1,12 @@
 package lapidary.cli;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
 import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -10,10 +14,16 @@ import java.util.Map;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import lapidary.device.DType;
 import lapidary.format.AtomicFile;
 import lapidary.format.Json;
@@ -34,6 +44,10 @@ import picocli.CommandLine;
  */
 final class HubPush implements AutoCloseable {
     private static final String MESSAGE = "End of training";
+    private static final int TICK = 100; // ms
+
+    /** What is on its way when a run is asked to stop has this long from then on: whoever asks often kills after 30 s. */
+    static final Duration GRACE = Duration.ofSeconds(20);
 
     /** Which checkpoints are published, and what of them; under transformers' names. */
     enum Strategy {
@@ -57,17 +71,35 @@ final class HubPush implements AutoCloseable {
     private final RepoId repo;
     private final Strategy strategy;
     private final CommandLine command;
+    private final Supplier<Hub> hubs; // each is closed after its use
+    private final Duration grace;
+    private final Map<Integer, Path> pending = new ConcurrentSkipListMap<>(); // checkpoints by step
     private final ExecutorService worker = Executors.newSingleThreadExecutor(task -> {
         Thread thread = new Thread(task, "hub-push");
         thread.setDaemon(true); // a run that failed does not wait for the network
         return thread;
     });
     private Future<?> last = CompletableFuture.completedFuture(null);
+    private volatile boolean stopping;
+    private volatile long stoppingSince; // System.nanoTime()
+    private volatile boolean givenUp;
 
     HubPush(RepoId repo, Strategy strategy, CommandLine command) {
+        this(repo, strategy, command, () -> new Hub(HubSettings.ofEnvironment(), HubListener.SILENT), GRACE);
+    }
+
+    HubPush(RepoId repo, Strategy strategy, CommandLine command, Supplier<Hub> hubs, Duration grace) {
         this.repo = repo;
         this.strategy = strategy;
         this.command = command;
+        this.hubs = hubs;
+        this.grace = grace;
+    }
+
+    /** The run is asked to stop: from now on, what is on its way is waited for no longer than the grace. From any thread. */
+    void stop() {
+        stoppingSince = System.nanoTime();
+        stopping = true;
     }
 
     /**
@@ -80,23 +112,38 @@ final class HubPush implements AutoCloseable {
         if (strategy == Strategy.END || (strategy != Strategy.ALL_CHECKPOINTS && !last.isDone())) {
             return;
         }
-        last = worker.submit(() -> tell.accept(publish(step, checkpoint)));
+        Held held = Held.of(checkpoint);
+        pending.put(step, checkpoint);
+        last = worker.submit(() -> {
+            String line = publish(step, held);
+            held.drop();
+            if (!givenUp) {
+                pending.remove(step);
+                tell.accept(line);
+            }
+        });
     }
 
-    private String publish(int step, Path checkpoint) {
-        try (Hub hub = new Hub(HubSettings.ofEnvironment(), HubListener.SILENT)) {
-            String address = hub.upload(repo, files(checkpoint), "Training in progress, step " + step);
+    private String publish(int step, Held held) {
+        try (Hub hub = hubs.get()) {
+            String address = hub.upload(repo, files(held), "Training in progress, step " + step);
+            pending.remove(step);
             return "step " + step + "  published as " + address;
-        } catch (RuntimeException e) { // of the Hub, or of a checkpoint that is no longer kept: training goes on
-            return "step " + step + "  is not published: " + e.getMessage();
+        } catch (RuntimeException e) { // training goes on
+            return "step " + step
+                    + (Files.isDirectory(held.checkpoint())
+                            ? "  is not published: " + e.getMessage()
+                            : "  is left out of what is published: save_total_limit removed it before its turn came");
         }
     }
 
-    private SortedMap<String, Path> files(Path checkpoint) {
+    private SortedMap<String, Path> files(Held held) {
+        Path checkpoint = held.checkpoint();
         SortedMap<String, Path> all = Push.files(checkpoint);
         SortedMap<String, Path> files = new TreeMap<>(all);
         files.keySet().removeAll(SaveOptions.STATE_FILES);
         files.remove(EffectiveConfig.FILE);
+        files.putAll(Push.files(held.events()));
         if (strategy != Strategy.EVERY_SAVE) {
             String folder = strategy == Strategy.CHECKPOINT
                     ? "last-checkpoint"
@@ -106,14 +153,57 @@ final class HubPush implements AutoCloseable {
         return files;
     }
 
-    /** Waits for what is on its way. */
+    /** Waits for what is on its way, after {@link #stop} only for a while, and tells then what is not published. */
     @Override
     public void close() {
         if (!last.isDone()) {
-            command.getOut().println("Waiting for the checkpoint that is being published");
-            command.getOut().flush();
+            say("Waiting for the checkpoint that is being published"
+                    + (stopping ? ", " + grace.toSeconds() + " s at most" : ""));
         }
-        worker.close();
+        if (!await(last)) {
+            giveUp();
+            if (!pending.isEmpty()) {
+                say("Stopped before the Hub had taken step "
+                        + pending.keySet().stream().map(String::valueOf).collect(Collectors.joining(", "))
+                        + ": the run is safe in "
+                        + pending.values().stream().reduce((a, b) -> b).orElseThrow()
+                        + ", and publishes again when it is gone on with");
+            }
+        }
+        worker.shutdown();
+    }
+
+    /** A run that failed publishes nothing more. */
+    void giveUp() {
+        givenUp = true;
+        worker.shutdownNow(); // what is sent now is taken as a whole by the Hub, or not at all
+        try {
+            worker.awaitTermination(2, TimeUnit.SECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        pending.values().forEach(checkpoint -> Held.folder(checkpoint).drop());
+    }
+
+    /** Whether a task has ended, before the grace has where there is one. */
+    private boolean await(Future<?> task) {
+        while (!task.isDone() && !(stopping && System.nanoTime() - stoppingSince > grace.toNanos())) {
+            try {
+                task.get(TICK, TimeUnit.MILLISECONDS);
+            } catch (TimeoutException | ExecutionException e) {
+                // asked again, or it has ended
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                return false;
+            }
+        }
+        return task.isDone();
+    }
+
+    private void say(String line) {
+        PrintWriter out = command.getOut();
+        out.println(line);
+        out.flush();
     }
 
     /**
@@ -123,20 +213,90 @@ final class HubPush implements AutoCloseable {
      * @throws HubException what was trained is not published; the message says how to try again
      */
     void finish(SftConfig config, String dataset) {
-        close();
         Path folder = config.outputDir();
         AtomicFile.writeString(
                 folder.resolve("README.md"), card(config, dataset).text());
+        if (!last.isDone()) {
+            say("Waiting for the checkpoint that is being published");
+        }
+        Future<String> end = worker.submit(() -> publish(folder));
+        if (!await(end)) {
+            giveUp();
+            throw notPublished(folder, "the run was stopped before the Hub had taken it", null);
+        }
+        worker.shutdown();
+        try {
+            say("Published as " + end.get());
+        } catch (ExecutionException e) {
+            throw e.getCause() instanceof HubException h ? notPublished(folder, h.getMessage(), h) : failure(e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw notPublished(folder, "interrupted", e);
+        }
+    }
+
+    private String publish(Path folder) {
         try (Hub hub = HubOptions.hub(command)) {
-            String address = hub.upload(repo, Push.files(folder), MESSAGE);
-            PrintWriter out = command.getOut();
-            out.println("Published as " + address);
-            out.flush();
-        } catch (HubException e) {
-            throw new HubException(
-                    "the adapter is in " + folder + ", but not published: " + e.getMessage()
-                            + "; try again with: engine upload " + repo + " " + folder,
-                    e);
+            return hub.upload(repo, Push.files(folder), MESSAGE);
+        }
+    }
+
+    private static RuntimeException failure(ExecutionException e) {
+        return e.getCause() instanceof RuntimeException r ? r : new IllegalStateException(e.getCause());
+    }
+
+    private HubException notPublished(Path folder, String why, Exception cause) {
+        return new HubException(
+                "the adapter is in " + folder + ", but not published: " + why + "; try again with: engine upload "
+                        + repo + " " + folder,
+                cause);
+    }
+
+    /**
+     * What is to be published of a checkpoint, under a hidden name beside it until that is done: save_total_limit may remove the
+     * checkpoint before its turn comes, and TensorBoard's files grow. Links to its files take no room before that.
+     *
+     * @param folder of both; the next run in the output folder deletes it where this one could not
+     * @param checkpoint its files; where the file system has no links, the checkpoint itself
+     * @param events files of TensorBoard as they are now, by their paths in the output folder
+     */
+    private record Held(Path folder, Path checkpoint, Path events) {
+        static Held folder(Path checkpoint) {
+            String name = checkpoint.getFileName().toString();
+            Path folder = checkpoint.resolveSibling("." + name + ".push");
+            return new Held(folder, folder.resolve(name), folder.resolve("events"));
+        }
+
+        static Held of(Path checkpoint) {
+            Held held = folder(checkpoint);
+            held.drop();
+            try {
+                Files.createDirectories(held.events);
+                for (Map.Entry<String, Path> file :
+                        Push.files(checkpoint.toAbsolutePath().getParent()).entrySet()) {
+                    if (file.getValue().getFileName().toString().startsWith("events.out.tfevents.")) {
+                        Path copy = held.events.resolve(file.getKey());
+                        Files.createDirectories(copy.getParent());
+                        Files.copy(file.getValue(), copy);
+                    }
+                }
+                for (Map.Entry<String, Path> file : Push.files(checkpoint).entrySet()) {
+                    Path link = held.checkpoint.resolve(file.getKey());
+                    Files.createDirectories(link.getParent());
+                    Files.createLink(link, file.getValue());
+                }
+                return held;
+            } catch (IOException | UnsupportedOperationException e) {
+                return new Held(held.folder, checkpoint, held.events);
+            }
+        }
+
+        void drop() {
+            try {
+                AtomicFile.deleteTree(folder);
+            } catch (IOException | UncheckedIOException e) {
+                // the next run tries again
+            }
         }
     }
 

@@ -10,6 +10,7 @@ import java.util.concurrent.CountDownLatch;
 final class Interruption implements AutoCloseable {
     private final CountDownLatch ended = new CountDownLatch(1);
     private final Thread hook;
+    private volatile String line = "Stopping after this step, with a checkpoint";
     private volatile boolean started;
     private volatile boolean requested;
     private volatile int code;
@@ -22,7 +23,7 @@ final class Interruption implements AutoCloseable {
             }
             requested = true;
             stop.run();
-            out.println("\nStopping after this step, with a checkpoint");
+            out.println("\n" + line);
             out.flush();
             boolean waiting = true;
             while (waiting) {
@@ -41,6 +42,11 @@ final class Interruption implements AutoCloseable {
     /** Training has begun: from now on there is something to save. */
     void started() {
         started = true;
+    }
+
+    /** What an interruption says from now on, about what it waits for. */
+    void waitsFor(String what) {
+        line = what;
     }
 
     boolean isRequested() {

@@ -271,7 +271,11 @@ final class Train implements Callable<Integer> {
         progress.writesToo(config.outputDir(), EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
         Sft sft = new Sft(config, device, progress);
         checksFolder().ifPresent(sft::remembering);
-        try (Interruption interruption = new Interruption(sft::stop, out)) {
+        Runnable stop = () -> {
+            push.ifPresent(HubPush::stop);
+            sft.stop();
+        };
+        try (Interruption interruption = new Interruption(stop, out)) {
             progress.onceStarted(interruption::started);
             push.ifPresent(
                     p -> progress.whenSaved((step, checkpoint) -> p.saved(step, checkpoint, progress::onNotice)));
@@ -283,11 +287,14 @@ final class Train implements Callable<Integer> {
                     tellStopped(report, out);
                 } else {
                     tellDone(report, out);
+                    interruption.waitsFor(
+                            "Stopping when all is published, in " + HubPush.GRACE.toSeconds() + " s at the latest");
                     push.ifPresent(p -> p.finish(config, inputs.dataset));
                 }
                 interruption.end(0);
                 return 0;
             } catch (RuntimeException | Error e) {
+                push.ifPresent(HubPush::giveUp);
                 if (!interruption.isRequested()) {
                     throw e;
                 }

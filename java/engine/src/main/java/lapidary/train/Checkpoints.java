@@ -36,7 +36,7 @@ final class Checkpoints {
 
     private static final String PREFIX = "checkpoint-";
     private static final Pattern NAME = Pattern.compile("checkpoint-(\\d{1,9})");
-    private static final Pattern LEFT = Pattern.compile("\\.(checkpoint-\\d{1,9})\\.(part|old)");
+    private static final Pattern LEFT = Pattern.compile("\\.(checkpoint-\\d{1,9})\\.(part|old|push)");
     private static final long MAX_MANIFEST = 64L << 20; // bytes
 
     private final Path output;

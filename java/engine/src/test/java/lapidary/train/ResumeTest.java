@@ -476,10 +476,12 @@ final class ResumeTest {
         Path out = folder.resolve("out");
         Files.createDirectory(out.resolve(".checkpoint-8.part"));
         Files.writeString(out.resolve(".checkpoint-8.part/optimizer.safetensors"), "half");
+        Files.createDirectories(out.resolve(".checkpoint-4.push/checkpoint-4")); // was being published
         Files.move(out.resolve("checkpoint-4"), out.resolve(".checkpoint-4.old"));
         run(config("out").saving(new SaveOptions(Strategy.STEPS, 3, 0, "true")).build(), 5);
         assertEquals(List.of("checkpoint-2", "checkpoint-4", "checkpoint-5"), checkpoints("out"));
         assertFalse(Files.exists(out.resolve(".checkpoint-8.part")));
+        assertFalse(Files.exists(out.resolve(".checkpoint-4.push")));
         assertFalse(Files.exists(out.resolve(".checkpoint-4.old")));
     }
 
