@@ -5,7 +5,10 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
+import java.util.Optional;
+import java.util.stream.StreamSupport;
 import lapidary.train.SaveOptions;
 import picocli.CommandLine.Option;
 
@@ -54,13 +57,21 @@ final class CheckpointOptions {
         return new SaveOptions(SaveOptions.Strategy.of(strategy), steps, totalLimit, from);
     }
 
-    /** Whether a folder has any checkpoint, of whatever program. */
-    static boolean isAnyIn(Path output) {
+    /** The name of the checkpoint after most steps in a folder, of whatever program. */
+    static Optional<String> newestIn(Path output) {
         try (DirectoryStream<Path> found = Files.newDirectoryStream(output, "checkpoint-[0-9]*")) {
-            return found.iterator().hasNext();
+            return StreamSupport.stream(found.spliterator(), false)
+                    .map(path -> path.getFileName().toString())
+                    .max(Comparator.comparingInt(String::length).thenComparing(Comparator.naturalOrder()));
         } catch (IOException e) {
-            return false; // not there, or not readable: told by who writes to it
+            return Optional.empty(); // not there, or not readable: told by who writes to it
         }
+    }
+
+    /** Whether the run goes on from a checkpoint in this folder that is named. */
+    boolean isFrom(Path output) {
+        Path parent = Path.of(resume).toAbsolutePath().normalize().getParent();
+        return output.toAbsolutePath().normalize().equals(parent);
     }
 
     /** The command that goes on where a run stopped, quoted for a shell. */

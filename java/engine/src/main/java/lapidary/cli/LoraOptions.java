@@ -42,6 +42,13 @@ final class LoraOptions {
                             + " otherwise are refused.")
     Path init;
 
+    /** Whether the adapter to start from is one of a folder's checkpoints. */
+    boolean isFromCheckpointIn(Path output) {
+        Path folder = output.toAbsolutePath().normalize();
+        Path from = init == null ? folder : init.toAbsolutePath().normalize();
+        return folder.equals(from.getParent()) && from.getFileName().toString().startsWith("checkpoint-");
+    }
+
     void applyTo(SftConfig.Builder builder) {
         if (r != null) {
             builder.loraR(r);

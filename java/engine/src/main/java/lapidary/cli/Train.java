@@ -128,8 +128,9 @@ final class Train implements Callable<Integer> {
                 arity = "0..1",
                 fallbackValue = "true",
                 converter = BooleanConverter.class,
-                description = "Replace the adapter that an earlier run left there; without it such a folder is refused"
-                        + " (default: false).")
+                description =
+                        "Replace what an earlier run left there: its adapter, and when training begins its checkpoints and"
+                                + " TensorBoard's files; without it such a folder is refused (default: false).")
         private boolean overwrite;
     }
 
@@ -246,7 +247,7 @@ final class Train implements Callable<Integer> {
         require(inputs.model, "--model_name_or_path");
         require(inputs.dataset, "--dataset_name");
         config(inputs.model, inputs.dataset, evaluation.dataset()); // mistakes are told before anything is fetched
-        keepEarlierRun(out);
+        keepEarlierRun();
         tellIdle(out);
         hub.check(spec.commandLine());
         Optional<HubPush> push =
@@ -271,6 +272,9 @@ final class Train implements Callable<Integer> {
         progress.writesToo(config.outputDir(), EffectiveConfig.FILE, EffectiveConfig.of(spec, config));
         Sft sft = new Sft(config, device, progress);
         checksFolder().ifPresent(sft::remembering);
+        if (inputs.overwrite) {
+            sft.overwriting();
+        }
         Runnable stop = () -> {
             push.ifPresent(HubPush::stop);
             sft.stop();
@@ -371,21 +375,27 @@ final class Train implements Callable<Integer> {
     }
 
     /** Hours of work are not replaced because a command was run again. */
-    private void keepEarlierRun(PrintWriter out) {
+    private void keepEarlierRun() {
+        SaveOptions saving = checkpoints.options();
+        Optional<String> there = CheckpointOptions.newestIn(outputDir());
         if (inputs.overwrite) {
+            if (!saving.isResumed() && lora.isFromCheckpointIn(outputDir())) {
+                throw usage("--overwrite_output_dir would remove --init_adapter; choose another --output_dir");
+            }
             return;
         }
-        SaveOptions saving = checkpoints.options();
-        boolean goesOn = saving.isResumed() && (!saving.isNewest() || CheckpointOptions.isAnyIn(outputDir()));
+        boolean goesOn = saving.isResumed() && (!saving.isNewest() || there.isPresent());
         if (!goesOn && Files.exists(outputDir().resolve("adapter_config.json"))) {
             throw usage(
                     "--output_dir " + outputDir() + " holds the adapter of a run that is over; choose another folder,"
                             + " or --overwrite_output_dir to replace it");
         }
-        if (!saving.isResumed() && CheckpointOptions.isAnyIn(outputDir())) {
-            out.println("There are checkpoints in " + outputDir() + ", but this run starts from the beginning: "
-                    + CheckpointOptions.RESUME + " true goes on from them");
-            out.flush();
+        boolean isOwn = saving.isNewest() || (saving.isResumed() && checkpoints.isFrom(outputDir()));
+        if (there.isPresent() && !isOwn) {
+            throw usage("--output_dir " + outputDir() + " holds " + there.get() + " of an earlier run: "
+                    + CheckpointOptions.RESUME
+                    + " true goes on with that run, --overwrite_output_dir removes it and starts"
+                    + " anew; or choose another folder");
         }
     }
 

@@ -261,6 +261,13 @@ final class Checkpoints {
         }
     }
 
+    /** Deletes all checkpoints of this program, damaged ones too. */
+    void clear() {
+        named().stream()
+                .filter(folder -> Files.exists(folder.resolve(MANIFEST)))
+                .forEach(this::delete);
+    }
+
     /** The name goes first, so that a kill leaves no half of a checkpoint under it. */
     private void delete(Path folder) {
         Path hidden = output.resolve("." + folder.getFileName() + ".part");

@@ -2,13 +2,17 @@ package lapidary.train;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
+import java.util.Arrays;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
@@ -33,6 +37,8 @@ final class EventFile implements AutoCloseable {
     private static final int MASK = 0xa282ead8; // of TFRecord's checksums
     private static final int DT_STRING = 7; // tensorflow.DataType
     private static final int START = 1; // tensorflow.SessionLog.SessionStatus
+    private static final int LONGEST_FIRST = 256; // bytes of a first record
+    private static final Proto WRITER = new Proto().message(10, new Proto().text(1, "lapidary")); // source_metadata
 
     private final GrowingFile file;
 
@@ -69,7 +75,7 @@ final class EventFile implements AutoCloseable {
     /** @throws FormatException where the file takes nothing: no training is lost yet */
     static EventFile begin(Path file, int step) {
         EventFile events = new EventFile(new GrowingFile(file));
-        events.require(new Proto().text(3, "brain.Event:2"));
+        events.require(new Proto().text(3, "brain.Event:2").raw(WRITER.bytes()));
         events.require(new Proto().number(2, step).message(7, new Proto().number(1, START)));
         return events;
     }
@@ -81,6 +87,59 @@ final class EventFile implements AutoCloseable {
                     .mapToLong(name -> Long.parseLong(name.group(1)))
                     .max()
                     .orElse(0);
+        }
+    }
+
+    /**
+     * Deletes the files that runs of this program left in the folders of {@code runs}, and those folders where nothing else is in
+     * them.
+     */
+    static void clear(Path output) {
+        try (Stream<Path> found = find(output.resolve("runs"))) {
+            for (Path file : found.toList()) {
+                if (isOfThisProgram(file)) {
+                    Files.delete(file);
+                    deleteEmpty(file.getParent());
+                }
+            }
+            deleteEmpty(output.resolve("runs"));
+        } catch (IOException | UncheckedIOException e) {
+            throw new FormatException("cannot delete the earlier runs in " + output.resolve("runs") + ": " + e, e);
+        }
+    }
+
+    /** In the folders of a folder; links are not followed. */
+    private static Stream<Path> find(Path folder) throws IOException {
+        return Files.isDirectory(folder)
+                ? Files.find(
+                        folder,
+                        2,
+                        (path, is) -> is.isRegularFile()
+                                && path.getNameCount() == folder.getNameCount() + 2
+                                && NAME.matcher(path.getFileName().toString()).matches())
+                : Stream.empty();
+    }
+
+    private static void deleteEmpty(Path folder) throws IOException {
+        try {
+            Files.deleteIfExists(folder);
+        } catch (DirectoryNotEmptyException e) {
+            // somebody's
+        }
+    }
+
+    /** Whether the first record names this program. */
+    static boolean isOfThisProgram(Path file) throws IOException {
+        try (InputStream in = Files.newInputStream(file)) {
+            ByteBuffer head = ByteBuffer.wrap(in.readNBytes(12)).order(ByteOrder.LITTLE_ENDIAN);
+            long length = head.remaining() == 12 ? head.getLong() : 0;
+            if (length <= 0 || length > LONGEST_FIRST) {
+                return false;
+            }
+            byte[] record = in.readNBytes((int) length);
+            byte[] writer = WRITER.bytes();
+            int at = record.length - writer.length;
+            return at >= 0 && Arrays.equals(record, at, record.length, writer, 0, writer.length);
         }
     }
 

@@ -39,6 +39,7 @@ public final class Sft {
     private final TrainingListener listener;
     private CheckCache cache = CheckCache.none();
     private Phases phases;
+    private boolean overwriting;
     private volatile boolean stopWanted;
 
     /** @param device where to train; the caller closes it */
@@ -56,6 +57,15 @@ public final class Sft {
      */
     public Sft remembering(Path folder) {
         cache = new CheckCache(folder, CheckCache.SETTLED_MS);
+        return this;
+    }
+
+    /**
+     * Removes from the output folder the checkpoints and TensorBoard's files in {@code runs/} that an earlier run of this program left
+     * there, when training begins and not before; nothing else, and nothing where the run goes on from a checkpoint.
+     */
+    public Sft overwriting() {
+        overwriting = true;
         return this;
     }
 
@@ -202,6 +212,10 @@ public final class Sft {
                 config.warmupSteps(),
                 plan.maxSteps(),
                 config.lrSchedulerKwargs());
+        if (overwriting && start.isFresh()) {
+            checkpointer.checkpoints().clear();
+            EventFile.clear(config.outputDir());
+        }
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
         listener.onStart(new TrainingPlan(
                 plan.rows(),

@@ -176,9 +176,52 @@ final class ConfigTest {
         assertOneLine("--output_dir " + elsewhere + " holds the adapter of a run that is over");
         Files.writeString(yaml, inputs(output) + "max_steps: 2\nlora_r: 2\nlogging_steps: 1\n");
         Files.delete(output.resolve("adapter_config.json"));
-        out.getBuffer().setLength(0);
+    }
+
+    /** Checkpoints of two runs in one folder would be gone on from in turns. */
+    @Test
+    void anInterruptedRunsFolderTakesNoOtherRun() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(
+                yaml,
+                inputs(output) + "max_steps: 2\nlora_r: 2\nlogging_steps: 1\nsave_steps: 1\nreport_to: tensorboard\n");
         assertEquals(0, train("--config=" + yaml), err::toString);
-        assertTrue(out.toString().contains("There are checkpoints in " + output), out.toString());
+        Files.delete(output.resolve("adapter_config.json")); // as if interrupted
+        Path other = dir.resolve("other");
+        assertEquals(
+                0,
+                train("--config=" + yaml, "--output_dir=" + other, "--init_adapter=" + output.resolve("checkpoint-1")),
+                err::toString);
+        for (List<String> more : List.of(
+                List.of("--seed=1"),
+                List.<String>of(),
+                List.of("--resume_from_checkpoint=" + other.resolve("checkpoint-1")))) {
+            List<String> all = new ArrayList<>(List.of("--config=" + yaml));
+            all.addAll(more);
+            assertEquals(2, train(all.toArray(String[]::new)), out::toString);
+            assertOneLine(
+                    "--output_dir " + output + " holds checkpoint-2 of an earlier run",
+                    "--resume_from_checkpoint true",
+                    "--overwrite_output_dir",
+                    "choose another folder");
+        }
+        assertEquals(0, train("--config=" + yaml, "--resume_from_checkpoint"), err::toString);
+        Files.delete(output.resolve("adapter_config.json"));
+        assertEquals(
+                0,
+                train("--config=" + yaml, "--resume_from_checkpoint=" + output.resolve("checkpoint-1")),
+                err::toString);
+        assertEquals(
+                2,
+                train(
+                        "--config=" + yaml,
+                        "--overwrite_output_dir",
+                        "--init_adapter=" + output.resolve("checkpoint-1")));
+        assertOneLine("--overwrite_output_dir would remove --init_adapter");
+        assertEquals(
+                0, train("--config=" + yaml, "--seed=1", "--max_steps=1", "--overwrite_output_dir"), err::toString);
+        assertFalse(Files.exists(output.resolve("checkpoint-2")));
+        assertEquals(1, EngineProcess.list(output.resolve("runs")).size());
     }
 
     /** Each line once, with what overnight runs are watched for. */

@@ -290,6 +290,49 @@ final class EventFileTest {
         }
     }
 
+    /** Curves of two runs would lie over each other, and checkpoints of two runs would be gone on from in turns. */
+    @Test
+    void whatIsOverwrittenIsWhatThisProgramWrote() throws IOException {
+        run(
+                config("out")
+                        .saving(new SaveOptions(SaveOptions.Strategy.STEPS, 2, 0, ""))
+                        .build(),
+                -1);
+        Path out = folder.resolve("out");
+        Path old = files(out.resolve("runs")).get(0);
+        Files.writeString(old.resolveSibling("notes.txt"), "mine");
+        Path mine = out.resolve("runs/mine/events.out.tfevents.1700000000.host.1.0");
+        Files.createDirectories(mine.getParent());
+        byte[] version = {0x1a, 13, 'b', 'r', 'a', 'i', 'n', '.', 'E', 'v', 'e', 'n', 't', ':', '2'};
+        Files.write(mine, EventFile.record(version));
+        Path cut = Files.write(mine.resolveSibling("events.out.tfevents.1700000001.host.1.0"), new byte[7]);
+        Path deeper = out.resolve("sub/runs/then").resolve(old.getFileName()); // another run's
+        Files.createDirectories(deeper.getParent());
+        Files.copy(old, deeper);
+        Files.createDirectories(out.resolve("checkpoint-99"));
+        SftConfig again = config("out")
+                .saving(new SaveOptions(SaveOptions.Strategy.STEPS, 3, 0, ""))
+                .build();
+        SftConfig bad = SftConfig.builder(MODEL, folder.resolve("nowhere.jsonl").toString(), out)
+                .build();
+        try (Device device = CpuDevice.open()) {
+            assertThrows(FormatException.class, () -> new Sft(bad, device, TrainingListener.SILENT)
+                    .overwriting()
+                    .run());
+            assertTrue(Files.exists(old) && Files.exists(out.resolve("checkpoint-2")), "it has not begun");
+            new Sft(again, device, TrainingListener.SILENT).overwriting().run();
+        }
+        assertFalse(Files.exists(old));
+        for (Path kept : List.of(old.resolveSibling("notes.txt"), mine, cut, deeper, out.resolve("checkpoint-99"))) {
+            assertTrue(Files.exists(kept), kept.toString());
+        }
+        assertFalse(Files.exists(out.resolve("checkpoint-2")));
+        assertTrue(Files.exists(out.resolve("checkpoint-3")));
+        try (Stream<Path> runs = Files.list(out.resolve("runs"))) {
+            assertEquals(3, runs.count(), "the notes', mine and the new one's");
+        }
+    }
+
     @Test
     void theFolderMayBeGiven() throws IOException {
         Path events = folder.resolve("a/b");
