@@ -77,6 +77,10 @@ final class ConsoleProgress implements TrainingListener {
             onWrite(folder);
         }
         atStart.run();
+        firstStep = plan.startStep();
+        if (firstStep == plan.maxSteps()) {
+            return; // a notice has told of it
+        }
         out.printf(
                 Locale.ROOT,
                 "Training %,d numbers in %d tensors for %d steps on %,d rows (%s)%n",
@@ -85,7 +89,6 @@ final class ConsoleProgress implements TrainingListener {
                 plan.maxSteps(),
                 plan.rows(),
                 plan.device());
-        firstStep = plan.startStep();
         if (firstStep > 0) {
             out.printf(Locale.ROOT, "Going on after step %d of %d%n", firstStep, plan.maxSteps());
         }

@@ -3,8 +3,10 @@ package lapidary.train;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
@@ -37,6 +39,7 @@ record Checkpointer(
         String evaluationFingerprint) {
     static final String OPTIMIZER = "optimizer.safetensors";
     private static final String EVENTS = "logging_dir";
+    private static final String STEPS_OF_EPOCHS = "the number of steps (--num_train_epochs)";
 
     /**
      * Writes the checkpoint of the step that was done last, and deletes those that {@code save_total_limit} leaves no
@@ -181,7 +184,7 @@ record Checkpointer(
             if (!before.equals(JsonWriter.line(value))) {
                 differences
                         .append(differences.isEmpty() ? "" : ", ")
-                        .append(option)
+                        .append(option.equals("max_steps") && config.maxSteps() <= 0 ? STEPS_OF_EPOCHS : "--" + option)
                         .append(" was ")
                         .append(before)
                         .append(" and is ")
@@ -203,20 +206,46 @@ record Checkpointer(
                 saved.number("warmup_steps"),
                 steps,
                 arguments);
-        Schedule after = Schedule.of(
-                config.lrSchedulerType(),
-                config.learningRate(),
-                config.warmupSteps(),
-                plan.maxSteps(),
-                config.lrSchedulerKwargs());
+        Schedule after = schedule(plan.maxSteps());
         for (int step = 0; step < Math.min(steps, plan.maxSteps()); step++) {
             if (before.at(step) != after.at(step)) {
                 throw Identity.refused(
                         folder,
-                        "the learning rate of step " + (step + 1) + " was " + before.at(step) + " and is "
-                                + after.at(step) + " (" + differences + ")");
+                        differences + ", which changes the schedule: the learning rate of step " + (step + 1) + " was "
+                                + shown(before.at(step), after.at(step)) + " and would be "
+                                + shown(after.at(step), before.at(step)));
             }
         }
         notice.accept("Going on from " + folder + ": " + differences + "; the learning rates are the same");
+    }
+
+    private Schedule schedule(int steps) {
+        return Schedule.of(
+                config.lrSchedulerType(),
+                config.learningRate(),
+                config.warmupSteps(),
+                steps,
+                config.lrSchedulerKwargs());
+    }
+
+    /** In three digits, where that tells it from the other. */
+    private static String shown(double rate, double other) {
+        String few = String.format(Locale.ROOT, "%.3g", rate);
+        return few.equals(String.format(Locale.ROOT, "%.3g", other)) ? String.valueOf(rate) : few;
+    }
+
+    /** What there is to say where all steps were done before: that, and what would make the run longer. */
+    String finished() {
+        int steps = plan.maxSteps();
+        Schedule now = schedule(steps);
+        Schedule longer = schedule(steps <= Integer.MAX_VALUE / 2 ? 2 * steps : steps);
+        boolean mayGrow = IntStream.range(0, steps).allMatch(step -> now.at(step) == longer.at(step));
+        String option = config.maxSteps() > 0 ? "--max_steps" : "--num_train_epochs";
+        return "This run is finished: all " + steps + " steps are done. "
+                + (mayGrow
+                        ? "A larger " + option + " makes it longer"
+                        : "A larger " + option + " would change its learning rates (--lr_scheduler_type "
+                                + config.lrSchedulerType() + "); to train further, begin a new run with --init_adapter "
+                                + config.outputDir() + " and another --output_dir");
     }
 }

@@ -212,6 +212,9 @@ public final class Sft {
                 config.warmupSteps(),
                 plan.maxSteps(),
                 config.lrSchedulerKwargs());
+        if (start.step() == plan.maxSteps()) {
+            listener.onNotice(checkpointer.finished());
+        }
         if (overwriting && start.isFresh()) {
             checkpointer.checkpoints().clear();
             EventFile.clear(config.outputDir());

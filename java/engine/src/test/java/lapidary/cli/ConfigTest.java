@@ -164,6 +164,8 @@ final class ConfigTest {
         assertEquals(2, train("--config=" + yaml, "--seed=1"));
         assertOneLine("--output_dir " + output + " holds the adapter of a run that is over", "--overwrite_output_dir");
         assertEquals(0, train("--config=" + yaml, "--resume_from_checkpoint"), err::toString);
+        assertTrue(out.toString().contains("This run is finished: all 2 steps are done"), out.toString());
+        assertFalse(out.toString().contains("Going on"), out.toString());
         assertArrayEquals(adapter, Files.readAllBytes(output.resolve("adapter_model.safetensors")));
         assertEquals(0, train("--config=" + yaml, "--seed=1", "--overwrite_output_dir"), err::toString);
         assertFalse(Arrays.equals(adapter, Files.readAllBytes(output.resolve("adapter_model.safetensors"))));

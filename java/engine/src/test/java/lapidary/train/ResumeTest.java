@@ -31,6 +31,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -255,9 +256,16 @@ final class ResumeTest {
         assertTrue(message.contains("--seed was 42 and is 43"), message);
         assertTrue(message.contains("--init_adapter " + folder.resolve("out/checkpoint-4")), message);
         message = refusal(config("out").saving(resume).learningRate(2e-2).build());
-        assertTrue(message.contains("learning rate of step 1 was 0.01 and is 0.02"), message);
+        assertTrue(message.contains("--learning_rate was 0.01 and is 0.02, which"), message);
         message = refusal(config("out").saving(resume).numTrainEpochs(4).build());
-        assertTrue(message.contains("max_steps was 9 and is 12"), message);
+        assertTrue(
+                message.contains("the number of steps (--num_train_epochs) was 9 and is 12, which changes"), message);
+        message = refusal(config("out").saving(resume).maxSteps(12).build());
+        assertTrue(
+                message.contains(
+                        "--max_steps was 9 and is 12, which changes the schedule: the learning rate of step 2 was"
+                                + " 0.00889 and would be 0.00917;"),
+                message);
         message = refusal(config("out").saving(resume).maxSteps(3).build());
         assertTrue(message.contains("after step 4, the run has 3"), message);
         message = refusal(config("out").saving(resume).dtype(DType.F32).build());
@@ -310,8 +318,23 @@ final class ResumeTest {
         assertEquals(2, notices.size(), notices.toString());
         assertTrue(notices.get(0).contains("logging_steps was 2 and is 1"), notices.toString());
         assertTrue(
-                notices.get(1).contains("max_steps was 9 and is 12; the learning rates are the same"),
+                notices.get(1).contains("(--num_train_epochs) was 9 and is 12; the learning rates are the same"),
                 notices.toString());
+    }
+
+    /** Nothing goes on; and what would make it longer depends on whether its learning rates would stay. */
+    @ParameterizedTest
+    @CsvSource({"linear, --init_adapter ", "constant, A larger --num_train_epochs makes it longer"})
+    void aFinishedRunIsSaidToBe(String schedule, String cure) throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 5, 0, "true");
+        run(config("out").saving(saving).lrSchedulerType(schedule).build(), -1);
+        byte[] adapter = bytes("out", "adapter_model.safetensors");
+        notices.clear();
+        run(config("out").saving(saving).lrSchedulerType(schedule).build(), -1);
+        assertEquals(1, notices.size(), notices.toString());
+        assertTrue(notices.get(0).startsWith("This run is finished: all 9 steps are done. "), notices.get(0));
+        assertTrue(notices.get(0).contains(cure), notices.get(0));
+        assertArrayEquals(adapter, bytes("out", "adapter_model.safetensors"));
     }
 
     private Path copyOfModel() throws IOException {
