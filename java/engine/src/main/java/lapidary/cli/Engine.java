@@ -10,7 +10,6 @@ import lapidary.train.TrainingException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The {@code engine} command: a subcommand per class of this package. Exit codes: 0 done, 2 usage, 1 anything else. */
 @Command(
@@ -68,6 +67,11 @@ public final class Engine implements Runnable {
     private static CommandLine commandLine(List<Class<?>> commands) {
         CommandLine root = new CommandLine(new Engine());
         commands.forEach(root::addSubcommand);
+        root.getSubcommands().values().forEach(command -> {
+            if (!(command.getCommandSpec().preprocessor() instanceof TrainArguments)) { // which sees to them, too
+                command.getCommandSpec().preprocessor(new Flags());
+            }
+        });
         return root.setParameterExceptionHandler(Engine::onUsageError)
                 .setExecutionExceptionHandler((error, commandLine, parsed) -> onFailure(error, commandLine));
     }
@@ -79,13 +83,9 @@ public final class Engine implements Runnable {
 
     private static int onUsageError(ParameterException error, String[] args) {
         PrintWriter err = error.getCommandLine().getErr();
-        List<String> near = error instanceof UnmatchedArgumentException unmatched
-                ? NearestName.of(unmatched.getUnmatched().getFirst(), error.getCommandLine())
-                : List.of();
-        String meant = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
-        String origin =
-                error.getCommandLine().getCommand() instanceof Train train ? train.origin(error.getMessage()) : "";
-        err.println("engine: " + oneLine(error.getMessage()) + meant + origin);
+        String message = UsageText.of(error);
+        String origin = error.getCommandLine().getCommand() instanceof Train train ? train.origin(message) : "";
+        err.println("engine: " + oneLine(message) + origin);
         err.flush();
         return 2;
     }

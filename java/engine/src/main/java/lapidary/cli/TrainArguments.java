@@ -47,7 +47,7 @@ final class TrainArguments implements IParameterPreprocessor {
                 throw new ParameterException(spec.commandLine(), CONFIG + ": " + e.getMessage(), e);
             }
         }
-        all.addAll(kept);
+        all.addAll(Flags.joined(kept, spec));
         train.say(idle);
         stack.clear();
         for (int i = all.size() - 1; i >= 0; i--) {
@@ -110,12 +110,10 @@ final class TrainArguments implements IParameterPreprocessor {
 
     private static Optional<String> cpu(List<String> values, Set<String> typed, CommandSpec spec) {
         String value = values.get(0);
-        if (!value.equalsIgnoreCase("true") && !value.equalsIgnoreCase("false")) {
-            throw new ParameterException(
-                    spec.commandLine(), "--use_cpu is " + Printable.line(value) + ", expected true or false");
-        }
-        boolean isCpu = value.equalsIgnoreCase("true") && !typed.contains("--device");
-        return isCpu ? Optional.of("--device=cpu") : Optional.empty();
+        boolean isWanted = BooleanConverter.of(value)
+                .orElseThrow(() -> new ParameterException(
+                        spec.commandLine(), "--use_cpu is " + Printable.line(value) + ", expected true or false"));
+        return isWanted && !typed.contains("--device") ? Optional.of("--device=cpu") : Optional.empty();
     }
 
     /** Lists first: they are open to what follows, but for an option. */
@@ -187,7 +185,12 @@ final class TrainArguments implements IParameterPreprocessor {
     /** Why not, beginning with the name; empty where the values are taken. A token is not shown. */
     private static String refusal(String name, TrlKey key, List<String> values) {
         for (String value : values) {
-            if (!key.accepts().test(value.toLowerCase(Locale.ROOT))) {
+            String word = value.toLowerCase(Locale.ROOT);
+            boolean isTaken = key.accepts().test(word)
+                    || BooleanConverter.of(word)
+                            .filter(is -> key.accepts().test(is.toString()))
+                            .isPresent();
+            if (!isTaken) {
                 String shown = name.endsWith("token")
                                 || name.equals("env")
                                 || key.reason().startsWith("it is called")

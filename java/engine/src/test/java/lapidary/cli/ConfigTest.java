@@ -314,7 +314,7 @@ final class ConfigTest {
                 "max_steps: 1.5 | --max_steps",
                 "max_steps: [1, 2] | max_steps is a list, expected one value",
                 "lora_r: {a: 1} | lora_r is a mapping, expected one value",
-                "packing: perhaps | neither true nor false",
+                "packing: perhaps | expected true or false",
                 "lora_target_modules: ['a,b'] | comma",
                 "lora_target_modules: [[a]] | in its list",
             })

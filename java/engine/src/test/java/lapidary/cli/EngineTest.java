@@ -89,6 +89,41 @@ final class EngineTest {
         assertOneLine("--max_steps", "many");
     }
 
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "--learning_rate fast | --learning_rate fast: expected a number, as in --learning_rate 2e-5",
+                "--learning_rate=1e-5x | --learning_rate 1e-5x: expected a number, as in --learning_rate 2e-5",
+                "--max_steps ten | --max_steps ten: expected a whole number, as in --max_steps 100",
+                "--lora_r 1.5 | --lora_r 1.5: expected a whole number, as in --lora_r 16",
+                "--seed 1e3 | --seed 1e3: expected a whole number, as in --seed 42",
+                "--max_steps | --max_steps needs a value: a whole number, as in --max_steps 100",
+                "--output_dir | --output_dir needs a value: DIR",
+                "--packing maybe | --packing maybe: expected true or false (yes and no, on and off, 1 and 0 are the same), or no value for true",
+                "--packing=maybe --seed 3 | --packing maybe: expected true or false (yes and no, on and off, 1 and 0 are the same), or no value for true",
+                "--dtype half | --dtype half: 'half' is not one of float32, bfloat16",
+                "--lora_rank 3 | unknown option --lora_rank; did you mean --lora_r?",
+                "--lora_rank=3 | unknown option --lora_rank; did you mean --lora_r?",
+                "--lerning_rate 3 --xyzzy | unknown options --lerning_rate, --xyzzy; did you mean --learning_rate?",
+                "--seed 3 4 | no option before it takes this: 4",
+            })
+    void whatAnOptionTakesIsSaidWithAnExample(String options, String line) {
+        assertEquals(2, trainWith(options.split(" ")));
+        assertEquals("engine: " + line + System.lineSeparator(), err.toString());
+    }
+
+    /** All words for true and false that YAML and Hugging Face's parser have; the last option is the one complained of. */
+    @ParameterizedTest
+    @CsvSource({"yes, no", "on, off", "True, False", "1, 0", "t, f", "y, n"})
+    void allWordsForTrueAndFalseAreTaken(String yes, String no) {
+        assertEquals(2, trainWith("--load_in_4bit", no, "--use_bnb_nested_quant", yes));
+        assertOneLine("--use_bnb_nested_quant has no effect without --load_in_4bit");
+        err.getBuffer().setLength(0);
+        assertEquals(2, trainWith("--fp16", no, "--load_in_4bit", yes, "--bnb_4bit_quant_type", "fp4"));
+        assertOneLine("fp4 is not supported");
+    }
+
     @Test
     void valuesOutOfRangeNameTheOption() {
         assertEquals(2, engine("train", "--model_name_or_path", "x", "--dataset_name", "y", "--lora_r", "0"));
