@@ -23,6 +23,7 @@ import lapidary.train.SaveOptions;
 import lapidary.train.Sft;
 import lapidary.train.SftConfig;
 import lapidary.train.TrainingReport;
+import picocli.CommandLine;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -55,7 +56,8 @@ final class Train implements Callable<Integer> {
     private Set<String> typed = Set.of(); // options of the command line, where there is a file
     private Set<String> idle = Set.of(); // what TRL has and has no meaning here
 
-    private static final List<String> HEEDED_BY_DEMO = List.of("--demo", "--output_dir", "--seed", "--device");
+    private static final List<String> HEEDED_BY_DEMO =
+            List.of("--demo", "--output_dir", "--seed", "--device", CheckpointOptions.RESUME);
 
     @Option(
             names = "--demo",
@@ -241,7 +243,17 @@ final class Train implements Callable<Integer> {
         if (demo) {
             refuseBesideDemo();
             try (Device device = Devices.open(running.device, spec.commandLine())) {
-                return new Demo(device, inputs.output, running.seed, out).run();
+                if (checkpoints.options().isResumed() && !checkpoints.options().isNewest()) {
+                    throw usage("--demo goes on with its own newest checkpoint alone: " + CheckpointOptions.RESUME
+                            + " true");
+                }
+                return new Demo(
+                                device,
+                                inputs.output,
+                                running.seed,
+                                checkpoints.options().isResumed(),
+                                spec.commandLine())
+                        .run();
             }
         }
         require(inputs.model, "--model_name_or_path");
@@ -288,7 +300,7 @@ final class Train implements Callable<Integer> {
                 progress.finish(report);
                 if (report.stopped()) {
                     push.ifPresent(HubPush::close);
-                    tellStopped(report, out);
+                    tellStopped(report, spec.commandLine());
                 } else {
                     tellDone(report, out);
                     interruption.waitsFor(
@@ -318,15 +330,16 @@ final class Train implements Callable<Integer> {
         }
     }
 
-    private void tellStopped(TrainingReport report, PrintWriter out) {
+    static void tellStopped(TrainingReport report, CommandLine command) {
+        PrintWriter out = command.getOut();
         out.println(
                 report.step() == 0
                         ? "Stopped before the first step: there is nothing to save"
                         : "Stopped after step " + report.step() + " of " + report.maxSteps() + "; the checkpoint is in "
                                 + report.written());
         out.println("Go on with: "
-                + CheckpointOptions.resumeCommand(spec.commandLine().getParseResult().originalArgs().stream()
-                        .toList()));
+                + CheckpointOptions.resumeCommand(
+                        command.getParseResult().originalArgs().stream().toList()));
         out.flush();
     }
 
