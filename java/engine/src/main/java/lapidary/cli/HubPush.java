@@ -286,7 +286,7 @@ final class HubPush implements AutoCloseable {
                     Files.createLink(link, file.getValue());
                 }
                 return held;
-            } catch (IOException | UnsupportedOperationException e) {
+            } catch (IOException | UnsupportedOperationException | HubException e) { // training goes on
                 return new Held(held.folder, checkpoint, held.events);
             }
         }

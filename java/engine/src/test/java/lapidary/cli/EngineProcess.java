@@ -12,7 +12,7 @@ import java.util.stream.Stream;
 
 /** The engine in a JVM of its own, as a user starts it: what it printed, and how it ended. */
 record EngineProcess(int code, String out, String err) {
-    private static final int SECONDS = 120; // until a run counts as hanging
+    private static final int SECONDS = Integer.getInteger("test.process.seconds", 120); // until a run counts as hanging
 
     /** Runs the engine to its end; {@code folder} takes what it prints. */
     static EngineProcess run(Path folder, List<String> arguments) throws IOException, InterruptedException {
