@@ -82,7 +82,7 @@ final class Demo {
                 .loraModulesToSave(List.of("lm_head", "embed_tokens"))
                 .loggingSteps(10)
                 .seed(seed)
-                .saving(new SaveOptions(SaveOptions.Strategy.NO, 1, 0, resumed ? "true" : ""))
+                .saving(new SaveOptions(SaveOptions.Strategy.NO, 1, 1, resumed ? "true" : ""))
                 .build();
         if (isStopped(config)) {
             return 0;
