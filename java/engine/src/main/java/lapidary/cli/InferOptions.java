@@ -156,11 +156,11 @@ final class InferOptions {
 
     private LoadOptions load() {
         try {
-            return new LoadOptions(
-                    inputs.dtype,
-                    quant.loadIn4bit() ? new Nf4Options(quant.nested(), quant.skip()) : null,
-                    inputs.contextLength,
-                    inputs.batchSize);
+            LoadOptions load = LoadOptions.DEFAULT
+                    .withDtype(inputs.dtype)
+                    .withContextLength(inputs.contextLength)
+                    .withBatchSize(inputs.batchSize);
+            return quant.loadIn4bit() ? load.withNf4(new Nf4Options(quant.nested(), quant.skip())) : load;
         } catch (IllegalArgumentException e) {
             String message =
                     e.getMessage().replace("contextLength", "--max_model_len").replace("batchSize", "--batch_size");

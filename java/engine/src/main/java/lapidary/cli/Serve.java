@@ -100,6 +100,13 @@ final class Serve implements Callable<Integer> {
                 description = "Chats that are decoded together; more wait (default: 8).")
         private int batchSize = LoadOptions.DEFAULT.batchSize();
 
+        @Option(
+                names = "--kept_cache_size",
+                paramLabel = "SIZE",
+                description = "Memory that is kept of what finished chats have read, for their next turns; 0B for none"
+                        + " (default: an eighth of the device's).")
+        private String keptCacheSize;
+
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
         private String device = "auto";
     }
@@ -230,11 +237,17 @@ final class Serve implements Callable<Integer> {
             LoadOptions load = LoadOptions.DEFAULT
                     .withDtype(inputs.dtype)
                     .withContextLength(inputs.contextLength)
-                    .withBatchSize(inputs.batchSize);
+                    .withBatchSize(inputs.batchSize)
+                    .withKeptBytes(keptBytes());
             return quant.loadIn4bit() ? load.withNf4(new Nf4Options(quant.nested(), quant.skip())) : load;
         } catch (IllegalArgumentException e) {
             throw new ParameterException(spec.commandLine(), "serve: " + e.getMessage(), e);
         }
+    }
+
+    private long keptBytes() {
+        String size = inputs.keptCacheSize;
+        return size == null ? LoadOptions.EIGHTH : Sizes.bytesOrNone("--kept_cache_size", size, spec.commandLine());
     }
 
     private ApiKey apiKey() {

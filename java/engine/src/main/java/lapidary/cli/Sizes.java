@@ -13,11 +13,20 @@ final class Sizes {
     private Sizes() {}
 
     static long bytes(String option, String size, CommandLine commandLine) {
-        Matcher matcher = SIZE.matcher(size.strip());
-        long units = matcher.matches() ? Long.parseLong(matcher.group(1)) : 0;
-        if (units == 0) {
-            throw new ParameterException(commandLine, option + " " + size + ": expected a size like 5GB or 500MB");
+        long bytes = bytesOrNone(option, size, commandLine);
+        if (bytes == 0) {
+            throw refusal(option, size, commandLine);
         }
+        return bytes;
+    }
+
+    /** Takes 0B, too. */
+    static long bytesOrNone(String option, String size, CommandLine commandLine) {
+        Matcher matcher = SIZE.matcher(size.strip());
+        if (!matcher.matches()) {
+            throw refusal(option, size, commandLine);
+        }
+        long units = Long.parseLong(matcher.group(1));
         return switch (matcher.group(2).toUpperCase(Locale.ROOT)) {
             case "K" -> units * 1_000;
             case "M" -> units * 1_000_000;
@@ -25,5 +34,9 @@ final class Sizes {
             case "T" -> units * 1_000_000_000_000L;
             default -> units;
         };
+    }
+
+    private static ParameterException refusal(String option, String size, CommandLine commandLine) {
+        return new ParameterException(commandLine, option + " " + size + ": expected a size like 5GB or 500MB");
     }
 }

@@ -64,6 +64,13 @@ public final class KvCache implements AutoCloseable {
         return length;
     }
 
+    /** Of the device's memory, room for further tokens included. */
+    public long bytes() {
+        return layers.stream()
+                .mapToLong(layer -> layer.keys.bytes() + layer.values.bytes())
+                .sum();
+    }
+
     /**
      * Forgets all tokens from {@code to} on, where what comes before them is still held.
      *

@@ -31,10 +31,13 @@ final class Decoder implements AutoCloseable {
     private final int chunk;
     private final float[] onHost; // the logits of one sequence
 
-    /** @param keptPrefixes how many finished requests' caches are kept */
-    Decoder(Gemma3 base, int keptPrefixes, int chunk) {
+    /**
+     * @param keptPrefixes how many finished requests' caches are kept at most
+     * @param keptBytes of them all
+     */
+    Decoder(Gemma3 base, int keptPrefixes, long keptBytes, int chunk) {
         this.base = base;
-        this.prefixes = new Prefixes(keptPrefixes);
+        this.prefixes = new Prefixes(keptPrefixes, keptBytes);
         this.chunk = chunk;
         this.onHost = new float[(int) base.lmHead().rows()];
     }

@@ -31,8 +31,8 @@ import lapidary.image.ImageSource;
  * {@link LoadOptions#batchSize} requests together, a token each in turn, and takes new ones in between; further requests
  * wait, in the order they came, and none is refused. {@link #attach} runs between two tokens of the others.
  *
- * <p>What a request has read stays in the model's cache for requests that begin alike, such as the next turn of a chat, as
- * many as the batch size. Prompts are read in pieces of 512 tokens, between the others' tokens.
+ * <p>What a request has read stays in the model's cache for requests that begin alike, such as the next turn of a chat: of
+ * the last {@link LoadOptions#batchSize} at most, and no more than {@link LoadOptions#keptBytes}. Prompts are read in pieces of 512 tokens, between the others' tokens.
  *
  * <p><b>Adapters</b> share the base's weights. A request is bound to its adapter when it is made: attaching another one under
  * that name, detaching it or {@link #use} change nothing for requests that wait or run.
@@ -52,7 +52,8 @@ public final class LanguageModel implements AutoCloseable {
     private final Map<String, Adapter> adapters = new LinkedHashMap<>(); // guarded by this, as the next
     private String inUse = BASE;
 
-    private LanguageModel(Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options) {
+    private LanguageModel(
+            Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options, long keptBytes) {
         this.base = base;
         this.owned = owned;
         this.prompts = prompts;
@@ -63,7 +64,7 @@ public final class LanguageModel implements AutoCloseable {
             throw new IllegalArgumentException("the context is to have " + contextLength
                     + " tokens, but max_position_embeddings in config.json is " + limit);
         }
-        this.decoder = new Decoder(base, options.batchSize(), Decoder.CHUNK);
+        this.decoder = new Decoder(base, options.batchSize(), keptBytes, Decoder.CHUNK);
         this.worker = new Worker(decoder, options.batchSize());
         adapters.put(BASE, new Adapter(BASE, base));
     }
@@ -104,7 +105,7 @@ public final class LanguageModel implements AutoCloseable {
             Prompts prompts = new Prompts(folder, base.config().isTextOnly());
             GenerationConfig config =
                     GenerationConfig.read(folder, base.config().eosTokenIds());
-            LanguageModel model = new LanguageModel(base, owned, prompts, config, options);
+            LanguageModel model = new LanguageModel(base, owned, prompts, config, options, options.keptBytes(device));
             model.worker.start();
             return model;
         } catch (RuntimeException | Error e) {

@@ -2,6 +2,7 @@ package lapidary.infer;
 
 import java.util.List;
 import lapidary.device.DType;
+import lapidary.device.Device;
 import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.Precision;
 
@@ -13,10 +14,16 @@ import lapidary.gemma3.Precision;
  *     checkpoint that is stored in NF4 stays what it is either way
  * @param contextLength tokens that a prompt and its answer may have together; 0 for the model's own limit
  * @param batchSize requests that are decoded together; more wait
+ * @param keptBytes of the device's memory that is kept of what finished requests have read, for requests that begin alike;
+ *     {@link #EIGHTH} for an eighth of all that the device has. A token of gemma-3-4b takes 20 KiB in bfloat16, and the
+ *     windows of its sliding layers up to 145 MiB a request
  */
-public record LoadOptions(DType dtype, Nf4Options nf4, int contextLength, int batchSize) {
+public record LoadOptions(DType dtype, Nf4Options nf4, int contextLength, int batchSize, long keptBytes) {
+    /** For {@link #keptBytes}: an eighth of the device's memory. */
+    public static final long EIGHTH = -1;
+
     /** BF16 as the checkpoint holds it, the model's own context, eight requests at once. */
-    public static final LoadOptions DEFAULT = new LoadOptions(DType.BF16, null, 0, 8);
+    public static final LoadOptions DEFAULT = new LoadOptions(DType.BF16, null, 0, 8, EIGHTH);
 
     public LoadOptions {
         if (dtype != DType.BF16 && dtype != DType.F32) {
@@ -28,10 +35,13 @@ public record LoadOptions(DType dtype, Nf4Options nf4, int contextLength, int ba
         if (batchSize < 1) {
             throw new IllegalArgumentException("batchSize is " + batchSize + ", expected at least 1");
         }
+        if (keptBytes < EIGHTH) {
+            throw new IllegalArgumentException("keptBytes is " + keptBytes + ", expected 0 or more, or EIGHTH");
+        }
     }
 
     public LoadOptions withDtype(DType other) {
-        return new LoadOptions(other, nf4, contextLength, batchSize);
+        return new LoadOptions(other, nf4, contextLength, batchSize, keptBytes);
     }
 
     /** Quantises every linear layer but the output head to NF4, with double quantisation: 0.516 bytes a weight. */
@@ -40,15 +50,24 @@ public record LoadOptions(DType dtype, Nf4Options nf4, int contextLength, int ba
     }
 
     public LoadOptions withNf4(Nf4Options options) {
-        return new LoadOptions(dtype, options, contextLength, batchSize);
+        return new LoadOptions(dtype, options, contextLength, batchSize, keptBytes);
     }
 
     public LoadOptions withContextLength(int tokens) {
-        return new LoadOptions(dtype, nf4, tokens, batchSize);
+        return new LoadOptions(dtype, nf4, tokens, batchSize, keptBytes);
     }
 
     public LoadOptions withBatchSize(int requests) {
-        return new LoadOptions(dtype, nf4, contextLength, requests);
+        return new LoadOptions(dtype, nf4, contextLength, requests, keptBytes);
+    }
+
+    public LoadOptions withKeptBytes(long bytes) {
+        return new LoadOptions(dtype, nf4, contextLength, batchSize, bytes);
+    }
+
+    /** Bytes on a device. */
+    long keptBytes(Device device) {
+        return keptBytes == EIGHTH ? device.memory() / 8 : keptBytes;
     }
 
     Precision precision() {

@@ -9,7 +9,8 @@ import lapidary.gemma3.KvCache;
  * What finished requests have read, for requests that begin alike: the next turn of a chat, or another question about the same
  * picture. The least recently used goes. A cache serves one request at a time, and one that holds much else is copied, so
  * that a chat does not lose what it has read to another that begins with the same words. Once as many have been kept as may be,
- * so many are: what they take depends on the last requests alone, not on how many there were.
+ * so many are: what they take depends on the last requests alone, not on how many there were. They never take more than the
+ * given bytes together.
  */
 final class Prefixes implements AutoCloseable {
     /** @param read the tokens that the cache holds, with their pictures */
@@ -22,10 +23,16 @@ final class Prefixes implements AutoCloseable {
     private static final int LITTLE = 8;
 
     private final int limit;
+    private final long maxBytes;
     private final Deque<Kept> kept = new ArrayDeque<>(); // the most recently used first
 
-    Prefixes(int limit) {
+    /**
+     * @param limit how many are kept at most
+     * @param maxBytes of the device's memory, all together
+     */
+    Prefixes(int limit, long maxBytes) {
         this.limit = limit;
+        this.maxBytes = maxBytes;
     }
 
     /** A cache with the longest beginning of a sequence's prompt, and no more; null where none has one that is worth it. */
@@ -68,8 +75,11 @@ final class Prefixes implements AutoCloseable {
         }
         kept.push(new Kept(
                 sequence.adapter(), new Prompt(ids, Arrays.copyOf(prompt.types(), tokens), prompt.pixels()), cache));
-        while (kept.size() > limit) {
-            kept.removeLast().cache().close();
+        long bytes = kept.stream().mapToLong(entry -> entry.cache().bytes()).sum();
+        while (kept.size() > limit || bytes > maxBytes) {
+            KvCache oldest = kept.removeLast().cache();
+            bytes -= oldest.bytes();
+            oldest.close();
         }
     }
 

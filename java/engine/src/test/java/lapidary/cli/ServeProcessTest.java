@@ -97,6 +97,7 @@ final class ServeProcessTest {
                 "2|--model_name_or_path MODEL --port 70000|port is 70000",
                 "2|--model_name_or_path MODEL --max_body_size 5|expected a size like",
                 "2|--model_name_or_path MODEL --max_body_size 5GB|maxBodyBytes",
+                "2|--model_name_or_path MODEL --kept_cache_size -1|--kept_cache_size -1: expected a size like",
                 "2|--model_name_or_path MODEL --api_key=|the API key is empty",
                 "2|--model_name_or_path MODEL --batch_size 0|batchSize is 0",
                 "1|--model_name_or_path MODEL --context_length 9000000|9000000",

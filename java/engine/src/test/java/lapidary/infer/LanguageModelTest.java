@@ -192,6 +192,42 @@ final class LanguageModelTest extends DeviceTest {
         assertTrue(base.text().contains("stars"), base.text());
     }
 
+    /** As many as fit the bytes, however many may be kept. */
+    @Test
+    void whatIsKeptOfFinishedRequestsIsBoundedByBytes() {
+        List<String> questions = List.of("a".repeat(40), "b".repeat(40), "c".repeat(40)); // worth copying, and unlike
+        model.generate(questions.get(0), GREEDY).answer();
+        long withOne = inUse(model);
+        model.close();
+
+        model = LanguageModel.load(DemoModel.BASE, options(0), device);
+        for (int i = 0; i < 2; i++) {
+            assertEquals(
+                    0, model.generate(questions.get(0), GREEDY).answer().usage().cachedTokens());
+        }
+        long withNone = inUse(model);
+        assertTrue(withNone < withOne, withNone + " bytes");
+        model.close();
+
+        model = LanguageModel.load(DemoModel.BASE, options(withOne - withNone), device);
+        for (String question : questions) {
+            assertEquals(0, model.generate(question, GREEDY).answer().usage().cachedTokens(), question);
+        }
+        assertEquals(withOne, inUse(model));
+        Usage last = model.generate(questions.get(2), GREEDY).answer().usage();
+        assertEquals(last.promptTokens() - 1, last.cachedTokens());
+    }
+
+    private static LoadOptions options(long keptBytes) {
+        return LoadOptions.DEFAULT.withDtype(DType.F32).withBatchSize(3).withKeptBytes(keptBytes);
+    }
+
+    /** Bytes once the model's thread has put away what it had of finished requests. */
+    private long inUse(LanguageModel asked) {
+        asked.loss(List.of(Message.of("user", "a"), Message.of("assistant", "b")));
+        return device.pool().inUse();
+    }
+
     /** Chats by turns: each turn reads its own words only, also where all chats begin with the same long instructions. */
     @ParameterizedTest
     @CsvSource({"''", "'Answer in a word. '"})
