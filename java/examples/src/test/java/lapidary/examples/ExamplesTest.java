@@ -25,6 +25,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 class ExamplesTest {
     private static final Path ADAPTER = Path.of(System.getProperty("engine.tests"), "adapter");
     private static final Path PICTURE = Path.of(System.getProperty("engine.tests"), "pictures", "0.png");
+    private static final Path ASK = Path.of(System.getProperty("ask"), "src", "main", "java", "Ask.java");
     private static final String QUESTION = "What color is the square?";
 
     @TempDir
@@ -58,6 +59,16 @@ class ExamplesTest {
     void anExampleIsShort(Path source) throws IOException {
         long lines = Files.readAllLines(source).size();
         assertTrue(lines < 60, lines + " lines");
+    }
+
+    @Test
+    void theProgramThatDependsOnTheEngineAloneHasTwentyLines() throws IOException {
+        assertTrue(Files.readAllLines(ASK).size() <= 20);
+        String pom = Files.readString(Path.of(System.getProperty("ask"), "pom.xml"));
+        assertTrue(
+                pom.contains("<artifactId>engine</artifactId>\n      <version>" + System.getProperty("version") + "<"),
+                pom);
+        assertEquals(1, pom.split("<dependency>", -1).length - 1, pom);
     }
 
     private static List<String> linesOf(Runnable main) {
@@ -131,7 +142,7 @@ class ExamplesTest {
                         "--enable-native-access=ALL-UNNAMED",
                         "-cp",
                         jar.toString(),
-                        Path.of(System.getProperty("examples"), "Ask.java").toString(),
+                        ASK.toString(),
                         base.toString(),
                         PICTURE.toString(),
                         QUESTION,
