@@ -96,7 +96,7 @@ final class Demo {
         }
         out.printf(
                 Locale.ROOT,
-                "held-out accuracy: before %.1f %%, after %.1f %%%n",
+                "held-out accuracy: before %.1f %%, after %.1f %% (of the first question about each picture)%n",
                 accuracy(questions, before),
                 accuracy(questions, after));
         out.printf("The adapter is in %s%n", adapter);

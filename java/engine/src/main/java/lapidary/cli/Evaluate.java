@@ -53,8 +53,10 @@ final class Evaluate implements Callable<Integer> {
 
     @Option(
             names = "--dataset_name",
-            paramLabel = "PATH",
-            description = "Parquet or JSON lines with messages: a file, a folder of shards, or a glob.")
+            paramLabel = "PATH|NAME",
+            description =
+                    "Parquet or JSON lines as train takes them: a file, a folder of shards, a glob, or a name on the"
+                            + " Hub.")
     private String dataset;
 
     @Option(names = "--dataset_test_split", paramLabel = "NAME", description = "Split to answer (default: test).")
@@ -91,7 +93,8 @@ final class Evaluate implements Callable<Integer> {
                     spec.commandLine(), "--max_samples is " + maxSamples + ", expected at least 1");
         }
         infer.check(spec.commandLine());
-        try (Dataset data = Datasets.open(dataset, split);
+        String found = HubOptions.dataset(dataset, "", split, spec.commandLine());
+        try (Dataset data = Datasets.open(found, split);
                 Device device = infer.openDevice();
                 LanguageModel model = infer.open(device)) {
             GenerationOptions options = infer.options(GenerationOptions.GREEDY);
@@ -106,7 +109,7 @@ final class Evaluate implements Callable<Integer> {
         PrintWriter stdout = spec.commandLine().getOut();
         stdout.printf(
                 Locale.ROOT,
-                "exact match %.2f %% (%d of %d), loss %.4f per token (%d tokens)%n",
+                "exact match of the last answer %.2f %% (%d of %d), loss %.4f per token (%d tokens)%n",
                 100.0 * matches / rows,
                 matches,
                 rows,

@@ -18,6 +18,7 @@ import java.util.concurrent.Callable;
 import lapidary.data.Conversation;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
+import lapidary.data.RowForm;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
@@ -44,7 +45,8 @@ import picocli.CommandLine.Spec;
                     + " cat.jpg",
             "  engine generate --model_name_or_path gemma-3-4b-it --in prompts.jsonl --out answers.jsonl --temperature 0",
             "",
-            "A row of prompts.jsonl has messages as data sets have them, the user's last; a row of answers.jsonl has text,"
+            "A row of prompts.jsonl has messages as data sets have them, the user's last, or prompt, with image or images or"
+                    + " without: {\"prompt\": \"What is it?\", \"image\": \"cat.jpg\"}. A row of answers.jsonl has text,"
                     + " token_ids, finish_reason and usage."
         },
         sortOptions = false,
@@ -68,7 +70,10 @@ final class Generate implements Callable<Integer> {
             description = "Pictures that come before the prompt's words.")
     private List<Path> images = List.of();
 
-    @Option(names = "--in", paramLabel = "PROMPTS.jsonl", description = "Prompts, an object with messages a line.")
+    @Option(
+            names = "--in",
+            paramLabel = "PROMPTS.jsonl",
+            description = "Prompts, an object with messages or prompt a line.")
     private Path in;
 
     @Option(names = "--out", paramLabel = "ANSWERS.jsonl", description = "Appears complete, or not at all.")
@@ -92,18 +97,34 @@ final class Generate implements Callable<Integer> {
         }
         infer.check(spec.commandLine());
         if (file) {
+            requirePrompts();
             requireOther();
+            try (Dataset prompts = Datasets.open(in.toString(), "train", RowForm.ASKED)) { // before the model is loaded
+                answer(prompts);
+            }
+        } else {
+            answer(null);
         }
+        return 0;
+    }
+
+    private void answer(Dataset prompts) {
         try (Device device = infer.openDevice();
                 LanguageModel model = infer.open(device)) {
             GenerationOptions options = infer.options(model.defaults());
-            if (file) {
-                answerFile(model, options);
+            if (prompts != null) {
+                answerFile(model, options, prompts);
             } else {
                 answerOne(model, options);
             }
         }
-        return 0;
+    }
+
+    private void requirePrompts() {
+        if (!Files.isRegularFile(in)) {
+            throw new FormatException("--in " + in + (Files.isDirectory(in) ? " is a folder" : " is no file")
+                    + ", expected a .jsonl file with an object a line, as {\"prompt\": \"What is it?\"}");
+        }
     }
 
     private void answerOne(LanguageModel model, GenerationOptions options) {
@@ -116,13 +137,11 @@ final class Generate implements Callable<Integer> {
         stdout.flush();
     }
 
-    private void answerFile(LanguageModel model, GenerationOptions options) {
-        try (Dataset prompts = Datasets.open(in.toString(), "train")) {
-            AtomicFile.write(out, channel -> answerRows(model, options, prompts, channel));
-            spec.commandLine()
-                    .getOut()
-                    .println(prompts.size() + (prompts.size() == 1 ? " answer is" : " answers are") + " in " + out);
-        }
+    private void answerFile(LanguageModel model, GenerationOptions options, Dataset prompts) {
+        AtomicFile.write(out, channel -> answerRows(model, options, prompts, channel));
+        spec.commandLine()
+                .getOut()
+                .println(prompts.size() + (prompts.size() == 1 ? " answer is" : " answers are") + " in " + out);
     }
 
     /** Rows are asked a little ahead, so that the batch is full, and no more, since each holds its pictures. */

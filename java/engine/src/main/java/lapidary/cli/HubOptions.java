@@ -128,6 +128,10 @@ final class HubOptions {
 
     /** The data set as the reader takes it: {@code given} where that exists, else what the Hub has under that name. */
     String dataset(String given, String split, CommandLine command) {
+        return dataset(given, datasetConfig, split, command);
+    }
+
+    static String dataset(String given, String datasetConfig, String split, CommandLine command) {
         if (isLocal(given)) {
             if (!datasetConfig.isEmpty()) {
                 throw new ParameterException(

@@ -1,6 +1,5 @@
 package lapidary.cli;
 
-import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.Locale;
 import java.util.Set;
@@ -93,20 +92,22 @@ final class SampleOptions {
 
     private Set<RowForm> forms(CommandLine command) {
         return format.isEmpty()
-                ? EnumSet.allOf(RowForm.class)
-                : EnumSet.of(one(RowForm.class, format, "--dataset_format", command));
+                ? RowForm.ANSWERED
+                : EnumSet.of(one(RowForm.ANSWERED, format, "--dataset_format", command));
     }
 
     private static <E extends Enum<E>> E one(Class<E> type, String word, String option, CommandLine command) {
-        return Arrays.stream(type.getEnumConstants())
+        return one(EnumSet.allOf(type), word, option, command);
+    }
+
+    private static <E extends Enum<E>> E one(Set<E> choices, String word, String option, CommandLine command) {
+        return choices.stream()
                 .filter(each -> word(each).equals(word))
                 .findFirst()
                 .orElseThrow(() -> new ParameterException(
                         command,
                         option + " is " + word + ", expected one of "
-                                + Arrays.stream(type.getEnumConstants())
-                                        .map(SampleOptions::word)
-                                        .toList()));
+                                + choices.stream().map(SampleOptions::word).toList()));
     }
 
     private static String word(Enum<?> constant) {

@@ -1,6 +1,5 @@
 package lapidary.data;
 
-import java.util.EnumSet;
 import java.util.Set;
 
 /**
@@ -22,7 +21,7 @@ public record DataOptions(
         boolean panAndScan) {
     /** The guide's. */
     public static final DataOptions DEFAULT =
-            new DataOptions(EnumSet.allOf(RowForm.class), LossOn.DEFAULT, 0, LengthLimit.Overlong.ERROR, false, false);
+            new DataOptions(RowForm.ANSWERED, LossOn.DEFAULT, 0, LengthLimit.Overlong.ERROR, false, false);
 
     /** @throws IllegalArgumentException naming the option that is out of range */
     public DataOptions {

@@ -8,7 +8,6 @@ import java.nio.file.Path;
 import java.nio.file.PathMatcher;
 import java.util.ArrayList;
 import java.util.Comparator;
-import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -38,7 +37,7 @@ public final class Datasets {
 
     /** Opens a data set whose rows say by their columns which form they have. */
     public static Dataset open(String name, String split) {
-        return open(name, split, EnumSet.allOf(RowForm.class));
+        return open(name, split, RowForm.ANSWERED);
     }
 
     /**
@@ -118,7 +117,8 @@ public final class Datasets {
                         + (said.isEmpty()
                                 ? "[train], as it names none"
                                 : said.stream().distinct().toList())
-                        + "; ask for that split (--dataset_train_split or --dataset_test_split)");
+                        + "; ask for that split: --dataset_train_split of data to train on, --dataset_test_split of data to"
+                        + " evaluate on");
             }
         }
     }
@@ -157,9 +157,9 @@ public final class Datasets {
      */
     public static boolean namesPictures(Path file) {
         if (ending(file).equals("parquet")) {
-            return ParquetFile.open(file, EnumSet.allOf(RowForm.class)).form() == RowForm.MMIU;
+            return ParquetFile.open(file, RowForm.ANSWERED).form() == RowForm.MMIU;
         }
-        try (JsonlDataset rows = JsonlDataset.open(file, EnumSet.allOf(RowForm.class))) {
+        try (JsonlDataset rows = JsonlDataset.open(file, RowForm.ANSWERED)) {
             return rows.size() > 0 && RowForm.MMIU.fits(rows.columns(0));
         }
     }

@@ -2,6 +2,8 @@ package lapidary.data;
 
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
@@ -18,7 +20,17 @@ public enum RowForm {
      * The rows of MMIU-Benchmark: {@code context} becomes the system's message, the pictures of {@code input_image_path} and then
      * {@code question} the user's, {@code output} the answer.
      */
-    MMIU(Set.of("question", "input_image_path", "output"), Set.of("context", "question", "input_image_path", "output"));
+    MMIU(Set.of("question", "input_image_path", "output"), Set.of("context", "question", "input_image_path", "output")),
+
+    /** {@code prompt} without an answer, to be answered: a list of messages, or the user's text. Not for training. */
+    PROMPT(Set.of("prompt"), Set.of("prompt", "images", "image"));
+
+    /** Rows to train on or to evaluate with. */
+    public static final Set<RowForm> ANSWERED =
+            Collections.unmodifiableSet(EnumSet.of(MESSAGES, PROMPT_COMPLETION, MMIU));
+
+    /** Rows to answer. */
+    public static final Set<RowForm> ASKED = Collections.unmodifiableSet(EnumSet.of(MESSAGES, PROMPT));
 
     private final Set<String> required;
     private final Set<String> columns;
@@ -35,7 +47,7 @@ public enum RowForm {
 
     /** Whether rows with these columns can be of this form. */
     boolean fits(Collection<?> present) {
-        return present.containsAll(required);
+        return present.containsAll(required) && !(this == PROMPT && MESSAGES.fits(present));
     }
 
     /** The name that an option gives it. */
@@ -61,9 +73,10 @@ public enum RowForm {
             }
         }
         if (fitting.isEmpty()) {
-            throw new IllegalArgumentException(
-                    "has no \"messages\" (nor \"prompt\" and \"completion\", nor \"question\","
-                            + " \"input_image_path\" and \"output\"), only " + columns);
+            String others = forms.contains(PROMPT)
+                    ? "nor \"prompt\""
+                    : "nor \"prompt\" and \"completion\", nor \"question\", \"input_image_path\" and \"output\"";
+            throw new IllegalArgumentException("has no \"messages\" (" + others + "), only " + columns);
         }
         if (fitting.size() > 1) {
             throw new IllegalArgumentException("could be read in several ways; choose one with --dataset_format "

@@ -78,6 +78,7 @@ final class RowParser {
                 all.addAll(side(row.get("completion"), "completion", "assistant"));
                 yield conversation(row, all, prompt.size());
             }
+            case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), 0);
             case MMIU -> mmiu(row);
         };
     }

@@ -131,6 +131,54 @@ final class InferCommandsTest {
     }
 
     @Test
+    void aRowMayBeAPrompt() throws IOException {
+        Path in = folder.resolve("prompts.jsonl");
+        Path answers = folder.resolve("answers.jsonl");
+        String question = "How many shapes are there?";
+        Files.writeString(
+                in,
+                "{\"prompt\": \"" + question + "\", \"image\": \"" + PICTURE + "\"}\n{\"prompt\": ["
+                        + user(question, PICTURE) + "], \"completion\": \"not read\"}\n");
+        String[] args = with("generate", "--adapter_name_or_path", ADAPTER, "--in", in.toString(), "--out");
+        args = Arrays.copyOf(args, args.length + 3);
+        args[args.length - 3] = answers.toString();
+        args[args.length - 2] = "--temperature";
+        args[args.length - 1] = "0";
+        assertEquals(0, engine(args), err::toString);
+        for (String line : Files.readAllLines(answers)) {
+            assertEquals("Four.", Json.parse("answer", line).string("text"));
+        }
+        Files.writeString(in, "{\"text\": \"Hi\"}\n");
+        assertEquals(1, engine(args));
+        assertOneLine("prompts.jsonl:1: has no \"messages\" (nor \"prompt\"), only [text]");
+    }
+
+    @Test
+    void promptsThatAreNotThereAreToldBeforeTheModelIsLoaded() {
+        for (Path in : List.of(folder, folder.resolve("no-such.jsonl"))) {
+            err.getBuffer().setLength(0);
+            String[] args = with(
+                    "generate",
+                    "--in",
+                    in.toString(),
+                    "--out",
+                    folder.resolve("a.jsonl").toString());
+            args[2] = folder.resolve("no-such-model").toString();
+            assertEquals(1, engine(args));
+            assertOneLine("--in " + in, "expected a .jsonl file");
+            assertFalse(err.toString().contains("data set"), err.toString());
+        }
+    }
+
+    @Test
+    void evaluateTellsItsOwnOptionForASplit() throws IOException {
+        Path data = folder.resolve("rows.jsonl");
+        Files.writeString(data, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n");
+        assertEquals(1, engine(with("evaluate", "--dataset_name", data.toString())));
+        assertOneLine("rows.jsonl is not of split \"test\" but [train]", "--dataset_test_split of data to evaluate on");
+    }
+
+    @Test
     void aRowThatCannotBeAnsweredIsNamedAndNothingIsWritten() throws IOException {
         Path in = folder.resolve("prompts.jsonl");
         Path answers = folder.resolve("answers.jsonl");
@@ -290,7 +338,7 @@ final class InferCommandsTest {
                         "--out",
                         answers.toString())),
                 err::toString);
-        assertTrue(out.toString().startsWith("exact match 66.67 % (2 of 3), loss "), out.toString());
+        assertTrue(out.toString().startsWith("exact match of the last answer 66.67 % (2 of 3), loss "), out.toString());
         List<String> lines = Files.readAllLines(answers);
         double lossOfRight = Json.parse("row", lines.get(0)).number("loss");
         double lossOfWrong = Json.parse("row", lines.get(1)).number("loss");

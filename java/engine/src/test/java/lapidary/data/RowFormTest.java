@@ -226,6 +226,19 @@ class RowFormTest {
     }
 
     @Test
+    void aPromptAloneIsToBeAnsweredAndNotTrainedOn() throws IOException {
+        Path file = Files.writeString(dir.resolve("rows.jsonl"), "{\"prompt\": \"q\"}");
+        try (Dataset data = Datasets.open(file.toString(), "train", RowForm.ASKED)) {
+            assertEquals(List.of("user:", "q"), shown(data.get(0)));
+        }
+        try (Dataset data = Datasets.open(file.toString(), "train")) {
+            String message =
+                    assertThrows(FormatException.class, () -> data.get(0)).getMessage();
+            assertTrue(message.contains("has no \"messages\" (nor \"prompt\" and \"completion\""), message);
+        }
+    }
+
+    @Test
     void openAisPartsBringTheirPicture() throws IOException {
         for (String url :
                 List.of("{\"url\": \"data:image/png;base64,AQID\", \"detail\": \"low\"}", "\"DATA:;base64,AQID\"")) {
