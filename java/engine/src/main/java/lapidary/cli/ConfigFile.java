@@ -2,6 +2,9 @@ package lapidary.cli;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -33,6 +36,7 @@ import org.snakeyaml.engine.v2.nodes.SequenceNode;
  * @param entries by key, in the order of the file
  */
 record ConfigFile(Path file, Map<String, Entry> entries) {
+    private static final String CARRIED = "lapidary/examples/"; // in the jar
     private static final long MAX_BYTES = 1 << 20;
     private static final int MAX_DEPTH = 8; // of mappings and lists in each other; the composer is recursive
 
@@ -56,9 +60,13 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
         MAPPING
     }
 
-    /** @throws FormatException naming file and line of what is wrong */
+    /**
+     * Reads a file, or where there is none of a name without folders, one of that name that the jar carries.
+     *
+     * @throws FormatException naming file and line of what is wrong
+     */
     static ConfigFile read(Path file) {
-        String text = Json.utf8(file.toString(), Json.readBytes(file, MAX_BYTES));
+        String text = Json.utf8(file.toString(), bytes(file));
         LoadSettings settings = LoadSettings.builder()
                 .setLabel(file.toString())
                 .setCodePointLimit((int) MAX_BYTES)
@@ -92,6 +100,19 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
         } catch (YamlEngineException e) { // a character that YAML has not
             throw new FormatException(file + ": not valid YAML: " + Printable.line(e.getMessage()), e);
         }
+    }
+
+    private static byte[] bytes(Path file) {
+        if (!Files.exists(file) && file.getParent() == null && file.toString().endsWith(".yaml")) {
+            try (InputStream carried = ConfigFile.class.getClassLoader().getResourceAsStream(CARRIED + file)) {
+                if (carried != null) {
+                    return carried.readAllBytes();
+                }
+            } catch (IOException e) {
+                throw new FormatException("cannot read " + file + " out of the jar: " + e.getMessage(), e);
+            }
+        }
+        return Json.readBytes(file, MAX_BYTES);
     }
 
     private static Map<String, Entry> entries(Path file, Node root) {

@@ -3,6 +3,7 @@ package lapidary.cli;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -16,6 +17,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
+import lapidary.format.FormatException;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -289,6 +291,16 @@ final class ConfigTest {
             assertArrayEquals(Files.readAllBytes(example), carried.readAllBytes());
         }
         assertTrue(Files.readString(Path.of("../../README.md")).contains("java/examples/train/" + name + ".yaml"));
+    }
+
+    @Test
+    void aConfigurationOfTheJarIsTakenByItsName() {
+        Path example = Path.of("../examples/train/guide-multi-image.yaml");
+        Path name = example.getFileName();
+        assertEquals(ConfigFile.read(example).entries(), ConfigFile.read(name).entries());
+        assertThrows(FormatException.class, () -> ConfigFile.read(Path.of("no-such.yaml")));
+        assertThrows(
+                FormatException.class, () -> ConfigFile.read(Path.of("no-such").resolve(name)));
     }
 
     @ParameterizedTest
