@@ -2,8 +2,10 @@ package lapidary.hub;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
+import java.net.http.HttpConnectTimeoutException;
 import java.net.http.HttpHeaders;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
@@ -47,6 +49,7 @@ final class Http implements AutoCloseable {
     private final HubListener listener;
     private final Destinations destinations;
     private final HttpClient client;
+    private volatile boolean answered; // by any server
 
     Http(HubSettings settings, HubListener listener) {
         this.settings = settings;
@@ -144,12 +147,18 @@ final class Http implements AutoCloseable {
                 }
                 pause(failures, reply);
             } catch (IOException e) {
-                if (failures > settings.patience().retries()) {
+                if (failures > retries(e)) {
                     throw unreachable(call.uri(), e);
                 }
                 pause(failures, call.uri(), e);
             }
         }
+    }
+
+    /** A server that was never there, as without a network or with a name that is wrong, will not soon be. */
+    private int retries(IOException e) {
+        boolean noConnection = e instanceof ConnectException || e instanceof HttpConnectTimeoutException;
+        return Math.min(settings.patience().retries(), answered || !noConnection ? Integer.MAX_VALUE : 1);
     }
 
     /** Whether the server says that the same request may succeed later. */
@@ -207,6 +216,7 @@ final class Http implements AutoCloseable {
         Duration stall = settings.patience().stall().multipliedBy(call.slow() ? SLOW : 1);
         Duration whole = sink == null && call.body() == null ? stall.multipliedBy(WHOLE) : Duration.ofDays(365);
         HttpResponse<byte[]> response = await(future, uri, lastByte, stall, whole);
+        answered = true;
         return new Reply(response.statusCode(), uri, response.headers(), response.body());
     }
 

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -113,6 +115,26 @@ final class DownloadTest {
         try (Hub hub = new Hub(settings, listener)) {
             return hub.model(RepoId.model("org/name"), revision);
         }
+    }
+
+    /** As without a network: waiting for half a minute would help nobody. */
+    @Test
+    void aServerThatNeverWasThereIsTriedTwice() throws IOException {
+        int free;
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            free = socket.getLocalPort();
+        }
+        HubSettings nowhere = new HubSettings(
+                URI.create("http://127.0.0.1:" + free),
+                folder.resolve("hub"),
+                folder.resolve("token"),
+                Token.of("", "HF_TOKEN"),
+                false,
+                QUICK,
+                Proxies.of(Map.of()));
+        assertThrows(HubException.class, () -> fetch(nowhere, "main"));
+        assertEquals(
+                1, heard.stream().filter(line -> line.startsWith("retry: ")).count(), heard.toString());
     }
 
     private String failure() {
