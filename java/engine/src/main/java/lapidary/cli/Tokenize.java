@@ -26,7 +26,11 @@ import picocli.CommandLine.Option;
 final class Tokenize implements Callable<Integer> {
     private static final int BUFFER = 1 << 16; // bytes of output that are written at once
 
-    @Option(names = "--tokenizer", paramLabel = "FILE", required = true, description = "a Gemma 3 tokenizer.json")
+    @Option(
+            names = "--tokenizer",
+            paramLabel = "FILE|DIR",
+            required = true,
+            description = "a Gemma 3 tokenizer.json, or the model's folder with it")
     private Path tokenizer;
 
     @Option(names = "--in", paramLabel = "TEXTS.jsonl", required = true, description = "a JSON string a line")
@@ -46,7 +50,8 @@ final class Tokenize implements Callable<Integer> {
         if (isSame(in, out)) {
             throw new FormatException("--out " + out + " is the file to read; name another");
         }
-        Tokenizer loaded = Tokenizer.load(tokenizer);
+        Tokenizer loaded =
+                Tokenizer.load(Files.isDirectory(tokenizer) ? tokenizer.resolve("tokenizer.json") : tokenizer);
         AtomicFile.write(out, channel -> tokenize(loaded, in, channel));
         return 0;
     }

@@ -230,10 +230,14 @@ public final class AtomicFile {
             String kind = e instanceof AccessDeniedException && !lower.contains("denied") ? "permission denied" : why;
             return kind + "; make the folder writable or choose another output folder";
         }
+        Path folder = target.toAbsolutePath().getParent();
+        if (e instanceof NoSuchFileException && Files.isDirectory(folder)) {
+            return folder + " takes no files; choose another folder";
+        }
         if (e instanceof java.nio.file.FileAlreadyExistsException || e instanceof NoSuchFileException) {
             return why + " (a file stands where a folder is needed, or the folder was removed meanwhile)";
         }
-        return why + " (" + target.toAbsolutePath().getParent() + ")";
+        return why + " (" + folder + ")";
     }
 
     private static void forceTree(Path folder) throws IOException {

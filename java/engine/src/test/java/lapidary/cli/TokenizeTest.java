@@ -66,6 +66,15 @@ class TokenizeTest {
     }
 
     @Test
+    void theTokenizerMayBeTheModelsFolder() throws IOException {
+        Path in = Files.writeString(folder.resolve("texts.jsonl"), "\"a shape\"\n");
+        Path out = folder.resolve("ids.jsonl");
+        assertEquals(new Run(0, ""), Run.of(TOKENIZER.getParent(), in, out));
+        assertEquals(1, Files.readAllLines(out).size());
+        oneLine(Run.of(folder, in, out), "no such file: " + folder.resolve("tokenizer.json"));
+    }
+
+    @Test
     void manyLines() throws IOException {
         Path in = folder.resolve("texts.jsonl");
         Path out = folder.resolve("ids.jsonl");
