@@ -1,6 +1,7 @@
 package lapidary.cli;
 
 import java.io.PrintWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -9,6 +10,7 @@ import java.util.concurrent.Callable;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.export.MergedCheckpoint;
+import lapidary.format.FormatException;
 import lapidary.gemma3.Nf4Options;
 import lapidary.hub.Hub;
 import picocli.CommandLine.ArgGroup;
@@ -144,6 +146,11 @@ final class Merge implements Callable<Integer> {
         }
         PrintWriter out = spec.commandLine().getOut();
         written.lines().forEach(out::println);
+        if (!quant.loadIn4bit() && trainedIn4bit()) {
+            out.println(
+                    "note: " + inputs.adapter.resolve(EffectiveConfig.FILE) + " says that the adapter was trained with"
+                            + " --load_in_4bit, which was not given here: it is merged into other weights than it was trained beside");
+        }
         out.printf(
                 Locale.ROOT,
                 "%s has %,.1f MB of tensors in %d file%s; the report is %s%n",
@@ -154,6 +161,18 @@ final class Merge implements Callable<Integer> {
                 inputs.output.resolve(MergedCheckpoint.REPORT_FILE));
         out.flush();
         return 0;
+    }
+
+    /** Whether the run's options beside the adapter say so; where they cannot be read, they say nothing. */
+    private boolean trainedIn4bit() {
+        Path options = inputs.adapter.resolve(EffectiveConfig.FILE);
+        try {
+            ConfigFile.Entry entry =
+                    Files.exists(options) ? ConfigFile.read(options).entries().get("load_in_4bit") : null;
+            return entry != null && entry.values().equals(List.of("true"));
+        } catch (FormatException e) {
+            return false;
+        }
     }
 
     private void require(Object value, String option) {

@@ -144,6 +144,7 @@ public final class GgufExport {
         if (text.headDim() % 2 != 0 || text.numAttentionHeads() % text.numKeyValueHeads() != 0) {
             throw new FormatException(file + ": llama.cpp does not know such heads");
         }
+        weights.otherName().ifPresent(notes::add);
         if (weights.dequantizedLayers() > 0) {
             notes.add("note: the base is stored in NF4; its " + weights.dequantizedLayers()
                     + " linear layers were dequantised");

@@ -104,7 +104,7 @@ public final class MergedCheckpoint {
         Nf4Options onTheWay = options.ontoOriginal() ? null : options.nf4();
         List<float[]> tuned = check.run(options.model(), adapter, onTheWay);
         LogitCheck.requireFinite("base + adapter", tuned);
-        Report report = new Report(check);
+        Report report = new Report(check, adapter.baseModel());
         report.effect = LogitCheck.distance(tuned, check.run(options.model(), null, onTheWay));
         if (options.ontoOriginal() && options.nf4() != null) {
             report.trained = check.run(options.model(), adapter, options.nf4());
@@ -238,9 +238,11 @@ public final class MergedCheckpoint {
         private LogitCheck.Distance error; // of the merged checkpoint, against base + adapter
         private List<float[]> trained; // logits of the quantised base + adapter, where another base was taken
         private LogitCheck.Distance cost; // of having taken another
+        private final String adapterBase;
 
-        Report(LogitCheck check) {
+        Report(LogitCheck check, String adapterBase) {
             this.check = check;
+            this.adapterBase = adapterBase;
         }
 
         private String base() {
@@ -279,6 +281,7 @@ public final class MergedCheckpoint {
             List<String> lines = new ArrayList<>();
             lines.add("merged " + weights.mergedLayers() + " layers of " + options.adapter() + " into "
                     + options.model());
+            weights.otherName().ifPresent(lines::add);
             lines.add("base: " + base());
             lines.add("embed_tokens: " + embedding() + "; lm_head: " + head());
             lines.add(String.format(
@@ -320,6 +323,7 @@ public final class MergedCheckpoint {
             json.put("base_model", options.model().toString());
             json.put("adapter", options.adapter().toString());
             json.put("dtype", name(options.dtype()));
+            json.put("base_model_named_by_adapter", adapterBase);
             json.put("base_weights", base());
             json.put("merged_layers", weights.mergedLayers());
             json.put("dequantized_layers", weights.dequantizedLayers());

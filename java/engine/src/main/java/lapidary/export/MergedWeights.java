@@ -8,6 +8,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeSet;
 import java.util.function.Consumer;
 import lapidary.device.DType;
@@ -259,6 +260,11 @@ final class MergedWeights implements AutoCloseable {
     boolean hadHead() {
         return checkpoint.names().stream()
                 .anyMatch(key -> WeightNames.inMemory(key).equals(ModelTensor.HEAD));
+    }
+
+    /** A line for people where the adapter names another base. */
+    Optional<String> otherName() {
+        return adapter == null ? Optional.empty() : BaseName.note(adapter.baseModel(), folder);
     }
 
     /** Linear layers that the adapter changes. */

@@ -393,6 +393,11 @@ public final class PeftAdapter implements AutoCloseable {
         }
     }
 
+    /** The base that adapter_config.json names; empty where it names none. */
+    public String baseModel() {
+        return baseModel;
+    }
+
     /** What the adapter says of its base, for messages. */
     private String madeFor() {
         return baseModel.isEmpty() ? "; is it an adapter of another base?" : "; the adapter was made for " + baseModel;

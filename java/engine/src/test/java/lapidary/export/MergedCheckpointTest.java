@@ -109,6 +109,23 @@ final class MergedCheckpointTest {
         }
     }
 
+    @Test
+    void anAdapterOfAnotherNameIsMergedAndToldOf() throws IOException {
+        Path adapter = Files.createDirectory(folder.resolve("adapter"));
+        for (String name : List.of("adapter_config.json", "adapter_model.safetensors")) {
+            Files.copy(GOLDEN.resolve("text/init").resolve(name), adapter.resolve(name));
+        }
+        Path config = adapter.resolve("adapter_config.json");
+        String of = "\"base_model_name_or_path\": ";
+        assertTrue(Files.readString(config).contains(of + "null"));
+        Files.writeString(config, Files.readString(config).replace(of + "null", of + "\"google/gemma-3-4b-pt\""));
+        String said = merge(GOLDEN.resolve("text"), adapter, DType.BF16);
+        assertTrue(said.contains("note: adapter_config.json names another base, google/gemma-3-4b-pt, than "), said);
+        assertEquals(
+                "google/gemma-3-4b-pt",
+                report().path("base_model_named_by_adapter").textValue());
+    }
+
     // ---- against PEFT --------------------------------------------------------------------------------------------
 
     @ParameterizedTest
