@@ -192,21 +192,26 @@ def main():
     p.add_argument("--work", required=True, type=Path)
     p.add_argument("--node", type=Path)
     p.add_argument("--table", type=Path)
+    p.add_argument("--heads", nargs="+", choices=("tied", "untied"), default=["tied", "untied"])
     p.add_argument("--outtypes", nargs="+", choices=TOLERANCE, default=list(TOLERANCE))
     a = p.parse_args()
     for base in a.models:
         work = a.work / base.name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        tied = merged(base.name, base, work, "tied", None, r=8, lora_alpha=16)
-        untied = merged(base.name, base, work, "untied", ["lm_head", "embed_tokens"], r=16, lora_alpha=4, use_rslora=True)
-        if a.node:
+        tied = untied = None
+        if "tied" in a.heads:
+            tied = merged(base.name, base, work, "tied", None, r=8, lora_alpha=16)
+        if "untied" in a.heads:
+            untied = merged(base.name, base, work, "untied", ["lm_head", "embed_tokens"], r=16, lora_alpha=4, use_rslora=True)
+        if a.node and tied:
             for outtype in a.outtypes:
                 llama(base.name, tied, work, a.node, "tied", outtype)
             tokens(base.name, tied, work, a.node, work / f"tied-{a.outtypes[0]}" / f"tied-merged-{a.outtypes[0]}.gguf")
             if "f32" in a.outtypes:
                 for kinds in ("ssf", "sf"):
                     llama(base.name, patterned(tied, work / f"layers-{kinds}", kinds), work, a.node, f"layers {kinds}...", "f32")
+        if a.node and untied:
             for outtype in [t for t in ("f32", "q8_0") if t in a.outtypes]:
                 llama(base.name, untied, work, a.node, "untied", outtype)
     if a.table:
