@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.function.BiConsumer;
 import java.util.stream.Collectors;
 import lapidary.format.AtomicFile;
+import lapidary.train.MemoryOutlook;
 import lapidary.train.StepMetrics;
 import lapidary.train.TrainingListener;
 import lapidary.train.TrainingPlan;
@@ -57,6 +58,11 @@ final class ConsoleProgress implements TrainingListener {
         clear();
         out.println(line);
         out.flush();
+    }
+
+    @Override
+    public synchronized void onMemory(MemoryOutlook outlook) {
+        onNotice(MemoryText.line(outlook));
     }
 
     @Override

@@ -8,6 +8,7 @@ import lapidary.device.DryDevice;
 import lapidary.train.MemoryEstimate;
 import lapidary.train.MemoryEstimate.Row;
 import lapidary.train.MemoryNeed;
+import lapidary.train.MemoryOutlook;
 import lapidary.train.SftConfig;
 
 /** What a run takes of memory, in lines for people. */
@@ -64,6 +65,29 @@ final class MemoryText implements AutoCloseable {
         return lines;
     }
 
+    /** One line at the start of a run, or two where it will not fit. */
+    static String line(MemoryOutlook outlook) {
+        MemoryNeed need = outlook.need();
+        String has = "this " + (outlook.isHost() ? "machine" : "GPU") + " has " + gib(outlook.memory());
+        if (outlook.rows() == 0) {
+            return "Memory: the model and what is trained take about " + gib(outlook.takes()) + " alone, but " + has
+                    + warning(outlook);
+        }
+        String about = "Memory: about " + gib(outlook.takes()) + " for the longest rows, "
+                + rows(outlook.rows(), outlook.tokens(), outlook.views());
+        String parts = " (" + parts(need, outlook.isHost() ? "cpu" : "cuda") + ")";
+        return outlook.fits() ? about + "; " + has + parts : about + ", but " + has + parts + warning(outlook);
+    }
+
+    private static String warning(MemoryOutlook outlook) {
+        return System.lineSeparator() + "Warning: this run will most likely end for want of memory; "
+                + (outlook.advice().isEmpty()
+                        ? "smaller batches, gradient checkpointing, adamw_8bit and load_in_4bit do not make it fit: it"
+                                + " takes fewer --lora_modules_to_save, a smaller --lora_r, a lower --max_length or a"
+                                + " smaller model"
+                        : "use " + outlook.advice());
+    }
+
     private static String holds(String what, int most) {
         return what + (most == 0 ? " holds no batch at all" : " holds batches of up to " + most);
     }
@@ -93,10 +117,14 @@ final class MemoryText implements AutoCloseable {
     private static String rows(List<Row> batch) {
         int tokens = batch.stream().mapToInt(Row::tokens).sum();
         int views = batch.stream().mapToInt(Row::views).sum();
+        return rows(batch.size(), tokens, views);
+    }
+
+    private static String rows(int rows, int tokens, int views) {
         return String.format(
                 Locale.ROOT,
                 "%,d with %,d tokens%s",
-                batch.size(),
+                rows,
                 tokens,
                 views == 0 ? "" : String.format(Locale.ROOT, " and %,d pictures", views));
     }

@@ -62,7 +62,7 @@ public final class MemoryEstimate implements AutoCloseable {
     private final long fixed; // model and optimiser
     private final long loading;
 
-    private MemoryEstimate(SftConfig config, DryDevice device, LoraChoice lora) {
+    MemoryEstimate(SftConfig config, DryDevice device, LoraChoice lora) {
         this.config = config;
         this.device = device;
         MemoryPool pool = device.pool();
@@ -108,6 +108,22 @@ public final class MemoryEstimate implements AutoCloseable {
         return ofStep(group, vocabulary);
     }
 
+    /** Of model, what is trained and its optimiser, without a step; and of the loading. */
+    MemoryNeed withoutStep(int vocabulary) {
+        long mapped = model.mappedBytes();
+        long untouched = untouched(vocabulary);
+        return new MemoryNeed(
+                loaded - workspace - adapters + mapped,
+                adapters,
+                fixed - loaded - untouched,
+                0,
+                workspace,
+                0,
+                loading + mapped - untouched,
+                0,
+                program());
+    }
+
     /** Of a step of these micro-batches. */
     MemoryNeed ofStep(List<MicroBatch> group, int vocabulary) {
         MemoryPool pool = device.pool();
@@ -124,19 +140,22 @@ public final class MemoryEstimate implements AutoCloseable {
             optimizer.clip(grads, (float) config.maxGradNorm());
             optimizer.step(grads, config.learningRate());
         }
-        long mapped = model.mappedBytes();
-        long untouched = untouched(vocabulary);
+        MemoryNeed alone = withoutStep(vocabulary);
         int targets = group.stream().mapToInt(MicroBatch::trained).max().orElse(0);
         return new MemoryNeed(
-                loaded - workspace - adapters + mapped,
-                adapters,
-                fixed - loaded - untouched,
+                alone.weights(),
+                alone.adapters(),
+                alone.optimizer(),
                 gradients,
                 Math.max(0, pool.peak() - fixed - gradients) + workspace,
                 logits(targets),
-                loading + mapped - untouched,
+                alone.loading(),
                 pictures(group),
-                device.name().equals("cuda") ? CUDA_PROGRAM : PROGRAM);
+                alone.program());
+    }
+
+    private long program() {
+        return device.name().equals("cuda") ? CUDA_PROGRAM : PROGRAM;
     }
 
     /**
@@ -217,8 +236,13 @@ public final class MemoryEstimate implements AutoCloseable {
      * @return as many as a batch has; the last is repeated where there are not so many
      */
     public static List<Row> longest(Findings findings, SftConfig config) {
+        return longest(findings.tokens(), findings.views(), config);
+    }
+
+    /** The same of rows of which tokens and views are known. */
+    static List<Row> longest(int[] tokens, int[] views, SftConfig config) {
         return batch(
-                units(findings, config).stream()
+                units(tokens, views, config).stream()
                         .sorted(Comparator.comparingInt(Row::views)
                                 .thenComparingInt(Row::tokens)
                                 .reversed())
@@ -227,13 +251,13 @@ public final class MemoryEstimate implements AutoCloseable {
                 config.perDeviceTrainBatchSize());
     }
 
-    private static List<Row> units(Findings findings, SftConfig config) {
-        int[] all = IntStream.range(0, findings.tokens().length).toArray();
-        int[][] units = Units.sets(config, config.packing(), all, findings.tokens());
+    private static List<Row> units(int[] tokens, int[] views, SftConfig config) {
+        int[] all = IntStream.range(0, tokens.length).toArray();
+        int[][] units = Units.sets(config, config.packing(), all, tokens);
         return Arrays.stream(units)
                 .map(unit -> new Row(
-                        Arrays.stream(unit).map(i -> findings.tokens()[i]).sum(),
-                        Arrays.stream(unit).map(i -> findings.views()[i]).sum()))
+                        Arrays.stream(unit).map(i -> tokens[i]).sum(),
+                        Arrays.stream(unit).map(i -> views[i]).sum()))
                 .toList();
     }
 
@@ -267,6 +291,11 @@ public final class MemoryEstimate implements AutoCloseable {
         int trained =
                 (int) Arrays.stream(targets).filter(id -> id != Sample.MASKED).count();
         return new MicroBatch(batch, tokens, targets, trained, List.of());
+    }
+
+    /** Whether the model is stored in NF4. */
+    boolean isQuantized() {
+        return model.config().isQuantized();
     }
 
     /** Of {@link MemoryNeed#weights}, what lies in the mapped files. */

@@ -126,6 +126,7 @@ public final class Sft {
                             units,
                             place,
                             plan.rows(config.seed(), plan.microBatchesBefore(start.step())));
+                    MemoryForecast forecast = forecast(lora);
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
                 if (model.config().isQuantized() && config.loadIn4bit()) {
@@ -150,6 +151,7 @@ public final class Sft {
                             "All rows were looked at by an earlier run, and neither they nor what reads them has"
                                     + " changed: they are not looked at again");
                 }
+                listener.onMemory(forecast.of(batches.checked()));
                 Evaluation evaluation = Evaluation.of(config, model, heldOut, cache, listener);
                 Checkpointer checkpointer = new Checkpointer(
                         config,
@@ -176,6 +178,13 @@ public final class Sft {
                 return train(model, plan, batches, evaluation, checkpointer, start, output);
             }
         }
+    }
+
+    /** Of this run's memory; tells at once where the model alone is too much. */
+    private MemoryForecast forecast(LoraChoice lora) {
+        MemoryForecast forecast = new MemoryForecast(config, lora, device);
+        forecast.tooLarge().ifPresent(listener::onMemory);
+        return forecast;
     }
 
     /** Copies the initial adapter into the model, and says what that decided. */

@@ -173,6 +173,51 @@ public record SftConfig(
                 profile == Profile.TRL);
     }
 
+    /** The same run in another amount of memory. */
+    SftConfig with(
+            int perDeviceTrainBatchSize,
+            int gradientAccumulationSteps,
+            boolean gradientCheckpointing,
+            OptimizerOptions optimizer,
+            boolean loadIn4bit,
+            DType dtype) {
+        return new SftConfig(
+                modelNameOrPath,
+                baseModelName,
+                datasetName,
+                datasetTrainSplit,
+                outputDir,
+                numTrainEpochs,
+                maxSteps,
+                perDeviceTrainBatchSize,
+                gradientAccumulationSteps,
+                gradientCheckpointing,
+                learningRate,
+                lrSchedulerType,
+                lrSchedulerKwargs,
+                warmupSteps,
+                optimizer,
+                maxGradNorm,
+                loraR,
+                loraAlpha,
+                loraDropout,
+                loraTargetModules,
+                loraModulesToSave,
+                initAdapter,
+                loadIn4bit,
+                useBnbNestedQuant,
+                llmInt8SkipModules,
+                dtype,
+                seed,
+                loggingSteps,
+                reporting,
+                saving,
+                evaluation,
+                profile,
+                data,
+                packing);
+    }
+
     private static void require(boolean holds, String option, Object value, String expected) {
         if (!holds) {
             throw new IllegalArgumentException("--" + option + " is " + value + ", expected " + expected);

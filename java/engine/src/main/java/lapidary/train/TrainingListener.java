@@ -13,6 +13,9 @@ public interface TrainingListener {
     /** So many rows of the data set have been looked at before training. */
     default void onCheck(int done, int rows) {}
 
+    /** What the run will take of memory, told before its first step; and before the model is loaded, where that alone is too much. */
+    default void onMemory(MemoryOutlook outlook) {}
+
     /** Model and data are ready. */
     default void onStart(TrainingPlan plan) {}
 

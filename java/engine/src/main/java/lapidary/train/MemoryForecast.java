@@ -1,0 +1,170 @@
+package lapidary.train;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import lapidary.device.DType;
+import lapidary.device.Device;
+import lapidary.device.DryDevice;
+import lapidary.optim.OptimizerOptions;
+import lapidary.train.MemoryEstimate.Row;
+
+/** Tells before the first step what a run will take of its device's memory, and where that is too much, what fits. */
+final class MemoryForecast implements AutoCloseable {
+    private static final int NO_TOKENS = 0; // so that the least of the optimiser's state counts
+
+    private final SftConfig config;
+    private final LoraChoice lora;
+    private final Device device;
+    private final long memory;
+    private final DryDevice dry;
+    private final MemoryEstimate estimate;
+
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device) {
+        this(config, lora, device, device.memory());
+    }
+
+    /** @param memory bytes that the device is taken to have */
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device, long memory) {
+        this.config = config;
+        this.lora = lora;
+        this.device = device;
+        this.memory = memory;
+        this.dry = DryDevice.inPlaceOf(device);
+        try {
+            this.estimate = new MemoryEstimate(config, dry, lora);
+        } catch (RuntimeException e) {
+            dry.close();
+            throw e;
+        }
+    }
+
+    /** Of the model, what is trained and its optimiser, where these are more than the device has; else nothing. */
+    Optional<MemoryOutlook> tooLarge() {
+        MemoryNeed need = estimate.withoutStep(NO_TOKENS);
+        long takes = estimate.takes(need);
+        return takes <= memory
+                ? Optional.empty()
+                : Optional.of(outlook(need, takes, List.of(), advice(List.of(), NO_TOKENS)));
+    }
+
+    /** Of the batch with the longest of these rows. */
+    MemoryOutlook of(Checked rows) {
+        return of(MemoryEstimate.longest(rows.tokens(), rows.views(), config), rows.vocabulary());
+    }
+
+    MemoryOutlook of(List<Row> longest, int vocabulary) {
+        MemoryNeed need = estimate.of(longest, vocabulary);
+        long takes = estimate.takes(need);
+        return outlook(need, takes, longest, takes <= memory ? "" : advice(longest, vocabulary));
+    }
+
+    private MemoryOutlook outlook(MemoryNeed need, long takes, List<Row> rows, String advice) {
+        return new MemoryOutlook(
+                need,
+                takes,
+                memory,
+                !dry.name().equals("cuda"),
+                rows.size(),
+                rows.stream().mapToInt(Row::tokens).sum(),
+                rows.stream().mapToInt(Row::views).sum(),
+                advice);
+    }
+
+    // ---- what fits -----------------------------------------------------------------------------------------------
+
+    /** The least that has to be changed, in the order of what it costs: the batch first, then time, then precision. */
+    private String advice(List<Row> longest, int vocabulary) {
+        List<String> options = new ArrayList<>();
+        SftConfig tried = config;
+        for (SftConfig next : smaller()) {
+            options.addAll(differences(tried, next));
+            tried = next;
+            try (DryDevice place = DryDevice.inPlaceOf(device);
+                    MemoryEstimate there = new MemoryEstimate(tried, place, lora)) {
+                if (longest.isEmpty()) {
+                    long takes = there.takes(there.withoutStep(vocabulary));
+                    if (takes <= memory) {
+                        return String.join(" ", options);
+                    }
+                    continue;
+                }
+                for (int batch = config.perDeviceTrainBatchSize(); batch > 0; batch--) {
+                    String found = config.perDeviceTrainBatchSize() % batch == 0
+                            ? fitting(tried, batch, there, longest.subList(0, batch), vocabulary)
+                            : "";
+                    if (!found.isEmpty()) {
+                        return (String.join(" ", options) + found).strip();
+                    }
+                }
+            }
+        }
+        return "";
+    }
+
+    private String fitting(SftConfig tried, int batch, MemoryEstimate there, List<Row> rows, int vocabulary) {
+        long takes = there.takes(there.of(rows, vocabulary));
+        int groups = config.gradientAccumulationSteps() * (config.perDeviceTrainBatchSize() / batch);
+        String size = batch == config.perDeviceTrainBatchSize()
+                ? ""
+                : " --per_device_train_batch_size " + batch + " --gradient_accumulation_steps " + groups;
+        return takes <= memory
+                ? size + String.format(Locale.ROOT, " (about %.2f GiB)", takes / (double) (1L << 30))
+                : "";
+    }
+
+    /** The run as it is, and others that take less and less. */
+    private List<SftConfig> smaller() {
+        List<SftConfig> all = new ArrayList<>(List.of(config));
+        if (!config.gradientCheckpointing()) {
+            all.add(with(all.getLast(), true, config.optimizer(), config.dtype(), config.loadIn4bit()));
+        }
+        OptimizerOptions optimizer = config.optimizer();
+        if (optimizer.optim().startsWith("adamw_torch")) {
+            optimizer = new OptimizerOptions(
+                    OptimizerOptions.ADAMW_8BIT,
+                    optimizer.beta1(),
+                    optimizer.beta2(),
+                    optimizer.epsilon(),
+                    optimizer.weightDecay());
+            all.add(with(all.getLast(), true, optimizer, config.dtype(), config.loadIn4bit()));
+        }
+        if (config.dtype() != DType.BF16) {
+            all.add(with(all.getLast(), true, optimizer, DType.BF16, config.loadIn4bit()));
+        }
+        if (!config.loadIn4bit() && !estimate.isQuantized()) {
+            all.add(with(all.getLast(), true, optimizer, DType.BF16, true));
+        }
+        return all;
+    }
+
+    private static SftConfig with(
+            SftConfig from, boolean checkpointing, OptimizerOptions optimizer, DType dtype, boolean nf4) {
+        return from.with(
+                from.perDeviceTrainBatchSize(), from.gradientAccumulationSteps(), checkpointing, optimizer, nf4, dtype);
+    }
+
+    private static List<String> differences(SftConfig from, SftConfig to) {
+        List<String> options = new ArrayList<>();
+        if (from.gradientCheckpointing() != to.gradientCheckpointing()) {
+            options.add("--gradient_checkpointing true");
+        }
+        if (!from.optimizer().equals(to.optimizer())) {
+            options.add("--optim " + to.optimizer().optim());
+        }
+        if (from.dtype() != to.dtype()) {
+            options.add("--dtype bfloat16");
+        }
+        if (from.loadIn4bit() != to.loadIn4bit()) {
+            options.add("--load_in_4bit");
+        }
+        return options;
+    }
+
+    @Override
+    public void close() {
+        estimate.close();
+        dry.close();
+    }
+}

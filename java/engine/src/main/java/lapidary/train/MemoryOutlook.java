@@ -1,0 +1,21 @@
+package lapidary.train;
+
+/**
+ * What a run will take of memory, beside what its device has.
+ *
+ * @param need by part
+ * @param takes bytes that count for the device's memory: on the host's processor all
+ * @param memory bytes that the device has
+ * @param isHost whether the device is the host's processor
+ * @param rows of the batch with the longest rows; 0 where model and optimiser alone are more than the device has
+ * @param tokens of these rows, their pictures' included
+ * @param views of these rows' pictures
+ * @param advice options that make the run fit and change nothing else, with what it takes then; empty where it fits, or
+ *     where none do
+ */
+public record MemoryOutlook(
+        MemoryNeed need, long takes, long memory, boolean isHost, int rows, int tokens, int views, String advice) {
+    public boolean fits() {
+        return takes <= memory;
+    }
+}
