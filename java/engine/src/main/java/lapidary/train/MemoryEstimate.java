@@ -39,8 +39,8 @@ public final class MemoryEstimate implements AutoCloseable {
     /** A CUDA context, cuBLASLt and the kernels' code on the card. Not measured: what NVIDIA's tools show of like programs. */
     static final long CUDA_PROGRAM = 700L << 20;
 
-    /** Micro-batches of a step that are run through; gradients of tables grow with each, by ever less. */
-    private static final int MICRO_BATCHES = 16;
+    /** Micro-batches of a step that are run through: the others add as much as the second, gradients of rows of tables. */
+    private static final int MICRO_BATCHES = 2;
 
     private static final int LARGEST_BATCH = 1024;
 
@@ -61,6 +61,7 @@ public final class MemoryEstimate implements AutoCloseable {
     private final long adapters;
     private final long fixed; // model and optimiser
     private final long loading;
+    private long growth; // of the gradients, by the last micro-batch that was run through
 
     MemoryEstimate(SftConfig config, DryDevice device, LoraChoice lora) {
         this.config = config;
@@ -102,10 +103,16 @@ public final class MemoryEstimate implements AutoCloseable {
     public MemoryNeed of(List<Row> rows, int vocabulary) {
         int[] next = {0};
         List<MicroBatch> group = new ArrayList<>();
-        for (int i = Math.min(MICRO_BATCHES, config.gradientAccumulationSteps()); i > 0; i--) {
+        int groups = config.gradientAccumulationSteps();
+        for (int i = Math.min(MICRO_BATCHES, groups); i > 0; i--) {
             group.add(microBatch(rows, next));
         }
-        return ofStep(group, vocabulary);
+        MemoryNeed need = ofStep(group, vocabulary);
+        return groups <= MICRO_BATCHES
+                ? need
+                : need.withGradients(Math.max(
+                        need.gradients(), // and no more than whole tables take
+                        Math.min(whole(), need.gradients() + (groups - MICRO_BATCHES) * growth)));
     }
 
     /** Of model, what is trained and its optimiser, without a step; and of the loading. */
@@ -130,13 +137,14 @@ public final class MemoryEstimate implements AutoCloseable {
         List<Tensor> trained = model.parameters().stream().map(Parameter::value).toList();
         int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
         pool.restartPeak();
-        long gradients;
+        long gradients = 0;
         try (Frame step = model.frame().child("step");
                 Gradients grads = new Gradients(step, trained)) {
             for (MicroBatch batch : group) {
                 Sft.forwardBackward(config, model, batch, normaliser, trained, step, grads);
+                growth = pool.inUse() - fixed - gradients;
+                gradients += growth;
             }
-            gradients = pool.inUse() - fixed;
             optimizer.clip(grads, (float) config.maxGradNorm());
             optimizer.step(grads, config.learningRate());
         }
@@ -152,6 +160,13 @@ public final class MemoryEstimate implements AutoCloseable {
                 alone.loading(),
                 pictures(group),
                 alone.program());
+    }
+
+    /** Gradients of all that is trained, where no table's are of single rows. */
+    private long whole() {
+        return model.parameters().stream()
+                .mapToLong(parameter -> Float.BYTES * parameter.value().elements())
+                .sum();
     }
 
     private long program() {

@@ -101,6 +101,7 @@ final class MemoryEstimateTest extends DeviceTest {
         "F32, false, adamw_torch_fused, true, 3, 1, false",
         "F32, false, adamw_torch_fused, false, 1, 3, false",
         "BF16, false, adamw_torch_fused, true, 3, 1, true",
+        "F32, false, adamw_torch_fused, true, 1, 6, true",
         "BF16, true, adamw_8bit, true, 3, 1, true",
         "BF16, true, sgd, false, 3, 1, false",
     })

@@ -70,7 +70,7 @@ final class MemoryForecastTest {
         long checkpointed = outlook(run.gradientCheckpointing(true).build(), Long.MAX_VALUE).takes();
         SftConfig plain = run.gradientCheckpointing(false).build();
         assertTrue(outlook(plain, checkpointed).advice().startsWith("--gradient_checkpointing true (about "));
-        String more = outlook(plain, checkpointed - 1).advice();
+        String more = outlook(plain, checkpointed - checkpointed / 50).advice();
         assertTrue(more.startsWith("--gradient_checkpointing true --optim adamw_8bit"), more);
     }
 
