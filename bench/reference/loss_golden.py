@@ -2,6 +2,7 @@
 
   assistant   ids and mask of TRL's training template of Gemma 3 ({% generation %} spans), text only
   completion  ids of prompt and whole as TRL tokenises them; what follows the prompt is trained on
+  texts       the same of a prompt and a completion that are texts: no template, <eos> at the end
 
     python loss_golden.py java/engine/src/test/resources/lapidary/gemma3/tiny java/engine/src/test/resources/lapidary/data/loss_golden.json
 """
@@ -29,4 +30,10 @@ for messages in talks:
         "messages": messages, "prompt": len(prompt),
         "prompt_ids": tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"],
         "ids": tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]})
-Path(out).write_text(json.dumps({"assistant": assistant, "completion": completion}, indent=0) + "\n")
+texts = []
+for prompt, answer in [("What shape is this?", " A circle."), ("a ", "b<eos>"), ("é 你好 ", "😀é \u2581 x\n\n"),
+                       ("<start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n", "a<end_of_turn>\n"), ("co", "lour")]:
+    whole = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token     # SFTTrainer's add_eos
+    texts.append({"prompt": prompt, "completion": answer, "prompt_ids": tokenizer(text=prompt)["input_ids"],
+                  "ids": tokenizer(text=prompt + whole)["input_ids"]})
+Path(out).write_text(json.dumps({"assistant": assistant, "completion": completion, "texts": texts}, indent=0) + "\n")

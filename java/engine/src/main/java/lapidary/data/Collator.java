@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Objects;
 import lapidary.format.FormatException;
 import lapidary.gemma3.ChatTemplate;
+import lapidary.gemma3.Content;
 import lapidary.gemma3.Gemma3Processor;
 import lapidary.gemma3.Gemma3Processor.Encoded;
 import lapidary.gemma3.Rendered;
@@ -17,6 +18,10 @@ import lapidary.gemma3.Rendered;
  * without an answer is then trained on as it stands. In the {@link Profile#DEFAULT} profile a user's text cannot hold a control token: {@code <end_of_turn>}
  * written there is those thirteen characters. Only {@code <start_of_image>} keeps its meaning where a record brings an
  * image for it. Under {@link Profile#TRL} each control token in a text counts, as it does there.
+ *
+ * <p>The guide's collator reads messages. Of prompt and completion TRL makes the tokens itself, so under {@link Profile#TRL} they have
+ * one {@code <bos>}, messages end in the template's newline, and texts are joined as they are, with {@code <eos>} behind them and no
+ * template.
  */
 public final class Collator {
     private final Gemma3Processor processor;
@@ -51,14 +56,19 @@ public final class Collator {
         Encoded encoded;
         int[] labels;
         try {
+            if (trl && conversation.isText()) {
+                return text(conversation);
+            }
             if (!trl) {
                 checkParts(conversation.lost());
                 ChatTemplate.checkRoles(conversation.messages());
             }
-            Rendered text =
-                    processor.template().render(conversation.messages(), false).stripEnd();
-            encoded = processor.encode(text, crops, trl, trl);
-            labels = labels(conversation, text, crops, encoded.ids());
+            boolean isOfGuide = !trl || conversation.prompt() == 0;
+            Rendered text = processor.template().render(conversation.messages(), false);
+            text = isOfGuide ? text.stripEnd() : text;
+            boolean withBos = trl && isOfGuide;
+            encoded = processor.encode(text, crops, withBos, trl);
+            labels = labels(conversation, text, crops, withBos, encoded.ids());
         } catch (IllegalArgumentException e) {
             throw new FormatException(conversation.id() + ": " + e.getMessage(), e);
         }
@@ -73,7 +83,32 @@ public final class Collator {
         return sample;
     }
 
-    private int[] labels(Conversation conversation, Rendered text, int[] crops, int[] ids) {
+    /** Prompt and completion as TRL joins them where they are texts. */
+    private Sample text(Conversation conversation) {
+        if (lossOn == LossOn.ASSISTANT || !conversation.images().isEmpty()) {
+            throw new IllegalArgumentException("prompt and completion are texts, which --compat trl reads without a chat template: "
+                    + (lossOn == LossOn.ASSISTANT ? "--assistant_only_loss wants" : "pictures want") + " lists of messages");
+        }
+        String prompt = words(conversation, 0);
+        String answer = words(conversation, 1);
+        Encoded all = processor.encodeText(prompt + answer + (answer.endsWith(processor.eos()) ? "" : processor.eos()));
+        int[] labels = all.ids().clone();
+        if (lossOn != LossOn.ALL) {
+            int first = Math.min(processor.encodeText(prompt).ids().length, labels.length);
+            Arrays.fill(labels, 0, first, Sample.MASKED);
+        }
+        return new Sample(conversation.id(), all.ids(), all.tokenTypeIds(), labels, List.of());
+    }
+
+    private static String words(Conversation conversation, int message) {
+        StringBuilder words = new StringBuilder();
+        for (Content part : conversation.messages().get(message).content()) {
+            words.append(((Content.Text) part).text());
+        }
+        return words.toString();
+    }
+
+    private int[] labels(Conversation conversation, Rendered text, int[] crops, boolean withBos, int[] ids) {
         int[] labels = ids.clone();
         for (int t = 0; t < labels.length; t++) {
             if (isMasked(labels[t])) {
@@ -88,7 +123,7 @@ public final class Collator {
         }
         if (lossOn == LossOn.ASSISTANT || parted && lossOn != LossOn.ALL) {
             boolean[] wanted = new boolean[ids.length];
-            List<Rendered.Span> turns = processor.turns(text, crops, profile == Profile.TRL, ids);
+            List<Rendered.Span> turns = processor.turns(text, crops, withBos, ids);
             for (Rendered.Span turn : turns) {
                 if (turn.message() >= conversation.prompt()
                         && (lossOn != LossOn.ASSISTANT || isAssistant(conversation, turn))) {

@@ -17,8 +17,10 @@ import lapidary.image.ImageSource;
  * @param lost parts that are no message's content here, as Gemma 3's chat template passes over them: where each stood
  *     and its type
  * @param prompt how many of the messages are the prompt of a prompt/completion record; 0 for records that do not say
+ * @param isText whether prompt and completion are one text each, which TRL reads without a chat template
  */
-public record Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost, int prompt) {
+public record Conversation(
+        String id, List<Message> messages, List<ImageSource> images, List<String> lost, int prompt, boolean isText) {
     public Conversation {
         Objects.requireNonNull(id, "id");
         messages = List.copyOf(messages);
@@ -27,6 +29,11 @@ public record Conversation(String id, List<Message> messages, List<ImageSource> 
         if (prompt < 0 || prompt > messages.size()) {
             throw new IllegalArgumentException(id + ": " + prompt + " of " + messages.size() + " messages are prompt");
         }
+    }
+
+    /** A conversation of messages. */
+    public Conversation(String id, List<Message> messages, List<ImageSource> images, List<String> lost, int prompt) {
+        this(id, messages, images, lost, prompt, false);
     }
 
     /** A conversation that is not parted into prompt and completion. */

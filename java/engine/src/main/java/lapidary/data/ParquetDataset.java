@@ -150,6 +150,7 @@ final class ParquetDataset implements Dataset {
                 Spill.writeText(out, part);
             }
             out.writeInt(conversation.prompt());
+            out.writeBoolean(conversation.isText());
             out.writeInt(conversation.messages().size());
             for (Message message : conversation.messages()) {
                 Spill.writeText(out, message.role());
@@ -207,6 +208,7 @@ final class ParquetDataset implements Dataset {
             lost.add(Spill.readText(in));
         }
         int prompt = in.readInt();
+        boolean isText = in.readBoolean();
         List<Message> messages = new ArrayList<>();
         for (int m = in.readInt(); m > 0; m--) {
             String role = Spill.readText(in);
@@ -217,7 +219,7 @@ final class ParquetDataset implements Dataset {
             }
             messages.add(new Message(role, parts));
         }
-        return new Conversation(file.id(row), messages, images, lost, prompt);
+        return new Conversation(file.id(row), messages, images, lost, prompt, isText);
     }
 
     private ImageSource readImage(DataInputStream in) throws IOException {

@@ -70,13 +70,14 @@ final class RowParser {
                 if (messages.isEmpty()) {
                     throw bad("messages is empty");
                 }
-                yield conversation(row, messages, 0);
+                yield conversation(row, messages, 0, false);
             }
             case PROMPT_COMPLETION -> {
                 List<?> prompt = side(row.get("prompt"), "prompt", "user");
                 List<Object> all = new ArrayList<>(prompt);
                 all.addAll(side(row.get("completion"), "completion", "assistant"));
-                yield conversation(row, all, prompt.size());
+                boolean isText = row.get("prompt") instanceof String && row.get("completion") instanceof String;
+                yield conversation(row, all, prompt.size(), isText);
             }
             case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), 0);
             case MMIU -> mmiu(row);
@@ -84,7 +85,7 @@ final class RowParser {
     }
 
     /** @param prompt how many of the messages are the prompt's; 0 where that is not told */
-    private Conversation conversation(Map<?, ?> row, List<?> messages, int prompt) {
+    private Conversation conversation(Map<?, ?> row, List<?> messages, int prompt, boolean isText) {
         Pictures pictures = pictures(column(row), messages);
         List<Message> out = new ArrayList<>(messages.size());
         for (int i = 0; i < messages.size(); i++) {
@@ -94,7 +95,7 @@ final class RowParser {
             out.add(message(messages.get(i), at, pictures));
         }
         pictures.checkAllUsed();
-        return new Conversation(id, out, pictures.placed, lost, prompt);
+        return new Conversation(id, out, pictures.placed, lost, prompt, isText);
     }
 
     /** One side of a prompt/completion row: a list of messages, or the text of one. */

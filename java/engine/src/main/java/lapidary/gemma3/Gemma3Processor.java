@@ -38,7 +38,8 @@ public final class Gemma3Processor {
     private static final String BOI = ChatTemplate.IMAGE;
 
     /** The control tokens; the ids of those of images are -1 where the tokenizer lacks them. */
-    private record SpecialTokens(int bosId, int padId, int boiId, String eoi, String image, int imageId) {}
+    private record SpecialTokens(
+            int bosId, int padId, String eos, int boiId, String eoi, String image, int imageId) {}
 
     /** The ids of a text and their types, 1 at image soft tokens and 0 elsewhere, both [tokens]. */
     public record Encoded(int[] ids, int[] tokenTypeIds) {}
@@ -131,6 +132,7 @@ public final class Gemma3Processor {
         return new SpecialTokens(
                 bos,
                 pad,
+                tokenizer.token(id(config, "eos_token", "<eos>", tokenizer)),
                 tokenizer.findId(boi).orElse(-1),
                 eoi,
                 image,
@@ -216,6 +218,25 @@ public final class Gemma3Processor {
             Arrays.setAll(types, t -> ids[t] == special.imageId() ? 1 : 0);
         }
         return new Encoded(ids, types);
+    }
+
+    /**
+     * Token ids of a text that no template has written, behind {@code <bos>}; control tokens in it count.
+     *
+     * @throws IllegalArgumentException when it holds an image soft token
+     */
+    public Encoded encodeText(String text) {
+        if (special.imageId() >= 0 && text.contains(special.image())) {
+            throw new IllegalArgumentException(
+                    "has " + special.image() + " among its words, which would count as part of an image; take it out");
+        }
+        int[] ids = tokenizer.encodeWithBos(text);
+        return new Encoded(ids, new int[ids.length]);
+    }
+
+    /** The text of the token that ends a text. */
+    public String eos() {
+        return special.eos();
     }
 
     /**

@@ -53,6 +53,10 @@ class LossOnTest {
         return golden("completion");
     }
 
+    static List<JsonNode> texts() {
+        return golden("texts");
+    }
+
     private static Conversation conversation(JsonNode row, int prompt) {
         List<Message> messages = new ArrayList<>();
         row.get("messages")
@@ -99,6 +103,45 @@ class LossOnTest {
         assertArrayEquals(
                 collate(conversation(row, 0), LossOn.DEFAULT, Profile.DEFAULT).labels(),
                 collate(parted, LossOn.ALL, Profile.DEFAULT).labels());
+    }
+
+    /** The guide's collator has no such rows; TRL makes their tokens itself. */
+    @ParameterizedTest
+    @MethodSource("completion")
+    void promptAndCompletionAreTrlsTokensUnderItsProfile(JsonNode row) {
+        int[] ids = ints(row.get("ids"));
+        Sample sample =
+                collate(conversation(row, row.get("prompt").intValue()), LossOn.DEFAULT, Profile.TRL);
+        assertArrayEquals(ids, sample.inputIds());
+        assertMasked(sample, row.get("prompt_ids").size());
+    }
+
+    @ParameterizedTest
+    @MethodSource("texts")
+    void promptAndCompletionThatAreTextsHaveNoTemplateUnderTrlsProfile(JsonNode row) {
+        Conversation texts = new Conversation(
+                "row 1",
+                List.of(
+                        Message.of("user", row.get("prompt").textValue()),
+                        Message.of("assistant", row.get("completion").textValue())),
+                List.of(),
+                List.of(),
+                1,
+                true);
+        Sample sample = collate(texts, LossOn.DEFAULT, Profile.TRL);
+        assertArrayEquals(ints(row.get("ids")), sample.inputIds());
+        assertMasked(sample, row.get("prompt_ids").size());
+        assertArrayEquals(
+                sample.inputIds(), collate(texts, LossOn.ALL, Profile.TRL).labels());
+        assertTrue(assertThrows(FormatException.class, () -> collate(texts, LossOn.ASSISTANT, Profile.TRL))
+                .getMessage()
+                .contains("lists of messages"));
+    }
+
+    private static void assertMasked(Sample sample, int prompt) {
+        for (int t = 0; t < sample.labels().length; t++) {
+            assertEquals(t < prompt ? Sample.MASKED : sample.inputIds()[t], sample.labels()[t], "token " + t);
+        }
     }
 
     @Test
