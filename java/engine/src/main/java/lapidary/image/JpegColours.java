@@ -15,21 +15,11 @@ final class JpegColours {
     }
 
     private static final int PLACES = 16;
-    private static final int[] RED_OF_CR = new int[256];
-    private static final int[] BLUE_OF_CB = new int[256];
-    private static final int[] GREEN_OF_CR = new int[256];
-    private static final int[] GREEN_OF_CB = new int[256];
-
-    static {
-        int half = 1 << (PLACES - 1);
-        for (int i = 0; i < 256; i++) {
-            int x = i - 128;
-            RED_OF_CR[i] = fixed(1.40200) * x + half >> PLACES;
-            BLUE_OF_CB[i] = fixed(1.77200) * x + half >> PLACES;
-            GREEN_OF_CR[i] = -fixed(0.71414) * x;
-            GREEN_OF_CB[i] = -fixed(0.34414) * x + half;
-        }
-    }
+    private static final int HALF = 1 << PLACES - 1;
+    private static final int RED_OF_CR = fixed(1.40200);
+    private static final int BLUE_OF_CB = fixed(1.77200);
+    private static final int GREEN_OF_CR = -fixed(0.71414);
+    private static final int GREEN_OF_CB = -fixed(0.34414);
 
     private static int fixed(double value) {
         return (int) (value * (1 << PLACES) + 0.5);
@@ -53,7 +43,7 @@ final class JpegColours {
 
     Rgb convert() {
         byte[] rgb = new byte[3 * width * height];
-        byte[][] row = new byte[components.length][width + 8];
+        int[][] row = new int[components.length][width + 8];
         for (int y = 0; y < height; y++) {
             for (int c = 0; c < components.length; c++) {
                 upsample(components[c], y, row[c]);
@@ -64,12 +54,15 @@ final class JpegColours {
     }
 
     /** Row {@code y} of the picture, of one component. */
-    private void upsample(JpegComponent c, int y, byte[] out) {
+    private void upsample(JpegComponent c, int y, int[] out) {
         int h = across / c.across;
         int v = down / c.down;
         int source = y / v * c.stride();
         if (h == 1 && v == 1) {
-            System.arraycopy(c.samples, source, out, 0, width);
+            byte[] s = c.samples;
+            for (int x = 0; x < width; x++) {
+                out[x] = s[source + x] & 0xff;
+            }
         } else if (h == 2 && v == 1 && c.width > 2) {
             doubleAcross(c, source, out);
         } else if (h == 1 && v == 2) {
@@ -78,7 +71,7 @@ final class JpegColours {
             doubleBoth(c, source, neighbour(c, y), out);
         } else {
             for (int x = 0; x < width; x++) {
-                out[x] = c.samples[source + x / h];
+                out[x] = c.samples[source + x / h] & 0xff;
             }
         }
     }
@@ -90,96 +83,103 @@ final class JpegColours {
     }
 
     // Three quarters of the near sample, one of the far; rounding leans left and right in turn.
-    private static void doubleAcross(JpegComponent c, int source, byte[] out) {
+    private static void doubleAcross(JpegComponent c, int source, int[] out) {
         byte[] s = c.samples;
         int last = c.width - 1;
-        out[0] = s[source];
-        out[1] = (byte) (3 * (s[source] & 0xff) + (s[source + 1] & 0xff) + 2 >> 2);
+        out[0] = s[source] & 0xff;
+        out[1] = 3 * (s[source] & 0xff) + (s[source + 1] & 0xff) + 2 >> 2;
         for (int x = 1; x < last; x++) {
             int near = 3 * (s[source + x] & 0xff);
-            out[2 * x] = (byte) (near + (s[source + x - 1] & 0xff) + 1 >> 2);
-            out[2 * x + 1] = (byte) (near + (s[source + x + 1] & 0xff) + 2 >> 2);
+            out[2 * x] = near + (s[source + x - 1] & 0xff) + 1 >> 2;
+            out[2 * x + 1] = near + (s[source + x + 1] & 0xff) + 2 >> 2;
         }
-        out[2 * last] = (byte) (3 * (s[source + last] & 0xff) + (s[source + last - 1] & 0xff) + 1 >> 2);
-        out[2 * last + 1] = s[source + last];
+        out[2 * last] = 3 * (s[source + last] & 0xff) + (s[source + last - 1] & 0xff) + 1 >> 2;
+        out[2 * last + 1] = s[source + last] & 0xff;
     }
 
-    private void doubleDown(JpegComponent c, int near, int far, int bias, byte[] out) {
+    private void doubleDown(JpegComponent c, int near, int far, int bias, int[] out) {
         byte[] s = c.samples;
         for (int x = 0; x < width; x++) {
-            out[x] = (byte) (3 * (s[near + x] & 0xff) + (s[far + x] & 0xff) + bias >> 2);
+            out[x] = 3 * (s[near + x] & 0xff) + (s[far + x] & 0xff) + bias >> 2;
         }
     }
 
-    private static void doubleBoth(JpegComponent c, int near, int far, byte[] out) {
+    private static void doubleBoth(JpegComponent c, int near, int far, int[] out) {
         byte[] s = c.samples;
         int last = c.width - 1;
         int before;
         int here = 3 * (s[near] & 0xff) + (s[far] & 0xff);
         int after = 3 * (s[near + 1] & 0xff) + (s[far + 1] & 0xff);
-        out[0] = (byte) (4 * here + 8 >> 4);
-        out[1] = (byte) (3 * here + after + 7 >> 4);
+        out[0] = 4 * here + 8 >> 4;
+        out[1] = 3 * here + after + 7 >> 4;
         for (int x = 1; x < last; x++) {
             before = here;
             here = after;
             after = 3 * (s[near + x + 1] & 0xff) + (s[far + x + 1] & 0xff);
-            out[2 * x] = (byte) (3 * here + before + 8 >> 4);
-            out[2 * x + 1] = (byte) (3 * here + after + 7 >> 4);
+            out[2 * x] = 3 * here + before + 8 >> 4;
+            out[2 * x + 1] = 3 * here + after + 7 >> 4;
         }
-        out[2 * last] = (byte) (3 * after + here + 8 >> 4);
-        out[2 * last + 1] = (byte) (4 * after + 7 >> 4);
+        out[2 * last] = 3 * after + here + 8 >> 4;
+        out[2 * last + 1] = 4 * after + 7 >> 4;
     }
 
-    private void colour(byte[][] row, byte[] rgb, int to) {
+    private void colour(int[][] row, byte[] rgb, int to) {
         switch (space) {
             case GREY:
-                for (int x = 0; x < width; x++, to += 3) {
-                    rgb[to] = row[0][x];
-                    rgb[to + 1] = row[0][x];
-                    rgb[to + 2] = row[0][x];
-                }
+                store(row[0], row[0], row[0], rgb, to);
                 break;
             case RGB:
-                for (int x = 0; x < width; x++, to += 3) {
-                    rgb[to] = row[0][x];
-                    rgb[to + 1] = row[1][x];
-                    rgb[to + 2] = row[2][x];
-                }
+                store(row[0], row[1], row[2], rgb, to);
                 break;
             case YCC:
-                for (int x = 0; x < width; x++, to += 3) {
-                    ycc(row[0][x] & 0xff, row[1][x] & 0xff, row[2][x] & 0xff, rgb, to);
-                }
+                colours(row[0], row[1], row[2]);
+                store(row[0], row[1], row[2], rgb, to);
                 break;
             case CMYK: // Adobe stores 255 minus the ink
-                for (int x = 0; x < width; x++, to += 3) {
-                    for (int c = 0; c < 3; c++) {
-                        rgb[to + c] = ink(255 - (row[c][x] & 0xff), row[3][x] & 0xff);
+                for (int c = 0; c < 3; c++) {
+                    for (int x = 0; x < width; x++) {
+                        row[c][x] = ink(255 - row[c][x], row[3][x]);
                     }
                 }
+                store(row[0], row[1], row[2], rgb, to);
                 break;
             default: // YCCK: the colour equations give 255 minus the stored ink, that is the ink
-                for (int x = 0; x < width; x++, to += 3) {
-                    ycc(row[0][x] & 0xff, row[1][x] & 0xff, row[2][x] & 0xff, rgb, to);
-                    for (int c = 0; c < 3; c++) {
-                        rgb[to + c] = ink(rgb[to + c] & 0xff, row[3][x] & 0xff);
+                colours(row[0], row[1], row[2]);
+                for (int c = 0; c < 3; c++) {
+                    for (int x = 0; x < width; x++) {
+                        row[c][x] = ink(row[c][x], row[3][x]);
                     }
                 }
+                store(row[0], row[1], row[2], rgb, to);
         }
     }
 
-    private static void ycc(int y, int cb, int cr, byte[] rgb, int to) {
-        rgb[to] = clamp(y + RED_OF_CR[cr]);
-        rgb[to + 1] = clamp(y + (GREEN_OF_CB[cb] + GREEN_OF_CR[cr] >> PLACES));
-        rgb[to + 2] = clamp(y + BLUE_OF_CB[cb]);
+    /** Brightness and two differences of colour to red, green and blue, in place; the JIT compiler makes SIMD of it. */
+    private static void colours(int[] y, int[] cb, int[] cr) {
+        for (int x = 0; x < y.length; x++) {
+            int light = y[x];
+            int b = cb[x] - 128;
+            int r = cr[x] - 128;
+            y[x] = clamp(light + (RED_OF_CR * r + HALF >> PLACES));
+            cb[x] = clamp(light + (GREEN_OF_CB * b + GREEN_OF_CR * r + HALF >> PLACES));
+            cr[x] = clamp(light + (BLUE_OF_CB * b + HALF >> PLACES));
+        }
     }
 
-    private static byte clamp(int value) {
-        return (byte) Math.max(0, Math.min(255, value));
+    private void store(int[] red, int[] green, int[] blue, byte[] rgb, int to) {
+        for (int x = 0; x < width; x++, to += 3) {
+            rgb[to] = (byte) red[x];
+            rgb[to + 1] = (byte) green[x];
+            rgb[to + 2] = (byte) blue[x];
+        }
+    }
+
+    private static int clamp(int value) {
+        return Math.max(0, Math.min(255, value));
     }
 
     /** Pillow's CMYK to RGB: what the ink leaves of the white that black leaves. */
-    private static byte ink(int ink, int white) {
+    private static int ink(int ink, int white) {
         int product = ink * white + 128;
         return clamp(white - ((product >> 8) + product >> 8));
     }

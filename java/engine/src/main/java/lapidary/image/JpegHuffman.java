@@ -91,13 +91,33 @@ final class JpegHuffman {
         coefficients[at] = (short) (component.dcPrediction << scan.low());
     }
 
+    // The bits are kept out of the fields meanwhile: this is where decoding spends its time.
     private void sequentialAc(Table table, short[] coefficients, int at) throws ImageFault {
+        long bits = this.bits;
+        int bitCount = this.bitCount;
         for (int k = 1; k < 64; k++) {
-            int symbol = symbol(table);
+            if (bitCount < 32) { // a code and what follows it have 31 at most
+                this.bits = bits;
+                this.bitCount = bitCount;
+                fill();
+                bits = this.bits;
+                bitCount = this.bitCount;
+            }
+            int symbol;
+            int entry = table.fast[(int) (bits >>> (bitCount - Table.LOOK)) & (1 << Table.LOOK) - 1];
+            if (entry != 0) {
+                bitCount -= entry >> 8;
+                symbol = entry & 0xff;
+            } else {
+                this.bits = bits;
+                this.bitCount = bitCount;
+                symbol = symbol(table);
+                bitCount = this.bitCount;
+            }
             int size = symbol & 15;
             if (size == 0) {
                 if (symbol != 0xf0) {
-                    return;
+                    break;
                 }
                 k += 15;
             } else {
@@ -105,9 +125,14 @@ final class JpegHuffman {
                 if (k > 63) {
                     throw runTooLong();
                 }
-                coefficients[at + k] = (short) extend(size);
+                bitCount -= size;
+                int value = (int) (bits >>> bitCount) & (1 << size) - 1;
+                int negative = value - (1 << size - 1) >> 31; // all ones or none
+                coefficients[at + k] = (short) (value + (negative & (-1 << size) + 1));
             }
         }
+        this.bits = bits;
+        this.bitCount = bitCount;
     }
 
     private void acFirst(Table table, short[] coefficients, int at) throws ImageFault {

@@ -44,19 +44,14 @@ final class JpegTransform {
             flat(coefficients[from] * quantisers[0], samples, to, stride);
             return;
         }
-        Arrays.fill(block, 0);
+        int[] v = block;
+        Arrays.fill(v, 0);
         for (int k = 0; k <= last; k++) {
-            block[NATURAL[k]] = coefficients[from + k] * quantisers[k];
+            v[NATURAL[k]] = coefficients[from + k] * quantisers[k];
         }
-        for (int x = 0; x < 8; x++) {
-            pass(block, x, 8, PLACES - KEPT);
-        }
-        for (int y = 0; y < 8; y++) {
-            pass(block, 8 * y, 1, PLACES + KEPT + 3);
-            for (int x = 0; x < 8; x++) {
-                samples[to + x] = clamp(block[8 * y + x] + 128);
-            }
-            to += stride;
+        columns(v);
+        for (int y = 0; y < 64; y += 8, to += stride) {
+            row(v, y, samples, to);
         }
     }
 
@@ -74,24 +69,71 @@ final class JpegTransform {
         return (byte) Math.max(0, Math.min(255, value));
     }
 
-    private static void pass(int[] v, int at, int step, int shift) {
-        int in2 = v[at + 2 * step];
-        int in6 = v[at + 6 * step];
+    // The two passes are written out each with its own places: an index that the compiler knows needs no check.
+
+    private static void columns(int[] v) {
+        for (int x = 0; x < 8; x++) {
+            int in1 = v[x + 8];
+            int in2 = v[x + 16];
+            int in3 = v[x + 24];
+            int in4 = v[x + 32];
+            int in5 = v[x + 40];
+            int in6 = v[x + 48];
+            int in7 = v[x + 56];
+            if ((in1 | in2 | in3 | in4 | in5 | in6 | in7) == 0) {
+                int flat = v[x] << KEPT; // which is what the sums below come to
+                for (int at = x; at < 64; at += 8) {
+                    v[at] = flat;
+                }
+                continue;
+            }
+            int even = (in2 + in6) * C0_541;
+            int even2 = even - in6 * C1_847;
+            int even3 = even + in2 * C0_765;
+            int even0 = (v[x] + in4 << PLACES) + (1 << PLACES - KEPT - 1);
+            int even1 = (v[x] - in4 << PLACES) + (1 << PLACES - KEPT - 1);
+            int a = even0 + even3;
+            int d = even0 - even3;
+            int b = even1 + even2;
+            int c = even1 - even2;
+            int turn = (in7 + in3 + in5 + in1) * C1_175;
+            int z1 = -(in7 + in1) * C0_899;
+            int z2 = -(in5 + in3) * C2_562;
+            int z3 = turn - (in7 + in3) * C1_961;
+            int z4 = turn - (in5 + in1) * C0_390;
+            int odd0 = in7 * C0_298 + z1 + z3;
+            int odd1 = in5 * C2_053 + z2 + z4;
+            int odd2 = in3 * C3_072 + z2 + z3;
+            int odd3 = in1 * C1_501 + z1 + z4;
+            v[x] = a + odd3 >> PLACES - KEPT;
+            v[x + 56] = a - odd3 >> PLACES - KEPT;
+            v[x + 8] = b + odd2 >> PLACES - KEPT;
+            v[x + 48] = b - odd2 >> PLACES - KEPT;
+            v[x + 16] = c + odd1 >> PLACES - KEPT;
+            v[x + 40] = c - odd1 >> PLACES - KEPT;
+            v[x + 24] = d + odd0 >> PLACES - KEPT;
+            v[x + 32] = d - odd0 >> PLACES - KEPT;
+        }
+    }
+
+    private static void row(int[] v, int y, byte[] samples, int to) {
+        int shift = PLACES + KEPT + 3;
+        int in1 = v[y + 1];
+        int in2 = v[y + 2];
+        int in3 = v[y + 3];
+        int in4 = v[y + 4];
+        int in5 = v[y + 5];
+        int in6 = v[y + 6];
+        int in7 = v[y + 7];
         int even = (in2 + in6) * C0_541;
         int even2 = even - in6 * C1_847;
         int even3 = even + in2 * C0_765;
-        int even0 = v[at] + v[at + 4 * step] << PLACES;
-        int even1 = v[at] - v[at + 4 * step] << PLACES;
-        int half = 1 << (shift - 1);
-        int a = even0 + even3 + half;
-        int d = even0 - even3 + half;
-        int b = even1 + even2 + half;
-        int c = even1 - even2 + half;
-
-        int in1 = v[at + step];
-        int in3 = v[at + 3 * step];
-        int in5 = v[at + 5 * step];
-        int in7 = v[at + 7 * step];
+        int even0 = (v[y] + in4 << PLACES) + (1 << shift - 1);
+        int even1 = (v[y] - in4 << PLACES) + (1 << shift - 1);
+        int a = even0 + even3;
+        int d = even0 - even3;
+        int b = even1 + even2;
+        int c = even1 - even2;
         int turn = (in7 + in3 + in5 + in1) * C1_175;
         int z1 = -(in7 + in1) * C0_899;
         int z2 = -(in5 + in3) * C2_562;
@@ -101,14 +143,13 @@ final class JpegTransform {
         int odd1 = in5 * C2_053 + z2 + z4;
         int odd2 = in3 * C3_072 + z2 + z3;
         int odd3 = in1 * C1_501 + z1 + z4;
-
-        v[at] = a + odd3 >> shift;
-        v[at + 7 * step] = a - odd3 >> shift;
-        v[at + step] = b + odd2 >> shift;
-        v[at + 6 * step] = b - odd2 >> shift;
-        v[at + 2 * step] = c + odd1 >> shift;
-        v[at + 5 * step] = c - odd1 >> shift;
-        v[at + 3 * step] = d + odd0 >> shift;
-        v[at + 4 * step] = d - odd0 >> shift;
+        samples[to] = clamp((a + odd3 >> shift) + 128);
+        samples[to + 1] = clamp((b + odd2 >> shift) + 128);
+        samples[to + 2] = clamp((c + odd1 >> shift) + 128);
+        samples[to + 3] = clamp((d + odd0 >> shift) + 128);
+        samples[to + 4] = clamp((d - odd0 >> shift) + 128);
+        samples[to + 5] = clamp((c - odd1 >> shift) + 128);
+        samples[to + 6] = clamp((b - odd2 >> shift) + 128);
+        samples[to + 7] = clamp((a - odd3 >> shift) + 128);
     }
 }
