@@ -1,5 +1,7 @@
 package lapidary.image;
 
+import java.util.List;
+
 /**
  * From decoded components to RGB: chroma upsampled by libjpeg's triangle filter, colours by its 16-bit fixed point.
  *
@@ -31,6 +33,7 @@ final class JpegColours {
     private final Space space;
     private final int across; // largest sampling factors
     private final int down;
+    private final int[] green; // of a row; red and blue take the place of what they are made of
 
     JpegColours(JpegComponent[] components, int width, int height, int across, int down, Space space) {
         this.components = components;
@@ -39,6 +42,7 @@ final class JpegColours {
         this.across = across;
         this.down = down;
         this.space = space;
+        this.green = new int[width + 8];
     }
 
     Rgb convert() {
@@ -133,7 +137,7 @@ final class JpegColours {
                 break;
             case YCC:
                 colours(row[0], row[1], row[2]);
-                store(row[0], row[1], row[2], rgb, to);
+                store(row[2], green, row[1], rgb, to);
                 break;
             case CMYK: // Adobe stores 255 minus the ink
                 for (int c = 0; c < 3; c++) {
@@ -145,24 +149,27 @@ final class JpegColours {
                 break;
             default: // YCCK: the colour equations give 255 minus the stored ink, that is the ink
                 colours(row[0], row[1], row[2]);
-                for (int c = 0; c < 3; c++) {
+                for (int[] ink : List.of(row[2], green, row[1])) {
                     for (int x = 0; x < width; x++) {
-                        row[c][x] = ink(row[c][x], row[3][x]);
+                        ink[x] = ink(ink[x], row[3][x]);
                     }
                 }
-                store(row[0], row[1], row[2], rgb, to);
+                store(row[2], green, row[1], rgb, to);
         }
     }
 
-    /** Brightness and two differences of colour to red, green and blue, in place; the JIT compiler makes SIMD of it. */
-    private static void colours(int[] y, int[] cb, int[] cr) {
-        for (int x = 0; x < y.length; x++) {
-            int light = y[x];
-            int b = cb[x] - 128;
-            int r = cr[x] - 128;
-            y[x] = clamp(light + (RED_OF_CR * r + HALF >> PLACES));
-            cb[x] = clamp(light + (GREEN_OF_CB * b + GREEN_OF_CR * r + HALF >> PLACES));
-            cr[x] = clamp(light + (BLUE_OF_CB * b + HALF >> PLACES));
+    /** Brightness and two differences of colour to red, green and blue. A loop that stores one thing the JIT compiler makes SIMD of. */
+    private void colours(int[] y, int[] cb, int[] cr) {
+        for (int x = 0; x < green.length; x++) {
+            green[x] = clamp(y[x] + (GREEN_OF_CB * (cb[x] - 128) + GREEN_OF_CR * (cr[x] - 128) + HALF >> PLACES));
+        }
+        add(cr, y, RED_OF_CR);
+        add(cb, y, BLUE_OF_CB);
+    }
+
+    private static void add(int[] difference, int[] y, int factor) {
+        for (int x = 0; x < difference.length; x++) {
+            difference[x] = clamp(y[x] + (factor * (difference[x] - 128) + HALF >> PLACES));
         }
     }
 
