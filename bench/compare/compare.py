@@ -1,16 +1,17 @@
 """Runs TRL and the engine in turn on the same model, data, seed and cores, and compares them.
 
   compare.py speed  --work DIR [--settings small small-nf4 270m-lora ...] [--repeats 3] [--steps 12] [--json OUT.json]
-  compare.py parity --work DIR [--sizes tiny small] [--seeds 101 102] [--dtypes float32 bfloat16] [--plant] [--json OUT.json]
+  compare.py parity --work DIR [--sizes tiny small] [--seeds 101 102] [--data vsft mmiu chat texts talks]
+                     [--dtypes float32 bfloat16] [--plant] [--json OUT.json]
 
 speed prints tokens/s, step time, peak resident memory and the time from the command to the first logged step.
-parity prints how far losses, first-step gradients and trained adapters are apart, and fails where a limit is passed:
+parity compares ids and labels of each row, and prints how far losses, first-step gradients and trained adapters are apart, and fails where a limit is passed:
 float32: first loss 1e-5, each gradient 1e-4 (norm of the difference over norm), ten losses 1e-4, loss of the saved
 adapter read by PEFT 1e-5; bfloat16: losses 1e-2. With --plant it has a difference to find, and is to fail.
 The engine is started as users start it, by ./engine; JAVA_HOME may name its JDK.
 Needs the environment of bench/reference/requirements.txt, and target/engine.jar. DIR keeps models and data.
 """
-import argparse, json, os, platform, shutil, statistics, subprocess, sys, time
+import argparse, itertools, json, os, platform, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -68,8 +69,8 @@ def material(a, size, seed, plain=False):
     if not (model / "config.json").exists():
         checked(launch(a, [a.python, REFERENCE / "make_model.py", "--size", size, "--out", model, "--seed", seed,
                            "--shards", 3 if size == "small" else 1]))
-    if not (data / "chat").exists():
-        checked(launch(a, [a.python, REFERENCE / "make_data.py", "--out", data, "--seed", seed, "--chat", 64]
+    if not (data / "texts").exists():
+        checked(launch(a, [a.python, REFERENCE / "make_data.py", "--out", data, "--seed", seed, "--chat", 64, "--mmiu", 60]
                        + (["--plain"] if plain else [])))
     return model, data
 
@@ -86,6 +87,10 @@ def trl(a, model, data, steps, batch, accum, dtype, lr, dropout, tables, checkpo
         dict(r, tokens=r["tokens"]["real"]) for r in rows])
 
 
+def split(data):
+    return "test" if data.name == "mmiu" else "train"      # as the benchmark has it
+
+
 def engine(a, model, data, steps, batch, accum, dtype, lr, dropout, tables, checkpointing=False, seed=42, extra=(),
            out=None):
     out = out or a.work / "engine-out"
@@ -93,7 +98,7 @@ def engine(a, model, data, steps, batch, accum, dtype, lr, dropout, tables, chec
     metrics = out / "metrics.jsonl"
     run = launch(a, [
         TOP / "engine", "train", "--model_name_or_path", model, "--dataset_name", data,
-        "--dataset_train_split", "train", "--output_dir", out, "--max_steps", steps,
+        "--dataset_train_split", split(data), "--output_dir", out, "--max_steps", steps,
         "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accum,
         "--gradient_checkpointing", str(checkpointing).lower(), "--learning_rate", lr, "--lr_scheduler_type", "linear",
         "--warmup_steps", 0, "--weight_decay", 0, "--lora_dropout", dropout,
@@ -167,12 +172,11 @@ def cpu():
 # --- parity ----------------------------------------------------------------------------------------------------
 def parity(a):
     failures, results = [], {}
-    for size in a.sizes:
-        for seed in a.seeds:
-            for dtype in a.dtypes:
-                name = f"{size} seed {seed} {dtype}"
-                results[name] = one_parity(a, size, seed, dtype, lambda what, value, limit: judge(
-                    failures, name, what, value, limit))
+    for size, seed, kind, dtype in itertools.product(a.sizes, a.seeds, a.data, a.dtypes):
+        kind = "chat" if size == "270m" else kind       # which has no images
+        name = f"{size} {kind} seed {seed} {dtype}"
+        results[name] = one_parity(a, size, kind, seed, dtype, lambda what, value, limit: judge(
+            failures, name, what, value, limit))
     save(a, {"machine": cpu(), "date": time.strftime("%Y-%m-%d"), "results": results})
     print(f"{len(failures)} beyond a limit", *failures, sep="\n")
     raise SystemExit(1 if failures else 0)
@@ -187,22 +191,25 @@ def judge(failures, name, what, value, limit):
     return value
 
 
-def one_parity(a, size, seed, dtype, judge):
+def one_parity(a, size, kind, seed, dtype, judge):
     sys.path.insert(0, str(REFERENCE))
     model, data = material(a, size, seed, a.plain)
-    data = data / ("chat" if size == "270m" else "vsft")
+    data = data / kind
     batch, accum = (4, 2) if size == "tiny" else (2, 1)
     common = dict(model=model, data=data, batch=batch, accum=accum, dtype=dtype, dropout=0, tables=True, seed=seed)
-    init, ours, theirs, grads = (a.work / n for n in ("init", "engine-out", "trl-out", "grads.safetensors"))
+    init, ours, theirs, grads, batches = (
+        a.work / n for n in ("init", "engine-out", "trl-out", "grads.safetensors", "batches.safetensors"))
     for d in (init, theirs):
         shutil.rmtree(d, ignore_errors=True)
     trl(a, steps=1, lr=1e-3, extra=["--save-init", init], **common)
     hot_start(init, seed)                    # B = 0 would leave every gradient of A zero
     engine_init = plant(init, a.work / "planted") if a.plant else init
     full = dtype == "float32"
-    t = trl(a, steps=10, lr=a.lr, extra=["--init-adapter", init, "--save", theirs, "--save-grads", grads], **common)
+    t = trl(a, steps=10, lr=a.lr, extra=["--init-adapter", init, "--save", theirs, "--save-grads", grads,
+                                               "--save-batches", batches], **common)
     e = engine(a, steps=10, lr=a.lr, extra=["--init_adapter", engine_init], **common)
-    got = {}
+    got = {"samples": judge("rows of TRL's batches whose ids or labels are no sample of the engine's",
+                            strangers(a, model, data, batches), 0)}
     close = lambda x, y: abs(x - y) / max(abs(y), 1e-30)
     tr, er = t["rows"], e["rows"]
     if [r["tokens"] for r in tr] != [r["tokens"] for r in er]:
@@ -223,6 +230,24 @@ def one_parity(a, size, seed, dtype, judge):
                               logits(model, theirs, ours), None)
         got["gradients"] = gradients(a, common, engine_init, grads, judge)
     return got
+
+
+def strangers(a, model, data, batches):
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+    dump = a.work / "samples.safetensors"
+    checked(launch(a, [TOP / "engine", "check", "--model_name_or_path", model, "--dataset_name", data, "--dataset_train_split",
+                       split(data), "--compat", "trl", "--dump", dump]))
+    known = set()
+    with safe_open(dump, "pt") as f:
+        for key in f.keys():
+            if key.endswith(".labels"):
+                known.add((tuple(f.get_tensor(key.replace("labels", "input_ids")).tolist()), tuple(f.get_tensor(key).tolist())))
+    theirs, wrong = load_file(batches), 0
+    for i in range(sum(n.endswith(".labels") for n in theirs)):
+        for ids, mask, labels in zip(*(theirs[f"{i}.{k}"] for k in ("input_ids", "attention_mask", "labels"))):
+            wrong += (tuple(ids[mask == 1].tolist()), tuple(labels[mask == 1].tolist())) not in known
+    return wrong
 
 
 def hot_start(init, seed):
@@ -318,6 +343,7 @@ def main():
     p.add_argument("--sizes", nargs="+", choices=["tiny", "small", "270m"], default=["tiny", "small"])
     p.add_argument("--seeds", type=int, nargs="+", default=[101, 102])
     p.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    p.add_argument("--data", nargs="+", choices=["vsft", "mmiu", "chat", "texts", "talks"], default=["vsft"])
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--plain", action="store_true", help="only 112x112 RGB PNG, to tell decoding from the rest")
     p.add_argument("--plant", action="store_true",

@@ -4,10 +4,12 @@
              messages = list<{content: list<{index, text, type}>, role}> and images = list<{bytes, path}>
   OUT/chat   with --chat: talks in words alone, data/train-*.parquet and the same rows in train.jsonl,
              messages = list<{role, content: string}>, about 300 to 700 tokens each
+  OUT/texts  with --chat: prompt and completion, a text each; OUT/talks the same as lists of messages
+  OUT/mmiu   with --mmiu: like FanqingM/MMIU-Benchmark: all.parquet (split "test") and one zip of pictures per category
 
 Everything follows from --seed.
 """
-import argparse, io, json, math, random, re
+import argparse, io, json, math, random, re, zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -148,6 +150,11 @@ VSFT = pa.schema(
     [("messages", pa.list_(pa.struct([("content", pa.list_(CONTENT)), ("role", pa.string())]))),
      ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())])))],
     metadata={"huggingface": json.dumps({"info": {"features": HF_FEATURES}})})
+MMIU = pa.schema([("task", pa.string()), ("visual_input_component", pa.string()), ("source", pa.string()),
+                  ("options", pa.string()), ("question", pa.string()), ("context", pa.string()),
+                  ("input_image_path", pa.list_(pa.string())), ("output", pa.string())])
+TEXTS = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
+TALKS = pa.schema([(side, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))) for side in ("prompt", "completion")])
 CHAT = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
 
 
@@ -176,6 +183,44 @@ def chat_row(rng):
         messages += [{"role": role, "content": text} for role, text in pair.items()]
 
 
+def mmiu(rng, n, out, photo=False):
+    out.mkdir(parents=True, exist_ok=True)
+    names = ["the first image", "the second image", "the third image", "the fourth image"]
+    groups = {"Low-level-semantic": "odd_colour", "High-level-object": "odd_shape"}
+    zips = {g: zipfile.ZipFile(out / f"{g}.zip", "w") for g in groups}
+    rows = []
+    for i in range(n):
+        group = rng.choice(list(groups))
+        task = groups[group]
+        k = rng.choice([2, 3, 4])
+        answer = rng.randrange(k)
+        wanted = rng.choice(SHAPES) if task == "odd_shape" else rng.choice(list(COLOURS))
+        paths = []
+        for j in range(k):
+            while True:
+                im, f = scene(rng, PHOTO if photo else rng.choice(SIZES))
+                got = f["kind"] if task == "odd_shape" else f["colour"]
+                if (got == wanted) == (j == answer):
+                    break
+            how = rng.choice(["png", "jpeg"])
+            name = f"{task}/{i:05d}_{j}.{'png' if how == 'png' else 'jpg'}"
+            zi = zipfile.ZipInfo(name, (2025, 1, 1, 0, 0, 0))
+            zi.compress_type = zipfile.ZIP_DEFLATED if j % 2 else zipfile.ZIP_STORED
+            zips[group].writestr(zi, encode(rng, im, how))
+            paths.append(f"./{group}/{name}")
+        options = "\n".join(f"{'ABCD'[j]}: {names[j]}" for j in range(k))
+        what = f"shows {article(wanted)}" if task == "odd_shape" else f"shows {wanted} shapes"
+        rows.append(dict(task=task, visual_input_component="synthetic", source="shapes", options=options,
+                         question=f"Which image {what}?",
+                         context=f"You are given {NUMBERS[k - 1]} images. Please look at the details and tell which "
+                                 f"one fits.\nSelect from the following choices.\n{options}",
+                         input_image_path=paths, output="ABCD"[answer]))
+    for z in zips.values():
+        z.close()
+    write_parquet(rows, MMIU, out / "all.parquet")
+    card(out, test="all.parquet")
+
+
 def corpus(seed=0, n=400):
     """Text to train a tokenizer on: the words of the data sets and a little of everything else."""
     rng = random.Random(seed)
@@ -199,6 +244,7 @@ if __name__ == "__main__":
     ap.add_argument("--train", type=int, default=400)
     ap.add_argument("--test", type=int, default=100)
     ap.add_argument("--chat", type=int, default=0, help="rows of the text-only data set")
+    ap.add_argument("--mmiu", type=int, default=0, help="rows of the multi-image data set")
     ap.add_argument("--plain", action="store_true", help="only 112x112 RGB PNG")
     ap.add_argument("--photo", action="store_true", help="640x480 pictures and long talks (about 300 tokens), as on the hub")
     a = ap.parse_args()
@@ -210,9 +256,16 @@ if __name__ == "__main__":
             part = rows[s * n // shards:(s + 1) * n // shards]
             write_parquet(part, VSFT, v / "data" / f"{split}-{s:05d}-of-{shards:05d}.parquet")
     card(v, train="data/train-*", test="data/test-*")
+    if a.mmiu:
+        mmiu(random.Random(f"{a.seed}/mmiu"), a.mmiu, a.out / "mmiu", a.photo)
     if a.chat:
         rng = random.Random(f"{a.seed}/chat")
         rows = [chat_row(rng) for _ in range(a.chat)]
         write_parquet(rows, CHAT, a.out / "chat" / "data" / "train-00000-of-00001.parquet")
         (a.out / "chat" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         card(a.out / "chat", train="data/train-*")
+        talks = [{"prompt": r["messages"][:-1], "completion": r["messages"][-1:]} for r in rows]
+        texts = [{"prompt": t["prompt"][0]["content"], "completion": " " + t["prompt"][1]["content"]} for t in talks]
+        for name, schema, made in (("talks", TALKS, talks), ("texts", TEXTS, texts)):
+            write_parquet(made, schema, a.out / name / "data" / "train-00000-of-00001.parquet")
+            card(a.out / name, train="data/train-*")

@@ -1,16 +1,21 @@
 """LoRA fine-tuning with TRL on the CPU, as Google's guide "Fine-Tune Gemma for Vision Tasks" does it, measured.
 
   train_trl.py --model DIR --data DIR/vsft --steps 6 [--dtype bfloat16] --json OUT.json
-  train_trl.py --model DIR --data DIR/chat ...   # a text-only model
+  train_trl.py --model DIR --data DIR/chat ...   # talks in words alone
+  train_trl.py --model DIR --data DIR/mmiu ...   # several images a row, which the guide puts into the messages
+  train_trl.py --model DIR --data DIR/texts ...  # prompt and completion, or DIR/talks: TRL prepares these itself
 
-The collator is the guide's, mistakes included: two <bos>, <start_of_image> is trained on, the prompt too.
+The collator is the guide's, mistakes included: two <bos>, <start_of_image> is trained on, the prompt too. Prompt and completion
+have TRL's own, with its default of completion_only_loss.
 """
-import argparse, json, os, resource, statistics, time
+import argparse, io, json, os, resource, statistics, time, zipfile
 from pathlib import Path
 
 import tvfix  # noqa: F401
 import torch
+from datasets import Features, Image as ImageFeature, Value
 from peft import LoraConfig, set_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer,
                           TrainerCallback, set_seed)
@@ -40,6 +45,7 @@ def arguments():
     ap.add_argument("--save-init", type=Path, help="write the adapter that the run starts from, as PEFT files")
     ap.add_argument("--init-adapter", type=Path, help="start from this adapter's values")
     ap.add_argument("--save-grads", type=Path, help="write the first step's gradients, before clipping, under PEFT's keys")
+    ap.add_argument("--save-batches", type=Path, help="write ids, attention mask and labels of each micro-batch")
     ap.add_argument("--seed", type=int, default=42)
     ap.add_argument("--threads", type=int, default=2)
     return ap.parse_args()
@@ -56,7 +62,33 @@ def rss_mib():
 
 
 # --- data ------------------------------------------------------------------------------------------------------
-train = load(a.data)["train"]
+def several_images(samples):
+    """The guide's format_data for MMIU: a system turn, pictures before the question, the answer."""
+    talks = []
+    for i in range(len(samples["question"])):
+        images = []
+        for path in samples["input_image_path"][i]:
+            folder, entry = path.removeprefix("./").split("/", 1)
+            picture = Image.open(io.BytesIO(zips[folder].read(entry))).convert("RGB")
+            images.append({"type": "image", "image": picture, "text": None})
+        text = lambda key: {"type": "text", "text": samples[key][i], "image": None}
+        talks.append([{"role": "system", "content": [text("context")]},
+                      {"role": "user", "content": [*images, text("question")]},
+                      {"role": "assistant", "content": [text("output")]}])
+    return {"messages": talks}
+
+
+splits = load(a.data)
+train = splits.get("train", splits.get("test"))
+several = "question" in train.column_names
+parted = "prompt" in train.column_names
+if several:
+    zips = {z.stem: zipfile.ZipFile(z) for z in Path(a.data).glob("*.zip")}
+    # Without stated features datasets 5 stores such content as JSON and the pictures' pixels are lost.
+    shape = Features({"messages": [{"role": Value("string"), "content": [
+        {"type": Value("string"), "text": Value("string"), "image": ImageFeature()}]}]})
+    train = train.map(several_images, batched=True, batch_size=4, features=shape, remove_columns=train.column_names,
+                      load_from_cache_file=False)
 
 # --- model -----------------------------------------------------------------------------------------------------
 rss_before = rss_mib()
@@ -83,8 +115,7 @@ training_args = SFTConfig(
     push_to_hub=False,                       # no hub here
     report_to="none",
     gradient_checkpointing_kwargs={"use_reentrant": False},
-    dataset_kwargs={"skip_prepare_dataset": True},
-    remove_unused_columns=False,
+    **({} if parted else {"dataset_kwargs": {"skip_prepare_dataset": True}, "remove_unused_columns": False}),
     loss_type=a.loss,
     logging_steps=1, disable_tqdm=True, use_cpu=True, seed=a.seed, dataloader_pin_memory=False,
 )
@@ -102,11 +133,17 @@ def collate_fn(examples):
     images = {}
     if "images" in examples[0]:
         images["images"] = [[img.convert("RGB") for img in e["images"]] for e in examples]
+    elif several:
+        images["images"] = [[part["image"].convert("RGB") for m in e["messages"] for part in m["content"]
+                             if part["type"] == "image"] for e in examples]
     batch = processor(text=texts, **images, return_tensors="pt", padding=True)
     labels = batch["input_ids"].clone()
     labels[torch.isin(labels, torch.tensor(masked))] = -100
     batch["labels"] = labels
     return batch
+
+
+batches = []
 
 
 def peft_key(name):
@@ -120,6 +157,8 @@ class CountingTrainer(SFTTrainer):
         tokens["real"] += int(inputs["attention_mask"].sum())
         tokens["padded"] += inputs["attention_mask"].numel()
         tokens["trained"] += int((inputs["labels"][:, 1:] != -100).sum())
+        if a.save_batches:
+            batches.append({k: inputs[k].clone() for k in ("input_ids", "attention_mask", "labels")})
         loss = super().training_step(model, inputs, *args, **kw)
         if a.save_grads and self.state.global_step == 0:      # the last micro-batch leaves the sum
             save_file({peft_key(n): p.grad.clone() for n, p in self.model.named_parameters() if p.requires_grad},
@@ -148,7 +187,7 @@ class Clock(TrainerCallback):
 
 
 clock = Clock()
-trainer = CountingTrainer(model=model, args=training_args, data_collator=collate_fn, train_dataset=train,
+trainer = CountingTrainer(model=model, args=training_args, data_collator=None if parted else collate_fn, train_dataset=train,
                           processing_class=processor, peft_config=peft_config, callbacks=[clock])
 params = {}
 for n, p in trainer.model.named_parameters():
@@ -166,6 +205,9 @@ rss_ready = rss_mib()
 trainer.train()
 if a.save:
     trainer.save_model(str(a.save))
+
+if a.save_batches:
+    save_file({f"{i}.{k}": v.contiguous() for i, b in enumerate(batches) for k, v in b.items()}, a.save_batches)
 
 rows = clock.rows
 steady = rows[1:] or rows

@@ -6,10 +6,12 @@ import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.stream.Stream;
 import lapidary.format.FormatException;
 import lapidary.format.ZipArchive;
@@ -28,7 +30,12 @@ final class PictureFiles implements AutoCloseable {
 
     /** Pictures of a data file, which need not exist. */
     PictureFiles(Path dataFile) {
-        this.folder = dataFile.toAbsolutePath().getParent();
+        this.folder = folderOf(dataFile);
+    }
+
+    /** Where paths that a data file names begin. */
+    static Path folderOf(Path dataFile) {
+        return dataFile.toAbsolutePath().getParent();
     }
 
     /**
@@ -75,6 +82,35 @@ final class PictureFiles implements AutoCloseable {
         return image instanceof Zipped zipped ? Optional.of(zipped.archive().file()) : Optional.empty();
     }
 
+    /**
+     * Folders in which a file may appear that would be taken instead of an entry of a zip file: on the way from the data to
+     * where the entry would be if it were extracted; none for other pictures.
+     *
+     * @param folder of the data that name the picture
+     */
+    static Set<Path> watchedFor(ImageSource image, Path folder) {
+        Set<Path> watched = new LinkedHashSet<>();
+        if (image instanceof Zipped zipped) {
+            Path zip = zipped.archive().file().toAbsolutePath();
+            List<Path> roots = roots(folder);
+            for (Path root : roots) {
+                List<Path> places = new ArrayList<>(List.of(root.resolve(zipped.entry())));
+                for (Path of : roots) {
+                    if (zip.startsWith(of)) {
+                        String extracted = of.relativize(zip).toString().replaceFirst("(?i)\\.zip$", "");
+                        places.add(root.resolve(extracted).resolve(zipped.entry()));
+                    }
+                }
+                for (Path place : places) {
+                    for (Path at = place.normalize().getParent(); at != null && at.startsWith(root); at = at.getParent()) {
+                        watched.add(at);
+                    }
+                }
+            }
+        }
+        return watched;
+    }
+
     /** The picture of a name that {@link Zipped} had. */
     ImageSource zipped(Path zip, String entry) {
         return new Zipped(archive(zip), entry);
@@ -88,7 +124,7 @@ final class PictureFiles implements AutoCloseable {
         String whole = inside.toString();
         for (int n = inside.getNameCount() - 1; n > 0; n--) {
             String rest = inside.subpath(n, inside.getNameCount()).toString();
-            for (Path root : roots()) {
+            for (Path root : roots(folder)) {
                 Path zip = root.resolve(inside.subpath(0, n) + ".zip");
                 for (String entry : Files.isRegularFile(zip) ? List.of(rest, whole) : List.<String>of()) {
                     if (archive(zip).has(entry)) {
@@ -107,7 +143,7 @@ final class PictureFiles implements AutoCloseable {
     }
 
     /** The data file's folder, and the one above where that is the Hub's data folder. */
-    private List<Path> roots() {
+    private static List<Path> roots(Path folder) {
         return folder.endsWith("data") && folder.getParent() != null
                 ? List.of(folder, folder.getParent())
                 : List.of(folder);
@@ -116,7 +152,7 @@ final class PictureFiles implements AutoCloseable {
     private synchronized List<Path> zips() {
         if (zips == null) {
             List<Path> found = new ArrayList<>();
-            roots().forEach(root -> found.addAll(list(root)));
+            roots(folder).forEach(root -> found.addAll(list(root)));
             zips = List.copyOf(found);
         }
         return zips;

@@ -3,8 +3,10 @@ package lapidary.data;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3Config;
 import lapidary.gemma3.Gemma3Processor;
@@ -20,6 +22,7 @@ import lapidary.image.Rgb;
  */
 public final class Samples {
     private final Dataset dataset;
+    private final List<Path> folders; // of its files
     private final Gemma3Processor processor;
     private final Collator collator;
     private final LengthLimit limit;
@@ -60,6 +63,10 @@ public final class Samples {
             ImagePreprocessor preprocessor,
             boolean panAndScan) {
         this.dataset = dataset;
+        this.folders = dataset.files().stream()
+                .map(PictureFiles::folderOf)
+                .distinct()
+                .toList();
         this.processor = processor;
         this.collator = collator;
         this.limit = limit;
@@ -150,6 +157,13 @@ public final class Samples {
     /** The file that a picture lies in, unless that is the data's own. */
     public Optional<Path> fileOf(ImageSource image) {
         return PictureFiles.fileOf(image);
+    }
+
+    /** Folders in which a file may appear that would be taken instead of this picture; not all need exist. */
+    public Set<Path> watchedFor(ImageSource image) {
+        Set<Path> watched = new LinkedHashSet<>();
+        folders.forEach(folder -> watched.addAll(PictureFiles.watchedFor(image, folder)));
+        return watched;
     }
 
     /** What the model sees of a picture, for people: a view of {@link Loaded#pixels}. */

@@ -42,8 +42,8 @@ import lapidary.format.FormatException;
  * be saved. Times of content alone can be set back, and are by {@code cp -p}, rsync and archivers; ctime cannot but by setting
  * the clock, and every write, rename over and touch moves it. It moves by ticks, so that a write shortly after a look may not
  * show: files that changed in the seconds before the look are not remembered. Where pictures come from zip files, the
- * folders that the data lie in count too: a picture that appears in them would be taken instead. One that
- * appears deeper, in a folder that was there already, is not noticed.
+ * folders count too in which a file or a zip file would be taken instead: that of the data, and those on the way to where the
+ * entries would be if they were extracted.
  *
  * <p>Entries carry a digest; one that is damaged counts for nothing. At most {@value #MOST} are kept, of {@value #BYTES} bytes in
  * all, the last used ones.
@@ -94,7 +94,7 @@ final class CheckCache {
             return key == null ? null : read(key);
         }
 
-        /** @param pictures files that pictures were read from */
+        /** @param pictures files that pictures were read from, and folders in which others may appear instead */
         void keep(Checked found, Set<Path> pictures) {
             // Views of a row that is left out for its length are not counted picture by picture.
             boolean unwatched = isPanAndScan && !found.tooLong().isEmpty();

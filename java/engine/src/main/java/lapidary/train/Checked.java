@@ -1,5 +1,6 @@
 package lapidary.train;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
@@ -10,6 +11,7 @@ import lapidary.data.Preflight;
 import lapidary.data.Preflight.Findings;
 import lapidary.data.Samples;
 import lapidary.format.FormatException;
+import lapidary.image.ImageSource;
 
 /**
  * What a look at all rows came to, as far as training needs it.
@@ -59,11 +61,15 @@ record Checked(
         }
         Fingerprint all = new Fingerprint();
         Set<Path> files = new TreeSet<>();
+        Set<Path> folders = new TreeSet<>();
         Findings findings = Preflight.run(samples, false, threads, wanted, new Preflight.Listener() {
             @Override
             public void onSample(int row, Samples.Loaded sample) {
                 all.add(sample.sample());
-                sample.sample().images().forEach(image -> samples.fileOf(image).ifPresent(files::add));
+                for (ImageSource image : sample.sample().images()) {
+                    samples.fileOf(image).ifPresent(files::add);
+                    folders.addAll(samples.watchedFor(image));
+                }
             }
 
             @Override
@@ -91,6 +97,7 @@ record Checked(
                         .toList(),
                 all.text(),
                 false);
+        folders.stream().filter(Files::isDirectory).forEach(files::add);
         place.keep(found, files);
         return found;
     }

@@ -15,6 +15,8 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipOutputStream;
 import lapidary.data.DataOptions;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
@@ -31,6 +33,8 @@ import lapidary.image.Rgb;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 final class CheckCacheTest {
     private static final Path DEMO = Path.of("src/main/resources/lapidary/demo/base");
@@ -132,6 +136,24 @@ final class CheckCacheTest {
         assertThrows(FormatException.class, this::look);
         Files.delete(dir.resolve("a.png"));
         assertThrows(FormatException.class, this::look);
+    }
+
+    /** The folder of the entry's extracted place is there; the file that would be taken instead appears later. */
+    @ParameterizedTest
+    @CsvSource({"Animals/cat/1.png", "Animals/cat.zip", "Animals/cat/other.png"})
+    void aPictureThatAppearsInPlaceOfAZipsEntryIsSeen(String appears) throws IOException {
+        Path zip = dir.resolve("Animals.zip");
+        try (ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(zip))) {
+            out.putNextEntry(new ZipEntry("cat/1.png"));
+            out.write(Files.readAllBytes(dir.resolve("a.png")));
+        }
+        Files.createDirectories(dir.resolve("Animals/cat"));
+        Files.writeString(rows, Files.readString(rows).replace("a.png", "Animals/cat/1.png"));
+        look(); // its memory makes a folder beside the data, which counts as a change
+        look();
+        assertTrue(look().isRemembered());
+        Files.copy(appears.endsWith("zip") ? zip : dir.resolve("a.png"), dir.resolve(appears));
+        assertFalse(look().isRemembered());
     }
 
     @Test
