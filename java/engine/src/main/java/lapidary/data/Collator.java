@@ -86,8 +86,10 @@ public final class Collator {
     /** Prompt and completion as TRL joins them where they are texts. */
     private Sample text(Conversation conversation) {
         if (lossOn == LossOn.ASSISTANT || !conversation.images().isEmpty()) {
-            throw new IllegalArgumentException("prompt and completion are texts, which --compat trl reads without a chat template: "
-                    + (lossOn == LossOn.ASSISTANT ? "--assistant_only_loss wants" : "pictures want") + " lists of messages");
+            throw new IllegalArgumentException(
+                    "prompt and completion are texts, which --compat trl reads without a chat template: "
+                            + (lossOn == LossOn.ASSISTANT ? "--assistant_only_loss wants" : "pictures want")
+                            + " lists of messages");
         }
         String prompt = words(conversation, 0);
         String answer = words(conversation, 1);

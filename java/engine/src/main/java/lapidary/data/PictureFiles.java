@@ -102,7 +102,9 @@ final class PictureFiles implements AutoCloseable {
                     }
                 }
                 for (Path place : places) {
-                    for (Path at = place.normalize().getParent(); at != null && at.startsWith(root); at = at.getParent()) {
+                    for (Path at = place.normalize().getParent();
+                            at != null && at.startsWith(root);
+                            at = at.getParent()) {
                         watched.add(at);
                     }
                 }

@@ -63,10 +63,8 @@ public final class Samples {
             ImagePreprocessor preprocessor,
             boolean panAndScan) {
         this.dataset = dataset;
-        this.folders = dataset.files().stream()
-                .map(PictureFiles::folderOf)
-                .distinct()
-                .toList();
+        this.folders =
+                dataset.files().stream().map(PictureFiles::folderOf).distinct().toList();
         this.processor = processor;
         this.collator = collator;
         this.limit = limit;

@@ -38,8 +38,7 @@ public final class Gemma3Processor {
     private static final String BOI = ChatTemplate.IMAGE;
 
     /** The control tokens; the ids of those of images are -1 where the tokenizer lacks them. */
-    private record SpecialTokens(
-            int bosId, int padId, String eos, int boiId, String eoi, String image, int imageId) {}
+    private record SpecialTokens(int bosId, int padId, String eos, int boiId, String eoi, String image, int imageId) {}
 
     /** The ids of a text and their types, 1 at image soft tokens and 0 elsewhere, both [tokens]. */
     public record Encoded(int[] ids, int[] tokenTypeIds) {}

@@ -110,8 +110,7 @@ class LossOnTest {
     @MethodSource("completion")
     void promptAndCompletionAreTrlsTokensUnderItsProfile(JsonNode row) {
         int[] ids = ints(row.get("ids"));
-        Sample sample =
-                collate(conversation(row, row.get("prompt").intValue()), LossOn.DEFAULT, Profile.TRL);
+        Sample sample = collate(conversation(row, row.get("prompt").intValue()), LossOn.DEFAULT, Profile.TRL);
         assertArrayEquals(ids, sample.inputIds());
         assertMasked(sample, row.get("prompt_ids").size());
     }

@@ -54,8 +54,10 @@ final class MemoryForecastTest {
     @Test
     void aSmallerBatchWithMoreGroupsTrainsTheSame() {
         SftConfig run = config(12).build();
-        long two = outlook(config(2).gradientAccumulationSteps(12).build(), Long.MAX_VALUE).takes();
-        long three = outlook(config(3).gradientAccumulationSteps(8).build(), Long.MAX_VALUE).takes();
+        long two = outlook(config(2).gradientAccumulationSteps(12).build(), Long.MAX_VALUE)
+                .takes();
+        long three = outlook(config(3).gradientAccumulationSteps(8).build(), Long.MAX_VALUE)
+                .takes();
         assertTrue(two < three);
         MemoryOutlook outlook = outlook(run, (two + three) / 2);
         assertFalse(outlook.fits());
@@ -67,7 +69,8 @@ final class MemoryForecastTest {
     @Test
     void whatCostsNothingComesBeforeWhatCostsTimeAndThatBeforePrecision() {
         SftConfig.Builder run = config(1).gradientCheckpointing(false);
-        long checkpointed = outlook(run.gradientCheckpointing(true).build(), Long.MAX_VALUE).takes();
+        long checkpointed =
+                outlook(run.gradientCheckpointing(true).build(), Long.MAX_VALUE).takes();
         SftConfig plain = run.gradientCheckpointing(false).build();
         assertTrue(outlook(plain, checkpointed).advice().startsWith("--gradient_checkpointing true (about "));
         String more = outlook(plain, checkpointed - checkpointed / 50).advice();
