@@ -8,8 +8,8 @@ public interface Gemm {
     /**
      * {@code c = factor * op(a) op(b) + bias (+ c where accumulate)}.
      *
-     * <p>A BF16 c is rounded once, or as cuBLASLt does for some sizes: the product, its sum with the old c, and that with the
-     * bias, one after the other.
+     * <p>A BF16 c is rounded once, or as cuBLASLt does for some sizes: the product, its sum with the old c or the bias, and that
+     * with the other, one after the other.
      *
      * @param c [m, n] BF16 or F32; F32 may come from BF16 operands
      * @param a [m, k], or [k, m] where transposed
