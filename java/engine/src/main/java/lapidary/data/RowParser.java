@@ -79,7 +79,7 @@ final class RowParser {
                 boolean isText = row.get("prompt") instanceof String && row.get("completion") instanceof String;
                 yield conversation(row, all, prompt.size(), isText);
             }
-            case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), 0);
+            case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), 0, false);
             case MMIU -> mmiu(row);
         };
     }
