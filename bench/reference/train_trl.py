@@ -161,8 +161,8 @@ class CountingTrainer(SFTTrainer):
             batches.append({k: inputs[k].clone() for k in ("input_ids", "attention_mask", "labels")})
         loss = super().training_step(model, inputs, *args, **kw)
         if a.save_grads and self.state.global_step == 0:      # the last micro-batch leaves the sum
-            save_file({peft_key(n): p.grad.clone() for n, p in self.model.named_parameters() if p.requires_grad},
-                      a.save_grads)
+            save_file({peft_key(n): p.grad.clone() for n, p in self.model.named_parameters()
+                       if p.grad is not None}, a.save_grads)          # a vision tower has none without pictures
         return loss
 
 
