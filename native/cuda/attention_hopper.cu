@@ -8,7 +8,6 @@ namespace {
 
 constexpr int kGroup = 128;  // threads that multiply together: 64 rows of a product
 constexpr int kTile = 64;    // keys, or queries, that are copied at once
-constexpr float kLog2e = 1.4426950408889634f;
 
 struct Heads {
     int64_t heads, kv_heads, head_dim;
@@ -20,6 +19,9 @@ template <int D, int Rows>
 struct alignas(128) Tile {
     __nv_bfloat16 piece[Rows / 8][D / 8][8][8];
 };
+
+#ifdef KT_WGMMA
+constexpr float kLog2e = 1.4426950408889634f;
 
 // This thread's part in copying tiles of Rows tokens of a head: where each of its pieces lies does not change between tiles.
 template <int D, int Rows, int Threads>
@@ -53,9 +55,8 @@ struct Copy {
     }
 };
 
-#ifdef KT_WGMMA
-// Descriptors of a tile's rows from `row` on, to be summed over their columns; and of a tile, to be summed over its rows. They count
-// in pieces of 16 bytes, so that what lies a constant behind is reached by adding one.
+// Descriptors of a tile's rows from `row` on, to be summed over their columns; and of a tile, to be summed over its rows. They
+// count in pieces of 16 bytes, so that what lies a constant behind is reached by adding one.
 template <int D, int Rows>
 __device__ inline uint64_t by_columns(const Tile<D, Rows>& tile, int row) {
     return matrix_descriptor(tile.piece[row / 8], 128, D / 8 * 128);
@@ -84,7 +85,6 @@ __device__ inline void weighted_sum(float (*out)[4], const unsigned (*p)[4], uin
 
 // Which four warps of a block this one belongs to: the same in all lanes, as the compiler is told by asking lane 0.
 __device__ inline int my_group() { return __shfl_sync(kWarp, static_cast<int>(threadIdx.x) / kGroup, 0); }
-#endif
 
 // Fragments of a result [64, kTile], rounded, are those of a left operand.
 __device__ inline void as_left(unsigned (*a)[4], const float (*from)[4]) {
@@ -155,11 +155,14 @@ __device__ inline void write_rows(__nv_bfloat16* head, const float (*out)[4], co
         for (int r = 0; r < 2; r++) {
             const int64_t t = first + lane / 4 + 8 * r;
             if (t < tokens && c < head_dim) {
-                *reinterpret_cast<unsigned*>(head + t * stride + c) = pack(out[n][2 * r] * factor[r], out[n][2 * r + 1] * factor[r]);
+                *reinterpret_cast<unsigned*>(head + t * stride + c) =
+                    pack(out[n][2 * r] * factor[r], out[n][2 * r + 1] * factor[r]);
             }
         }
     }
 }
+
+#endif
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
