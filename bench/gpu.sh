@@ -81,6 +81,7 @@ compare() { # ARGUMENT...: the guide's settings
 }
 
 trace() {
+    rm -f "$work/trace.tsv" # of another run
     tracer=$pack/gpu_trace.so
     toolkit=${CUDA_HOME:-/usr/local/cuda}
     header=$(find -L "$toolkit" -name cupti.h 2>/dev/null | head -n 1)
@@ -104,7 +105,7 @@ cat "$out/gpu.txt"
 "$java" $options -jar "$pack/engine.jar" info | tee "$out/info.txt"
 
 ops="ElementwiseTest GeluTest RmsNormTest LayerNormTest EmbeddingTest RowsTest RopeTest DropoutTest VisionTest GemmTest LinearTest
-     LoraLinearTest Nf4LinearTest AttentionTest CachedAttentionTest LinearCrossEntropyTest"
+     LoraLinearTest LoraDownTest Nf4LinearTest AttentionTest CachedAttentionTest LinearCrossEntropyTest"
 ops=${TESTS:-$ops}
 names=
 for test in $ops; do names="$names lapidary.op.$test"; done

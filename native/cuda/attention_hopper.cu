@@ -1,6 +1,7 @@
-// Attention on Hopper's tensor cores for BF16 and heads of up to 80, as attention_tiles.cu computes it: the same tiles, the same
-// sums without sharing between blocks. Here four warps multiply tiles straight from shared memory (wgmma), which takes neither
-// registers nor instructions for the operands; only what is computed from scores goes from registers into the next product.
+// Attention on Hopper's tensor cores for BF16 and heads of up to 80, in the manner of attention_tiles.cu: tiles that nobody sees are
+// left out, and no sum is shared between blocks. Here four warps multiply tiles straight from shared memory (wgmma), which takes
+// neither registers nor instructions for the operands; only what is computed from scores goes from registers into the next product.
+// The gradients of q and k are scaled at the end, not before they are rounded, so that they differ from the tiles' by roundings.
 #include "attention.cuh"
 
 namespace kt {
@@ -215,6 +216,7 @@ __global__ void __launch_bounds__(kGroup * Groups, Blocks)
         scores<D>(p, left, keys + now * kNextTile<D>);
         products_commit();
         products_wait<0>();
+        settle<kTile>(p);
         if (!whole_for(mine, key)) hide(p, mine, key, s.spans, -INFINITY);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -241,10 +243,13 @@ __global__ void __launch_bounds__(kGroup * Groups, Blocks)
         }
         unsigned a[kTile / 16][4];
         as_left(a, p);
+        settle<kTile>(a);
+        settle<D>(out);
         products_begin();
         weighted_sum<D>(out, a, values + now * kNextTile<D>);
         products_commit();
         products_wait<0>();
+        settle<D>(out);
     }
     cp_async_wait<0>();  // with no tile to visit, the first copies are still under way
 
@@ -257,6 +262,8 @@ __global__ void __launch_bounds__(kGroup * Groups, Blocks)
         if (lse && lane % 4 == 0 && row[r] < s.tokens) lse[row[r] * n.heads + head] = (top[r] + log2f(sum[r])) / kLog2e;
     }
     write_rows<D>(y, out, factor, first + warp * 16, s.tokens, stride, n.head_dim);
+#else
+    __trap();  // a Hopper that was given code of another architecture
 #endif
 }
 
@@ -319,6 +326,7 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         scores<D>(dp, left_gradient, values + now * kNextTile<D>);
         products_commit();
         products_wait<1>();
+        settle<kTile>(p);
 #pragma unroll
         for (int c = 0; c < kTile / 8; c++) {
 #pragma unroll
@@ -326,6 +334,7 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         }
         if (!whole_for(mine, key)) hide(p, mine, key, s.spans, 0.0f);
         products_wait<0>();
+        settle<kTile>(dp);
 #pragma unroll
         for (int c = 0; c < kTile / 8; c++) {
 #pragma unroll
@@ -333,14 +342,18 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         }
         unsigned a[kTile / 16][4];
         as_left(a, p);
+        settle<kTile>(a);
         products_begin();
         weighted_sum<D>(out, a, summed + now * kNextTile<D>);
         products_commit();
         products_wait<0>();
+        settle<D>(out);
     }
     cp_async_wait<0>();
     const float factor[2] = {n.scale, n.scale};
     write_rows<D>(dq, out, factor, first + warp * 16, s.tokens, stride, n.head_dim);
+#else
+    __trap();
 #endif
 }
 
@@ -434,6 +447,7 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         const bool whole = all_see(s, step.query, first + own, first + own + 64);
         const Step after_next = after(next);
         products_wait<1>();
+        settle<kTile>(p);
 #pragma unroll
         for (int c = 0; c < kTile / 8; c++) {
             const float2 log_sum = *reinterpret_cast<const float2*>(&tiles.log_sum[now][c * 8 + lane % 4 * 2]);
@@ -455,10 +469,12 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         }
         unsigned a[kTile / 16][4];
         as_left(a, p);
+        settle<kTile>(a);
         products_begin();
         weighted_sum<D>(sum_v, a, summed_gradients + now * kNextTile<D>);
         products_commit();
         products_wait<1>();  // dp is there
+        settle<kTile>(dp);
 #pragma unroll
         for (int c = 0; c < kTile / 8; c++) {
             const float2 minus = *reinterpret_cast<const float2*>(&tiles.delta[now][c * 8 + lane % 4 * 2]);
@@ -469,17 +485,22 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         }
         unsigned b[kTile / 16][4];
         as_left(b, dp);
+        settle<kTile>(b);
         products_begin();
         weighted_sum<D>(sum_k, b, summed_queries + now * kNextTile<D>);
         products_commit();
         keep(next_sums, now ^ 1);
         products_wait<0>();
+        settle<D>(sum_k);
+        settle<D>(sum_v);
         step = next, next = after_next;
     }
     cp_async_wait<0>();
     const float scales[2] = {n.scale, n.scale}, ones[2] = {1.0f, 1.0f};
     write_rows<D>(dk, sum_k, scales, first + warp * 16, s.tokens, kv_stride, n.head_dim);
     write_rows<D>(dv, sum_v, ones, first + warp * 16, s.tokens, kv_stride, n.head_dim);
+#else
+    __trap();
 #endif
 }
 
@@ -518,7 +539,10 @@ int32_t backward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
 
 namespace attention {
 
-bool has_hopper_tiles(const kt_ctx* ctx, const Problem& p) { return ctx->warpgroups && has_tiles(p) && p.head_dim <= 80; }
+// The largest score is sought before it is scaled, and hidden ones are -inf then: a scale above 0.
+bool has_hopper_tiles(const kt_ctx* ctx, const Problem& p) {
+    return ctx->warpgroups && has_tiles(p) && p.head_dim <= 80 && p.scale > 0;
+}
 
 int32_t hopper_forward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
     return p.head_dim <= 64 ? forward<64, 2, 2>(ctx, p, plan) : forward<80, 2, 2>(ctx, p, plan);

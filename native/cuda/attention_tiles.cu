@@ -400,11 +400,9 @@ using attention::Plan;
 using attention::Problem;
 using B = __nv_bfloat16;
 
-constexpr size_t kShared = 99 << 10;  // what a block may have on every card; sm_89 and sm_120 give no more
-
 template <int D, int Keys>
 int32_t forward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
-    static_assert(sizeof(ForwardTiles<D, Keys>) <= kShared);
+    static_assert(fits_every_card<ForwardTiles<D, Keys>>);
     const dim3 blocks(blocks_of(p.tokens, kRows), static_cast<unsigned>(p.heads));
     return start(ctx, "attention_forward", forward_kernel<D, Keys>, blocks, kThreads, sizeof(ForwardTiles<D, Keys>),
                  static_cast<B*>(p.out), p.lse, static_cast<const B*>(p.q), static_cast<const B*>(p.k),
@@ -414,7 +412,7 @@ int32_t forward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
 // Keys: of a tile, while the gradient of queries is computed; the others while that of keys and values is.
 template <int D, int Keys, int OwnKeys, int Queries, int Parts, int Buffers>
 int32_t backward(kt_ctx* ctx, const Problem& p, const Plan& plan) {
-    static_assert(sizeof(QueryTiles<D, Keys>) <= kShared && sizeof(KeyTiles<D, OwnKeys, Queries, Buffers>) <= kShared);
+    static_assert(fits_every_card<QueryTiles<D, Keys>> && fits_every_card<KeyTiles<D, OwnKeys, Queries, Buffers>>);
     const Heads n{p.heads, p.kv_heads, p.head_dim, p.scale};
     const B *q = static_cast<const B*>(p.q), *k = static_cast<const B*>(p.k), *v = static_cast<const B*>(p.v);
     const B* dy = static_cast<const B*>(p.dy);

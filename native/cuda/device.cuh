@@ -25,7 +25,7 @@ template <class T> __device__ inline T* dynamic_shared() {
     return reinterpret_cast<T*>(dynamic_shared_bytes);
 }
 
-// 2^x within 2 ulp; numbers under the normal ones are zero.
+// 2^x within 2 ulp (PTX ISA, ex2.approx.ftz.f32: 2^-22 relative); numbers under the normal ones are zero.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -69,6 +69,15 @@ template <int Pending> __device__ inline void cp_async_wait() { asm volatile("cp
 __device__ inline void fence_for_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // Before the first product, and after registers of one were written.
 __device__ inline void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// Keeps what is computed with these registers from being moved across products_begin or a wait, which do not name them.
+template <int N> __device__ inline void settle(float (*d)[4]) {
+#pragma unroll
+    for (int i = 0; i < N / 8; i++) asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]) :: "memory");
+}
+template <int N> __device__ inline void settle(uint32_t (*a)[4]) {
+#pragma unroll
+    for (int i = 0; i < N / 16; i++) asm volatile("" : "+r"(a[i][0]), "+r"(a[i][1]), "+r"(a[i][2]), "+r"(a[i][3]) :: "memory");
+}
 __device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int Pending> __device__ inline void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(Pending) : "memory");

@@ -8,6 +8,10 @@ namespace {  // each file has its own: the emulation compiles these as ordinary 
 
 constexpr unsigned kWarp = 0xffffffffu;
 
+// The shared memory that a block may have on every card: what sm_89 and sm_120 give. The emulation gives Hopper's 227 KiB.
+template <typename Tiles>
+constexpr bool fits_every_card = sizeof(Tiles) <= 99 << 10;
+
 // ---- numbers ---------------------------------------------------------------------------------------------------------
 
 __device__ inline float load(float x) { return x; }

@@ -105,6 +105,7 @@ struct Tiles {
     __nv_bfloat16 w[2][kTile][kTile + 8];  // of the matrix: [out, in]
     float numbers[16];
 };
+static_assert(fits_every_card<Tiles>);
 
 // Forward: y[r, o] = sum over i of x[r, i] w[o, i] + bias[o]. Backward: dx[r, i] = sum over o of dy[r, o] w[o, i]. A block owns
 // 64 x 64 of the result, a warp 16 rows of it.

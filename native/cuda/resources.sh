@@ -26,13 +26,18 @@ for arch in "${@:-sm_90a}"; do
     # A name as c++filt writes it: kt::(anonymous namespace)::kernel<...>(...).
     sed 's/\$/_/g' "$out/$arch.log" | c++filt | sed 's/(anonymous namespace)::/ /g; s/kt:: //g; s/__nv_bfloat16/bf16/g; s/float/f32/g' | awk -v arch="$arch" '
         function numbers(text) { n = split(text, list, /[^0-9]+/); k = 0; for (i = 1; i <= n; i++) if (list[i] != "") p[++k] = list[i] }
-        # What the launchers ask for: the structs of attention_tiles.cu, attention_plain.cu, decode.cu and nf4_linear.cu.
+        # What the launchers ask for: the structs of attention_tiles.cu, attention_hopper.cu, attention_plain.cu, decode.cu and nf4_linear.cu.
         function dynamic(unit, name) {
             args = name; sub(/^[^<]*/, "", args); gsub(/\([a-z]+\)/, "", args); numbers(args)
             if (unit == "attention_tiles") {
                 if (name ~ /^forward/) return 2 * (p[1] + 8) * (64 + 4 * p[2])
                 if (name ~ /query/) return 2 * (p[1] + 8) * (128 + 4 * p[2])
                 return 4 * (p[1] + 8) * (p[2] + p[5] * p[3]) + 4 * p[2] * (p[3] + 8) + 8 * p[3]
+            }
+            if (unit == "attention_hopper") {
+                if (name ~ /forward/) return 2 * p[1] * (64 * p[2] + 4 * 64)
+                if (name ~ /query/) return 2 * p[1] * (2 * 64 * p[2] + 4 * 64)
+                return 2 * p[1] * (2 * 64 * p[2] + 4 * 64) + 4 * 4 * 64
             }
             if (unit == "attention_plain") return 4 * (2 * 256 + 64) * 4
             if (unit == "decode" && name ~ /cached/) return 4 * (256 + 32) * 4

@@ -45,7 +45,7 @@ constexpr bool kAsan = true;
 #else
 constexpr bool kAsan = false;
 #endif
-constexpr size_t kMaxShared = 227 << 10;          // what Hopper allows a block; kernels for every card assert 99 KiB themselves
+constexpr size_t kMaxShared = 227 << 10;          // what Hopper allows a block; kernels for every card assert theirs: fits_every_card
 
 // ---- switching stacks ----
 

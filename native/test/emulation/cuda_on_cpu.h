@@ -334,8 +334,10 @@ template <int Pending> void cp_async_wait() { emu::wait_copies(Pending); }
 inline uint32_t shared_address(const void* p) {
     return static_cast<uint32_t>(static_cast<const char*>(p) - static_cast<const char*>(emu::shared_bytes()));
 }
-inline void fence_for_products() {}  // that it is missing, or products_begin, is not noticed here
+inline void fence_for_products() {}  // that it, products_begin or settle is missing is not noticed here, nor descriptors that differ between four warps
 inline void products_begin() {}
+template <int> void settle(float (*)[4]) {}
+template <int> void settle(uint32_t (*)[4]) {}
 inline void products_commit(emu::Where at = emu::here()) { emu::commit_products(at); }
 template <int Pending> void products_wait(emu::Where at = emu::here()) { emu::wait_products(Pending, at); }
 template <bool Add> void multiply_shared(float (*d)[4], uint64_t a, uint64_t b, emu::Where at = emu::here()) {

@@ -240,6 +240,7 @@ final class AttentionTest extends OpTest {
     @ValueSource(floats = {-0.2f, 0, 3})
     void anyScale(float scale) {
         check(DType.F32, 6, Layout.of("70 200", "1:20:60"), new AttentionShape(2, 1, 24, scale, true, 0));
+        check(DType.BF16, 6, Layout.of("70 20", "0:20:40"), new AttentionShape(2, 1, 64, scale / 3, true, 0));
     }
 
     /** Scores of some hundreds: a softmax that is nearly a choice, sums over which must not overflow. */
