@@ -194,6 +194,11 @@ public final class CudaDevice implements Device {
     }
 
     @Override
+    public boolean isGpu() {
+        return true;
+    }
+
+    @Override
     public boolean sharesHostMemory() {
         return false;
     }

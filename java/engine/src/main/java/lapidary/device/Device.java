@@ -33,6 +33,11 @@ public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevi
     /** Whether device and host read each other's memory in place. */
     boolean sharesHostMemory();
 
+    /** Whether few large kernels take less time here than many small ones of the same work. */
+    default boolean isGpu() {
+        return false;
+    }
+
     /** Whether kernels read these bytes of the host where they lie, so that a memory-mapped weight needs no copy. */
     default boolean borrows(MemorySegment host) {
         return sharesHostMemory();

@@ -92,6 +92,11 @@ public final class DryDevice implements Device {
     }
 
     @Override
+    public boolean isGpu() {
+        return name.equals("cuda");
+    }
+
+    @Override
     public boolean sharesHostMemory() {
         return false;
     }

@@ -32,8 +32,8 @@ public final class Gemma3 implements AutoCloseable {
     /** The tower runs so many patches at a time: enough rows for its products, while a layer's activations stay small. */
     private static final int PATCHES_TOGETHER = 4096;
 
-    /** The same where a device has its own memory: a card takes as long for a few kernels as for one of them four times as large. */
-    private static final int PATCHES_TOGETHER_ON_A_CARD = 4 * PATCHES_TOGETHER;
+    /** The same on a GPU, which the tower's small kernels do not fill: bench/results/gpu.md. */
+    private static final int PATCHES_TOGETHER_ON_A_GPU = 4 * PATCHES_TOGETHER;
 
     private final Gemma3Config config;
     private final DType dtype;
@@ -413,7 +413,7 @@ public final class Gemma3 implements AutoCloseable {
             frame.device().copyIn(stacked.slice(i, i + 1).segment(), MemorySegment.ofArray(pixels.get(i)));
         }
         int patches = vision.side() * vision.side();
-        int most = frame.device().sharesHostMemory() ? PATCHES_TOGETHER : PATCHES_TOGETHER_ON_A_CARD;
+        int most = frame.device().isGpu() ? PATCHES_TOGETHER_ON_A_GPU : PATCHES_TOGETHER;
         int together = Math.max(1, most / patches);
         List<Tensor> features = new ArrayList<>();
         for (int from = 0; from < images; from += together) {
