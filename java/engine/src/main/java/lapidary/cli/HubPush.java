@@ -115,11 +115,15 @@ final class HubPush implements AutoCloseable {
         Held held = Held.of(checkpoint);
         pending.put(step, checkpoint);
         last = worker.submit(() -> {
-            String line = publish(step, held);
-            held.drop();
-            if (!givenUp) {
-                pending.remove(step);
-                tell.accept(line);
+            String line = "step " + step + "  is not published: out of memory, or a mistake of this program";
+            try {
+                line = publish(step, held);
+            } finally {
+                held.drop();
+                if (!givenUp) {
+                    pending.remove(step);
+                    tell.accept(line);
+                }
             }
         });
     }
@@ -165,9 +169,9 @@ final class HubPush implements AutoCloseable {
             if (!pending.isEmpty()) {
                 say("Stopped before the Hub had taken step "
                         + pending.keySet().stream().map(String::valueOf).collect(Collectors.joining(", "))
-                        + ": the run is safe in "
-                        + pending.values().stream().reduce((a, b) -> b).orElseThrow()
-                        + ", and publishes again when it is gone on with");
+                        + ": its checkpoints are safe in "
+                        + pending.values().iterator().next().toAbsolutePath().getParent()
+                        + ", and the run publishes again when it is gone on with");
             }
         }
         worker.shutdown();

@@ -11,6 +11,7 @@ import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.export.MergedCheckpoint;
 import lapidary.format.FormatException;
+import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Nf4Options;
 import lapidary.hub.Hub;
 import picocli.CommandLine.ArgGroup;
@@ -146,7 +147,7 @@ final class Merge implements Callable<Integer> {
         }
         PrintWriter out = spec.commandLine().getOut();
         written.lines().forEach(out::println);
-        if (!quant.loadIn4bit() && trainedIn4bit()) {
+        if (!quant.loadIn4bit() && !Gemma3.readConfig(model).isQuantized() && trainedIn4bit()) {
             out.println(
                     "note: " + inputs.adapter.resolve(EffectiveConfig.FILE) + " says that the adapter was trained with"
                             + " --load_in_4bit, which was not given here: it is merged into other weights than it was trained beside");

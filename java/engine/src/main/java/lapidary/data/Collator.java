@@ -52,35 +52,36 @@ public final class Collator {
      *     token is a target, and in the default profile when part of a message would be lost; it names the record
      */
     public Sample collate(Conversation conversation, int[] crops) {
-        boolean trl = profile == Profile.TRL;
-        Encoded encoded;
-        int[] labels;
+        Sample sample;
         try {
-            if (trl && conversation.isText()) {
-                return text(conversation);
-            }
-            if (!trl) {
-                checkParts(conversation.lost());
-                ChatTemplate.checkRoles(conversation.messages());
-            }
-            boolean isOfGuide = !trl || conversation.prompt() == 0;
-            Rendered text = processor.template().render(conversation.messages(), false);
-            text = isOfGuide ? text.stripEnd() : text;
-            boolean withBos = trl && isOfGuide;
-            encoded = processor.encode(text, crops, withBos, trl);
-            labels = labels(conversation, text, crops, withBos, encoded.ids());
+            sample = profile == Profile.TRL && conversation.isText()
+                    ? text(conversation)
+                    : messages(conversation, crops);
         } catch (IllegalArgumentException e) {
             throw new FormatException(conversation.id() + ": " + e.getMessage(), e);
         }
-        Sample sample =
-                new Sample(conversation.id(), encoded.ids(), encoded.tokenTypeIds(), labels, conversation.images());
         if (sample.targets() == 0) {
-            throw new FormatException(conversation.id() + ": none of its " + labels.length
+            throw new FormatException(conversation.id() + ": none of its " + sample.inputIds().length
                     + " tokens is a target, so there is nothing to learn; "
                     + (lossOn == LossOn.ASSISTANT ? "give it an answer, or " : "")
                     + "take the record out of the data set");
         }
         return sample;
+    }
+
+    private Sample messages(Conversation conversation, int[] crops) {
+        boolean trl = profile == Profile.TRL;
+        if (!trl) {
+            checkParts(conversation.lost());
+            ChatTemplate.checkRoles(conversation.messages());
+        }
+        boolean isOfGuide = !trl || conversation.prompt() == 0;
+        Rendered text = processor.template().render(conversation.messages(), false);
+        text = isOfGuide ? text.stripEnd() : text;
+        boolean withBos = trl && isOfGuide;
+        Encoded encoded = processor.encode(text, crops, withBos, trl);
+        int[] labels = labels(conversation, text, crops, withBos, encoded.ids());
+        return new Sample(conversation.id(), encoded.ids(), encoded.tokenTypeIds(), labels, conversation.images());
     }
 
     /** Prompt and completion as TRL joins them where they are texts. */

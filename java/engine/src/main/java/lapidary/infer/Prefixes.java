@@ -67,6 +67,10 @@ final class Prefixes implements AutoCloseable {
 
     /** Takes over the cache of a sequence that is over. */
     void keep(Sequence sequence, KvCache cache) {
+        if (cache.bytes() > maxBytes) { // it would push out all others, and then itself
+            cache.close();
+            return;
+        }
         Prompt prompt = sequence.prompt();
         int tokens = cache.length();
         int[] ids = Arrays.copyOf(prompt.ids(), tokens);

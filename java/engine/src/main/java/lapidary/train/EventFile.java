@@ -9,6 +9,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
@@ -95,6 +96,9 @@ final class EventFile implements AutoCloseable {
      * them.
      */
     static void clear(Path output) {
+        if (!Files.isDirectory(output.resolve("runs"), LinkOption.NOFOLLOW_LINKS)) {
+            return;
+        }
         try (Stream<Path> found = find(output.resolve("runs"))) {
             for (Path file : found.toList()) {
                 if (isOfThisProgram(file)) {
@@ -110,14 +114,12 @@ final class EventFile implements AutoCloseable {
 
     /** In the folders of a folder; links are not followed. */
     private static Stream<Path> find(Path folder) throws IOException {
-        return Files.isDirectory(folder)
-                ? Files.find(
-                        folder,
-                        2,
-                        (path, is) -> is.isRegularFile()
-                                && path.getNameCount() == folder.getNameCount() + 2
-                                && NAME.matcher(path.getFileName().toString()).matches())
-                : Stream.empty();
+        return Files.find(
+                folder,
+                2,
+                (path, is) -> is.isRegularFile()
+                        && path.getNameCount() == folder.getNameCount() + 2
+                        && NAME.matcher(path.getFileName().toString()).matches());
     }
 
     private static void deleteEmpty(Path folder) throws IOException {

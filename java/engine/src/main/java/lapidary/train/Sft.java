@@ -224,8 +224,8 @@ public final class Sft {
         if (start.step() == plan.maxSteps()) {
             listener.onNotice(checkpointer.finished());
         }
-        if (overwriting && start.isFresh()) {
-            checkpointer.checkpoints().clear();
+        boolean replaces = overwriting && start.isFresh();
+        if (replaces) {
             EventFile.clear(config.outputDir());
         }
         System.gc(); // what reading the files left in the heap goes back to the system: activations take its place
@@ -239,6 +239,9 @@ public final class Sft {
 
         if (config.reporting().tensorboard()) {
             output.openEvents(checkpointer.events(start), start.step() + 1, texts());
+        }
+        if (replaces) { // last, when the new run can write what it writes
+            checkpointer.checkpoints().clear();
         }
         long fixedBytes = device.pool().inUse();
         phases.enter(Phases.Phase.TRAIN);

@@ -299,7 +299,11 @@ final class EventFileTest {
                         .build(),
                 -1);
         Path out = folder.resolve("out");
-        Path old = files(out.resolve("runs")).get(0);
+        Path earlier =
+                out.resolve("runs/earlier"); // the next run could begin within the same second, and so have its names
+        Files.move(files(out.resolve("runs")).get(0).getParent(), earlier);
+        Path old = earlier.resolve("events.out.tfevents.1600000000.host.1.0");
+        Files.move(files(earlier).get(0), old);
         Files.writeString(old.resolveSibling("notes.txt"), "mine");
         Path mine = out.resolve("runs/mine/events.out.tfevents.1700000000.host.1.0");
         Files.createDirectories(mine.getParent());
