@@ -102,7 +102,9 @@ final class HubPushTest {
         List<String> lines = out.toString().lines().toList();
         assertEquals(2, lines.size(), out.toString());
         assertTrue(lines.get(0).startsWith("Waiting for the checkpoint that is being published, "), lines.get(0));
-        assertTrue(lines.get(1).contains("step 3, 6") && lines.get(1).contains("checkpoint-6"), lines.get(1));
+        assertTrue(
+                lines.get(1).contains("step 3, 6") && lines.get(1).contains("safe in " + folder.resolve("out") + ","),
+                lines.get(1));
         assertEquals(before, server.repo("models/someone/run").head());
         assertEquals(List.of(), hidden());
     }
