@@ -125,7 +125,7 @@ if wants sanitize; then
         each memcheck memcheck "compute-sanitizer --tool memcheck --error-exitcode 9" "$names"
         for tool in racecheck initcheck; do
             each "$tool" "$tool" "compute-sanitizer --tool $tool --error-exitcode 9" \
-                "lapidary.op.RmsNormTest lapidary.op.AttentionTest lapidary.op.Nf4LinearTest"
+                "lapidary.op.RmsNormTest lapidary.op.AttentionTest lapidary.op.Nf4LinearTest lapidary.op.LoraDownTest"
         done
     else
         note "sanitize: left out, no compute-sanitizer"
