@@ -22,10 +22,10 @@ struct Problem {
 
 // In scratch memory, written by the first kernel of a call.
 struct Plan {
-    int2* bounds;  // [tokens]: the row that a token is in, as tokens [x, y)
-    int2* reach;   // [granules]: what the granule's tokens see lies in [x, y)
+    int2* bounds;   // [tokens]: the row that a token is in, as tokens [x, y)
+    int2* reach;    // [granules]: what the granule's tokens see lies in [x, y)
     int2* certain; // [granules]: each of them sees all of [x, y)
-    float* delta;  // [tokens, heads]: sum of dy y, for backward
+    float* delta;   // [tokens, heads]: sum of dy y, for backward
 };
 
 // On tensor cores, for BF16 whose rows are whole 16-byte pieces; and for all else.
@@ -71,6 +71,45 @@ __device__ inline Visible visible_from(const Seen& s, int64_t q) {
 
 __device__ inline bool sees(const Visible& v, int k, const int32_t* spans) {
     return k >= v.low && (k < v.causal_end || (v.span >= 0 && k < v.row_end && spans[k] == v.span));
+}
+
+// A call's heads, by value.
+struct Heads {
+    int64_t heads, kv_heads, head_dim;
+    float scale;
+};
+
+// What the granules of the tokens [first, first + Rows) see, as tokens [x, y).
+template <int Rows>
+__device__ inline int2 reach_of(const Seen& s, int64_t first) {
+    int2 all = make_int2(INT32_MAX, 0);
+    const int2* from = s.reach + first / attention::kGranule;
+    const int left = static_cast<int>(min(s.tokens - first, int64_t{Rows}));
+#pragma unroll
+    for (int i = 0; i < Rows; i += attention::kGranule) {
+        if (i < left) {
+            const int2 one = from[i / attention::kGranule];
+            all = make_int2(min(all.x, one.x), max(all.y, one.y));
+        }
+    }
+    return all;
+}
+
+// Whether each of the tokens [first, first + Rows) sees all of the keys [key, end). Those past the last token do not count: their
+// queries and gradients are zero, and so is what they add.
+template <int Rows>
+__device__ inline bool all_see(const Seen& s, int64_t first, int64_t key, int64_t end) {
+    bool all = true;
+    const int2* from = s.certain + first / attention::kGranule;
+    const int left = static_cast<int>(min(s.tokens - first, int64_t{Rows}));
+#pragma unroll
+    for (int i = 0; i < Rows; i += attention::kGranule) {
+        if (i < left) {
+            const int2 one = from[i / attention::kGranule];
+            all = all && one.x <= key && end <= one.y;
+        }
+    }
+    return all;
 }
 
 }  // namespace

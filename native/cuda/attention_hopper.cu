@@ -10,11 +10,6 @@ namespace {
 constexpr int kGroup = 128;  // threads that multiply together: 64 rows of a product
 constexpr int kTile = 64;    // keys, or queries, that are copied at once
 
-struct Heads {
-    int64_t heads, kv_heads, head_dim;
-    float scale;
-};
-
 // Rows of D elements in pieces of 8 rows of 16 bytes, as the tensor cores read them.
 template <int D, int Rows>
 struct alignas(128) Tile {
@@ -94,37 +89,6 @@ __device__ inline void as_left(unsigned (*a)[4], const float (*from)[4]) {
 #pragma unroll
         for (int i = 0; i < 4; i++) a[c][i] = pack(from[2 * c + i / 2][i % 2 * 2], from[2 * c + i / 2][i % 2 * 2 + 1]);
     }
-}
-
-// What the granules of the tokens [first, first + Rows) see, as tokens [x, y).
-template <int Rows>
-__device__ inline int2 reach_of(const Seen& s, int64_t first) {
-    int2 all = make_int2(INT32_MAX, 0);
-    const int2* from = s.reach + first / attention::kGranule;
-    const int left = static_cast<int>(min(s.tokens - first, int64_t{Rows}));
-#pragma unroll
-    for (int i = 0; i < Rows; i += attention::kGranule) {
-        if (i < left) {
-            const int2 one = from[i / attention::kGranule];
-            all = make_int2(min(all.x, one.x), max(all.y, one.y));
-        }
-    }
-    return all;
-}
-
-// Whether each of the tokens [first, first + kTile) sees all of the keys [key, end).
-__device__ inline bool all_see(const Seen& s, int64_t first, int64_t key, int64_t end) {
-    bool all = true;
-    const int2* from = s.certain + first / attention::kGranule;
-    const int left = static_cast<int>(min(s.tokens - first, int64_t{kTile}));
-#pragma unroll
-    for (int i = 0; i < kTile; i += attention::kGranule) {
-        if (i < left) {
-            const int2 one = from[i / attention::kGranule];
-            all = all && one.x <= key && end <= one.y;
-        }
-    }
-    return all;
 }
 
 // Whether this thread's two queries see all of the tile of keys that begins at `key`.
@@ -444,7 +408,7 @@ __global__ void __launch_bounds__(kGroup * Groups, 1)
         scores<D>(dp, values, gradients + now * kNextTile<D>);
         products_commit();
         const float2 next_sums = sums_of(next);
-        const bool whole = all_see(s, step.query, first + own, first + own + 64);
+        const bool whole = all_see<kTile>(s, step.query, first + own, first + own + 64);
         const Step after_next = after(next);
         products_wait<1>();
         settle<kTile>(p);

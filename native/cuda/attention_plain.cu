@@ -8,11 +8,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kElements = attention::kMaxHeadDim / 32;  // of a head, in one lane
 
-struct Heads {
-    int64_t heads, kv_heads, head_dim;
-    float scale;
-};
-
 // What a warp shares among its lanes.
 struct Shelf {
     float left[attention::kMaxHeadDim], right[attention::kMaxHeadDim];

@@ -10,11 +10,6 @@ namespace {
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = 16 * kWarps;
 constexpr float kLog2e = 1.4426950408889634f;
 
-struct Heads {
-    int64_t heads, kv_heads, head_dim;
-    float scale;
-};
-
 // Rows of a tile are 8 longer than D, the head size rounded up, so that the 8 rows that ldmatrix reads at once begin in
 // different banks.
 template <int D, int Rows>
@@ -29,28 +24,6 @@ __device__ inline void load_tile(Tile<D, Rows>& tile, const __nv_bfloat16* head,
         const bool inside = first + row < tokens && column < head_dim;
         cp_async_16(&tile[row][column], inside ? head + (first + row) * stride + column : head, inside);
     }
-}
-
-// What the granules of the tokens [first, first + Rows) see, as tokens [x, y).
-template <int Rows>
-__device__ inline int2 reach_of(const Seen& s, int64_t first) {
-    int2 all = make_int2(INT32_MAX, 0);
-    for (int64_t t = first; t < min(first + Rows, s.tokens); t += attention::kGranule) {
-        const int2 one = s.reach[t / attention::kGranule];
-        all = make_int2(min(all.x, one.x), max(all.y, one.y));
-    }
-    return all;
-}
-
-// Whether each of the tokens [first, first + Rows) sees all of the keys [key, end).
-template <int Rows>
-__device__ inline bool all_see(const Seen& s, int64_t first, int64_t key, int64_t end) {
-    bool all = true;
-    for (int64_t t = first; t < min(first + Rows, s.tokens); t += attention::kGranule) {
-        const int2 one = s.certain[t / attention::kGranule];
-        all = all && one.x <= key && end <= one.y;
-    }
-    return all;
 }
 
 // out[16, Columns] += or = a[16, D] b[Columns, D]' of this warp's rows.
