@@ -61,7 +61,6 @@ public final class MemoryEstimate implements AutoCloseable {
     private final long adapters;
     private final long fixed; // model and optimiser
     private final long loading;
-    private long growth; // of the gradients, by the last micro-batch that was run through
 
     MemoryEstimate(SftConfig config, DryDevice device, LoraChoice lora) {
         this.config = config;
@@ -101,18 +100,17 @@ public final class MemoryEstimate implements AutoCloseable {
      * @param vocabulary different tokens that the data have in all
      */
     public MemoryNeed of(List<Row> rows, int vocabulary) {
+        return of(rows, vocabulary, config.gradientAccumulationSteps());
+    }
+
+    /** The same of steps of so many micro-batches. */
+    MemoryNeed of(List<Row> rows, int vocabulary, int microBatches) {
         int[] next = {0};
         List<MicroBatch> group = new ArrayList<>();
-        int groups = config.gradientAccumulationSteps();
-        for (int i = Math.min(MICRO_BATCHES, groups); i > 0; i--) {
+        for (int i = Math.min(MICRO_BATCHES, microBatches); i > 0; i--) {
             group.add(microBatch(rows, next));
         }
-        MemoryNeed need = ofStep(group, vocabulary);
-        return groups <= MICRO_BATCHES
-                ? need
-                : need.withGradients(Math.max(
-                        need.gradients(), // and no more than whole tables take
-                        Math.min(whole(), need.gradients() + (groups - MICRO_BATCHES) * growth)));
+        return ofStep(group, microBatches, vocabulary);
     }
 
     /** Of model, what is trained and its optimiser, without a step; and of the loading. */
@@ -131,13 +129,14 @@ public final class MemoryEstimate implements AutoCloseable {
                 program());
     }
 
-    /** Of a step of these micro-batches. */
-    MemoryNeed ofStep(List<MicroBatch> group, int vocabulary) {
+    /** Of a step that begins with these of its micro-batches and goes on with more like the last. */
+    private MemoryNeed ofStep(List<MicroBatch> group, int microBatches, int vocabulary) {
         MemoryPool pool = device.pool();
         List<Tensor> trained = model.parameters().stream().map(Parameter::value).toList();
         int normaliser = group.stream().mapToInt(MicroBatch::trained).sum();
         pool.restartPeak();
         long gradients = 0;
+        long growth = 0; // by the last micro-batch
         try (Frame step = model.frame().child("step");
                 Gradients grads = new Gradients(step, trained)) {
             for (MicroBatch batch : group) {
@@ -154,11 +153,15 @@ public final class MemoryEstimate implements AutoCloseable {
                 alone.weights(),
                 alone.adapters(),
                 alone.optimizer(),
-                gradients,
+                Math.max(
+                        gradients,
+                        Math.min(
+                                whole(),
+                                gradients + (microBatches - group.size()) * growth)), // no more than whole tables
                 Math.max(0, pool.peak() - fixed - gradients) + workspace,
                 logits(targets),
                 alone.loading(),
-                pictures(group),
+                pictures(group, microBatches),
                 alone.program());
     }
 
@@ -198,14 +201,14 @@ public final class MemoryEstimate implements AutoCloseable {
     }
 
     /** Those of the step, all of which are in hand at once, and of what is read ahead of it. */
-    private long pictures(List<MicroBatch> group) {
+    private long pictures(List<MicroBatch> group, int microBatches) {
         long most = group.stream()
                 .mapToLong(batch -> batch.packed().pixels().stream()
                         .mapToLong(view -> 4L * view.length)
                         .sum())
                 .max()
                 .orElse(0);
-        return most * (config.gradientAccumulationSteps() + Batches.AHEAD);
+        return most * (microBatches + Batches.AHEAD);
     }
 
     /**

@@ -92,7 +92,7 @@ final class MemoryForecast implements AutoCloseable {
                 }
                 for (int batch = config.perDeviceTrainBatchSize(); batch > 0; batch--) {
                     String found = config.perDeviceTrainBatchSize() % batch == 0
-                            ? fitting(tried, batch, there, longest.subList(0, batch), vocabulary)
+                            ? fitting(batch, there, longest.subList(0, batch), vocabulary)
                             : "";
                     if (!found.isEmpty()) {
                         return (String.join(" ", options) + found).strip();
@@ -103,9 +103,9 @@ final class MemoryForecast implements AutoCloseable {
         return "";
     }
 
-    private String fitting(SftConfig tried, int batch, MemoryEstimate there, List<Row> rows, int vocabulary) {
-        long takes = there.takes(there.of(rows, vocabulary));
+    private String fitting(int batch, MemoryEstimate there, List<Row> rows, int vocabulary) {
         int groups = config.gradientAccumulationSteps() * (config.perDeviceTrainBatchSize() / batch);
+        long takes = there.takes(there.of(rows, vocabulary, groups));
         String size = batch == config.perDeviceTrainBatchSize()
                 ? ""
                 : " --per_device_train_batch_size " + batch + " --gradient_accumulation_steps " + groups;
@@ -118,7 +118,7 @@ final class MemoryForecast implements AutoCloseable {
     private List<SftConfig> smaller() {
         List<SftConfig> all = new ArrayList<>(List.of(config));
         if (!config.gradientCheckpointing()) {
-            all.add(with(all.getLast(), true, config.optimizer(), config.dtype(), config.loadIn4bit()));
+            all.add(all.getLast().with(true, config.optimizer(), config.dtype(), config.loadIn4bit()));
         }
         OptimizerOptions optimizer = config.optimizer();
         if (optimizer.optim().startsWith("adamw_torch")) {
@@ -128,21 +128,15 @@ final class MemoryForecast implements AutoCloseable {
                     optimizer.beta2(),
                     optimizer.epsilon(),
                     optimizer.weightDecay());
-            all.add(with(all.getLast(), true, optimizer, config.dtype(), config.loadIn4bit()));
+            all.add(all.getLast().with(true, optimizer, config.dtype(), config.loadIn4bit()));
         }
         if (config.dtype() != DType.BF16) {
-            all.add(with(all.getLast(), true, optimizer, DType.BF16, config.loadIn4bit()));
+            all.add(all.getLast().with(true, optimizer, DType.BF16, config.loadIn4bit()));
         }
         if (!config.loadIn4bit() && !estimate.isQuantized()) {
-            all.add(with(all.getLast(), true, optimizer, DType.BF16, true));
+            all.add(all.getLast().with(true, optimizer, DType.BF16, true));
         }
         return all;
-    }
-
-    private static SftConfig with(
-            SftConfig from, boolean checkpointing, OptimizerOptions optimizer, DType dtype, boolean nf4) {
-        return from.with(
-                from.perDeviceTrainBatchSize(), from.gradientAccumulationSteps(), checkpointing, optimizer, nf4, dtype);
     }
 
     private static List<String> differences(SftConfig from, SftConfig to) {

@@ -23,9 +23,6 @@ public record MemoryNeed(
         long loading,
         long pictures,
         long program) {
-    MemoryNeed withGradients(long other) {
-        return new MemoryNeed(weights, adapters, optimizer, other, activations, logits, loading, pictures, program);
-    }
 
     /** Of the device, without the program's own. */
     public long device() {

@@ -174,13 +174,7 @@ public record SftConfig(
     }
 
     /** The same run in another amount of memory. */
-    SftConfig with(
-            int perDeviceTrainBatchSize,
-            int gradientAccumulationSteps,
-            boolean gradientCheckpointing,
-            OptimizerOptions optimizer,
-            boolean loadIn4bit,
-            DType dtype) {
+    SftConfig with(boolean gradientCheckpointing, OptimizerOptions optimizer, DType dtype, boolean loadIn4bit) {
         return new SftConfig(
                 modelNameOrPath,
                 baseModelName,

@@ -12,6 +12,7 @@ import java.util.regex.Pattern;
 import lapidary.device.CpuDevice;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.device.DryDevice;
 import lapidary.train.MemoryEstimate.Row;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,6 +49,25 @@ final class MemoryForecastTest {
         assertEquals(4, outlook.rows());
         assertEquals(1600, outlook.tokens());
         assertEquals(4, outlook.views());
+    }
+
+    /** A run of other accumulation is estimated as if it had been asked for: gradients and pictures hang on it. */
+    @Test
+    void anotherNumberOfMicroBatchesIsEstimatedAsThatRun() {
+        List<Row> rows = Collections.nCopies(2, ROW);
+        SftConfig run = config(2).build();
+        SftConfig other = config(2).gradientAccumulationSteps(12).build();
+        try (Device device = CpuDevice.open();
+                DryDevice place = DryDevice.inPlaceOf(device);
+                MemoryEstimate here = MemoryEstimate.of(run, place);
+                DryDevice elsewhere = DryDevice.inPlaceOf(device);
+                MemoryEstimate there = MemoryEstimate.of(other, elsewhere)) {
+            MemoryNeed expected = there.of(rows, VOCABULARY);
+            MemoryNeed actual = here.of(rows, VOCABULARY, 12);
+            assertEquals(expected.gradients(), actual.gradients());
+            assertEquals(expected.pictures(), actual.pictures());
+            assertTrue(here.of(rows, VOCABULARY).pictures() < actual.pictures());
+        }
     }
 
     /** What is advised is forecast to fit, and a batch one size up is not. */
