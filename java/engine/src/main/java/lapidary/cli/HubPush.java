@@ -85,7 +85,12 @@ final class HubPush implements AutoCloseable {
     private volatile boolean givenUp;
 
     HubPush(RepoId repo, Strategy strategy, CommandLine command) {
-        this(repo, strategy, command, () -> new Hub(HubSettings.ofEnvironment(), HubListener.SILENT), GRACE);
+        this(
+                repo,
+                strategy,
+                command,
+                () -> new Hub(HubSettings.ofEnvironment(), HubListener.SILENT).expectAnswer(),
+                GRACE);
     }
 
     HubPush(RepoId repo, Strategy strategy, CommandLine command, Supplier<Hub> hubs, Duration grace) {
@@ -240,7 +245,7 @@ final class HubPush implements AutoCloseable {
     }
 
     private String publish(Path folder) {
-        try (Hub hub = HubOptions.hub(command)) {
+        try (Hub hub = HubOptions.hub(command).expectAnswer()) {
             return hub.upload(repo, Push.files(folder), MESSAGE);
         }
     }

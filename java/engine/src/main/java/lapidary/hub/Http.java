@@ -49,7 +49,7 @@ final class Http implements AutoCloseable {
     private final HubListener listener;
     private final Destinations destinations;
     private final HttpClient client;
-    private volatile boolean answered; // by any server
+    private volatile boolean answered; // by any server, or known to answer
 
     Http(HubSettings settings, HubListener listener) {
         this.settings = settings;
@@ -159,6 +159,11 @@ final class Http implements AutoCloseable {
     private int retries(IOException e) {
         boolean noConnection = e instanceof ConnectException || e instanceof HttpConnectTimeoutException;
         return Math.min(settings.patience().retries(), answered || !noConnection ? Integer.MAX_VALUE : 1);
+    }
+
+    /** The server has answered this program before: where it cannot be reached now, that will pass. */
+    void expectAnswer() {
+        answered = true;
     }
 
     /** Whether the server says that the same request may succeed later. */

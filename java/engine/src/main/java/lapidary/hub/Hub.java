@@ -51,6 +51,12 @@ public final class Hub implements AutoCloseable {
         this.errors = new HubErrors(settings);
     }
 
+    /** This Hub, for a run that it has answered before: a connection that cannot be made is tried as often as all else. */
+    public Hub expectAnswer() {
+        http.expectAnswer();
+        return this;
+    }
+
     /**
      * The folder of a model at a revision, with what fine-tuning needs: configurations, tokenizer, templates and safetensors
      * weights; not the same weights in other formats.

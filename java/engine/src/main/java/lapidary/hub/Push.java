@@ -2,9 +2,14 @@ package lapidary.hub;
 
 import java.io.IOException;
 import java.nio.file.FileVisitOption;
+import java.nio.file.FileVisitResult;
+import java.nio.file.FileVisitor;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.List;
+import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.stream.Stream;
@@ -18,14 +23,26 @@ public final class Push {
     /** Files of {@code folder} by their paths in the repository: no checkpoints, nothing hidden, nothing unfinished. */
     public static SortedMap<String, Path> files(Path folder) {
         SortedMap<String, Path> files = new TreeMap<>();
-        try (Stream<Path> walk = Files.walk(folder, MAX_DEPTH, FileVisitOption.FOLLOW_LINKS)) {
-            for (Path file : walk.filter(Files::isRegularFile).toList()) {
+        FileVisitor<Path> visitor = new SimpleFileVisitor<>() {
+            @Override
+            public FileVisitResult preVisitDirectory(Path inside, BasicFileAttributes is) { // others may be deleting it
+                return !inside.equals(folder) && isLeftOut(folder.relativize(inside))
+                        ? FileVisitResult.SKIP_SUBTREE
+                        : FileVisitResult.CONTINUE;
+            }
+
+            @Override
+            public FileVisitResult visitFile(Path file, BasicFileAttributes is) {
                 Path relative = folder.relativize(file);
-                if (!isLeftOut(relative)) {
+                if (is.isRegularFile() && !isLeftOut(relative)) {
                     files.put(String.join("/", names(relative)), file);
                 }
+                return FileVisitResult.CONTINUE;
             }
-        } catch (IOException | java.io.UncheckedIOException e) {
+        };
+        try {
+            Files.walkFileTree(folder, Set.of(FileVisitOption.FOLLOW_LINKS), MAX_DEPTH, visitor);
+        } catch (IOException e) {
             throw new HubException("cannot list " + folder + ": " + Text.oneLine(e.toString()), e);
         }
         return files;
