@@ -84,9 +84,16 @@ public record ImagePreprocessor(
     public float[] pixelValues(Rgb image) {
         int plane = width * height;
         float[] values = new float[3 * plane];
+        float[][] tables =
+                precision == Resize.Precision.TORCHVISION ? null : new float[][] {table(0), table(1), table(2)};
         Resize.rows(image, width, height, precision, (y, codes) -> {
             for (int c = 0; c < 3; c++) {
-                normalise(c, codes, values, c * plane + y * width);
+                int to = c * plane + y * width;
+                if (tables == null) { // as exact as a table, and done on many pixels at a time
+                    normalise(codes, c * width, values, to, width, folded(mean, c), folded(std, c));
+                } else {
+                    look(codes, c * width, values, to, width, tables[c]);
+                }
             }
         });
         return values;
@@ -127,42 +134,31 @@ public record ImagePreprocessor(
         return new Rgb(crop.width(), crop.height(), pixels);
     }
 
-    /** One row of a channel. Arithmetic is as exact as a table and done on many pixels at a time. */
-    private void normalise(int channel, int[] codes, float[] values, int to) {
-        int from = channel * width;
-        if (precision == Resize.Precision.TORCHVISION) {
-            float inverse = (float) (1.0 / rescaleFactor);
-            normalise(
-                    codes,
-                    from,
-                    values,
-                    to,
-                    width,
-                    mean.get(channel).floatValue() * inverse,
-                    std.get(channel).floatValue() * inverse);
-        } else {
-            float[] table = table(channel);
-            for (int x = 0; x < width; x++) {
-                values[to + x] = table[codes[from + x]];
-            }
-        }
-    }
-
     private static void normalise(int[] codes, int from, float[] values, int to, int width, float mean, float std) {
         for (int x = 0; x < width; x++) {
             values[to + x] = (codes[from + x] - mean) / std;
         }
     }
 
+    private static void look(int[] codes, int from, float[] values, int to, int width, float[] table) {
+        for (int x = 0; x < width; x++) {
+            values[to + x] = table[codes[from + x]];
+        }
+    }
+
+    /** A channel's mean or deviation for codes that are not rescaled: torch folds the factor into both. */
+    private float folded(List<Double> of, int channel) {
+        return of.get(channel).floatValue() * (float) (1.0 / rescaleFactor);
+    }
+
     /** The value of each of the 256 codes of a channel, rounded where the library rounds. */
     private float[] table(int channel) {
         float m = mean.get(channel).floatValue();
         float s = std.get(channel).floatValue();
-        float inverse = (float) (1.0 / rescaleFactor);
         float[] table = new float[256];
         for (int code = 0; code < 256; code++) {
             if (precision == Resize.Precision.TORCHVISION) {
-                table[code] = (code - m * inverse) / (s * inverse); // torch folds the factor into mean and std
+                table[code] = (code - folded(mean, channel)) / folded(std, channel);
             } else {
                 table[code] = ((float) (code * rescaleFactor) - m) / s;
             }
