@@ -70,28 +70,29 @@ final class RowParser {
                 if (messages.isEmpty()) {
                     throw bad("messages is empty");
                 }
-                yield conversation(row, messages, 0, false);
+                yield conversation(row, messages, "messages", 0, false);
             }
             case PROMPT_COMPLETION -> {
                 List<?> prompt = side(row.get("prompt"), "prompt", "user");
                 List<Object> all = new ArrayList<>(prompt);
                 all.addAll(side(row.get("completion"), "completion", "assistant"));
                 boolean isText = row.get("prompt") instanceof String && row.get("completion") instanceof String;
-                yield conversation(row, all, prompt.size(), isText);
+                yield conversation(row, all, "prompt", prompt.size(), isText);
             }
-            case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), 0, false);
+            case PROMPT -> conversation(row, side(row.get("prompt"), "prompt", "user"), "prompt", 0, false);
             case MMIU -> mmiu(row);
         };
     }
 
-    /** @param prompt how many of the messages are the prompt's; 0 where that is not told */
-    private Conversation conversation(Map<?, ?> row, List<?> messages, int prompt, boolean isText) {
+    /**
+     * @param column of the first message
+     * @param prompt how many of the messages are the prompt's, the others the completion's; 0 where that is not told
+     */
+    private Conversation conversation(Map<?, ?> row, List<?> messages, String column, int prompt, boolean isText) {
         Pictures pictures = pictures(column(row), messages);
         List<Message> out = new ArrayList<>(messages.size());
         for (int i = 0; i < messages.size(); i++) {
-            String at = prompt == 0
-                    ? "messages[" + i + "]"
-                    : i < prompt ? "prompt[" + i + "]" : "completion[" + (i - prompt) + "]";
+            String at = prompt == 0 || i < prompt ? column + "[" + i + "]" : "completion[" + (i - prompt) + "]";
             out.add(message(messages.get(i), at, pictures));
         }
         pictures.checkAllUsed();
