@@ -231,7 +231,10 @@ public final class AtomicFile {
             return kind + "; make the folder writable or choose another output folder";
         }
         Path folder = target.toAbsolutePath().getParent();
-        if (e instanceof NoSuchFileException && Files.isDirectory(folder)) {
+        if (e instanceof NoSuchFileException missing
+                && missing.getFile() != null
+                && folder.equals(Path.of(missing.getFile()).toAbsolutePath().getParent())
+                && Files.isDirectory(folder)) {
             return folder + " takes no files; choose another folder";
         }
         if (e instanceof java.nio.file.FileAlreadyExistsException || e instanceof NoSuchFileException) {
