@@ -61,7 +61,9 @@ final class CheckpointOptions {
     static Optional<String> newestIn(Path output) {
         try (DirectoryStream<Path> found = Files.newDirectoryStream(output, "checkpoint-[0-9]*")) {
             return StreamSupport.stream(found.spliterator(), false)
+                    .filter(Files::isDirectory)
                     .map(path -> path.getFileName().toString())
+                    .filter(name -> name.matches("checkpoint-[0-9]+"))
                     .max(Comparator.comparingInt(String::length).thenComparing(Comparator.naturalOrder()));
         } catch (IOException e) {
             return Optional.empty(); // not there, or not readable: told by who writes to it

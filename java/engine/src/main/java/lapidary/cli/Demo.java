@@ -120,7 +120,8 @@ final class Demo {
                 return report.stopped();
             } catch (RuntimeException | Error e) {
                 if (interruption.isRequested()) {
-                    interruption.end(Engine.onFailure(e, command)); // the process ends before a caller could tell
+                    interruption.end(Engine.onFailure(e, command)); // the process ends with that
+                    return true;
                 }
                 throw e;
             }
