@@ -22,7 +22,7 @@ final class CudaGemm implements Gemm, AutoCloseable {
     /** Up to so many rows, as of generated tokens, reading the packed matrix bounds the time. */
     static final long FEW_ROWS = 16;
 
-    /** Up to this rank the kernels that draw the dropout on the way read their wide operand once, on tensor cores. */
+    /** {@code kMostRank} of native/cuda/lora_down.cu: up to it the kernels read their wide operand once, on tensor cores. */
     private static final long JOINED_RANK = 64;
 
     private static final Operand LEFT_OUT = new Dense(MemorySegment.NULL, DType.F32, 0, 0);
