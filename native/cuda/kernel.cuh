@@ -8,7 +8,7 @@ namespace {  // each file has its own: the emulation compiles these as ordinary 
 
 constexpr unsigned kWarp = 0xffffffffu;
 
-// The shared memory that a block may have on every card: what sm_89 and sm_120 give. The emulation gives Hopper's 227 KiB.
+// The shared memory that a block may have on every card: what sm_89 and sm_120 give.
 template <typename Tiles>
 constexpr bool fits_every_card = sizeof(Tiles) <= 99 << 10;
 

@@ -45,7 +45,10 @@ constexpr bool kAsan = true;
 #else
 constexpr bool kAsan = false;
 #endif
-constexpr size_t kMaxShared = 227 << 10;          // what Hopper allows a block; kernels for every card assert theirs: fits_every_card
+// For tests: contexts that are created from now on are of a device of this compute capability, 8 for Ampere's, 9 for Hopper's.
+int emulated_capability = 8;
+// Once a test has asked for a Hopper, all blocks may have its shared memory; before that, what sm_89 and sm_120 allow.
+size_t most_shared() { return size_t(emulated_capability == 9 ? 227 : 99) << 10; }
 
 // ---- switching stacks ----
 
@@ -304,7 +307,7 @@ cudaError_t run(dim3 grid, dim3 block, size_t shared, void (*body)(void*), void*
     Machine& m = machine();
     uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     if (threads == 0 || threads > 1024 || blocks == 0 || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
-    if (shared > kMaxShared) return cudaErrorInvalidValue;
+    if (shared > most_shared()) return cudaErrorInvalidValue;
     static std::mutex checked;                      // under AddressSanitizer and the race check, launches of other host threads wait:
     std::unique_lock lock(checked, std::defer_lock);    // there __shared__ arrays, or the shadow, exist once
     if (kAsan || access_hook) lock.lock();
@@ -604,9 +607,7 @@ unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
     return old;
 }
 
-// For tests: contexts that are created from now on are of a device of this compute capability, 8 for Ampere's, 9 for Hopper's.
-static int emulated_capability = 8;
-extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emulated_capability = major; }
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emu::emulated_capability = major; }
 
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 cudaError_t cudaGetDevice(int* device) {
@@ -614,7 +615,7 @@ cudaError_t cudaGetDevice(int* device) {
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-    *p = {"emulated", emulated_capability, 0, 4, size_t{1} << 32};
+    *p = {"emulated", emu::emulated_capability, 0, 4, size_t{1} << 32};
     return cudaSetDevice(device);
 }
 cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {

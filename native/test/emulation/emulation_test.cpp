@@ -103,6 +103,60 @@ void test_warp_operations() {
     CHECK(launch(mma_from_shared, 1, 32, 1024, nullptr, d.data(), m.data(), true) == cudaSuccess && equal());
 }
 
+// ---- products of four warps ----
+
+struct WideMatrices { bf16 a[64][16], b[64][16], v[16][64]; };
+struct WidePieces { alignas(128) bf16 a[8][2][8][8], b[8][2][8][8], v[2][8][8][8]; };     // of 8 rows of 16 bytes
+// d[64, 64] = 2 a b' from shared memory, or = a v with a in registers; `waits`: as it must.
+__global__ void products(float* d, const WideMatrices* m, bool registers, bool waits) {
+    auto& s = *dynamic_shared<WidePieces>();
+    const int t = threadIdx.x, lane = t % 32, warp = t / 32;
+    for (int k = 0; t < 64 && k < 16; k++) s.a[t / 8][k / 8][t % 8][k % 8] = m->a[t][k], s.b[t / 8][k / 8][t % 8][k % 8] = m->b[t][k];
+    for (int n = 0; t < 16 && n < 64; n++) s.v[t / 8][n / 8][t % 8][n % 8] = m->v[t][n];
+    fence_for_products();
+    __syncthreads();
+    float c[8][4] = {};
+    uint32_t a[4];
+    for (int r = 0; r < 4; r++) {
+        const Index i = a_index(lane, 2 * r);           // and the next column
+        a[r] = m->a[warp * 16 + i.row][i.column].bits | uint32_t(m->a[warp * 16 + i.row][i.column + 1].bits) << 16;
+    }
+    products_begin();
+    if (registers) {
+        multiply_registers<64>(c, a, matrix_descriptor(&s.v, 8 * 128, 128));
+    } else {
+        multiply_shared<false>(c, matrix_descriptor(&s.a, 128, 2 * 128), matrix_descriptor(&s.b, 128, 2 * 128));
+        multiply_shared<true>(c, matrix_descriptor(&s.a, 128, 2 * 128), matrix_descriptor(&s.b, 128, 2 * 128));
+    }
+    products_commit();
+    if (waits) products_wait<0>();
+    for (int n = 0; n < 8; n++) {
+        for (int r = 0; r < 4; r++) {
+            const Index i = c_index(lane, r);
+            d[(warp * 16 + i.row) * 64 + n * 8 + i.column] = c[n][r];
+        }
+    }
+}
+
+void test_products() {
+    auto m = buffer<WideMatrices>(1);
+    for (auto* x = &m[0].a[0][0]; x < &m[0].a[0][0] + sizeof(WideMatrices) / sizeof(bf16); ++x) set(*x, float(int(generator() % 33) - 16));
+    auto d = buffer<float>(64 * 64);
+    for (bool registers : {false, true}) {
+        CHECK(launch(products, 1, 128, sizeof(WidePieces), nullptr, d.data(), m.data(), registers, true) == cudaSuccess);
+        for (int i = 0; i < 64; ++i) {
+            for (int j = 0; j < 64; ++j) {
+                double sum = 0;
+                for (int k = 0; k < 16; ++k) sum += value(m[0].a[i][k]) * (registers ? value(m[0].v[k][j]) : 2 * value(m[0].b[j][k]));
+                if (d[i * 64 + j] != sum) return fail_case("products", std::to_string(i) + ", " + std::to_string(j));
+            }
+        }
+        ++passed;
+    }
+    const cudaError_t e = launch(products, 1, 128, sizeof(WidePieces), nullptr, d.data(), m.data(), false, false);
+    CHECK(e == cudaSuccess ? std::strcmp(order_name, "plain") != 0 : says(e, "has not waited for this product"));
+}
+
 // ---- shared memory and copies ----
 
 template <int N> __device__ float* static_array() {
@@ -241,6 +295,7 @@ void test_conversions() {
 int main(int argc, char** argv) {
     return run_orders(argc, argv, [] {
         test_warp_operations();
+        test_products();
         test_memory();
         test_reports();
         test_conversions();
