@@ -10,8 +10,8 @@ package lapidary.train;
  * @param rows of the batch with the longest rows; 0 where model and optimiser alone are more than the device has
  * @param tokens of these rows, their pictures' included
  * @param views of these rows' pictures
- * @param advice options that make the run fit and change nothing else, with what it takes then; empty where it fits, or
- *     where none do
+ * @param advice options that make the run fit, with what it takes then: what leaves the numbers as they are comes first, then
+ *     precision; empty where it fits, or where none do
  */
 public record MemoryOutlook(
         MemoryNeed need, long takes, long memory, boolean isHost, int rows, int tokens, int views, String advice) {

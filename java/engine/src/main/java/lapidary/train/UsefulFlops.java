@@ -5,7 +5,8 @@ import lapidary.gemma3.Gemma3Config;
 /**
  * Floating-point operations without which there is no training: 4 a weight and token, of which the forward pass takes 2, a
  * multiplication and an addition, and the gradient of the input 2. Frozen weights have no gradient of their own; that of
- * adapters and tables that are trained, recomputed layers and attention's scores count nothing. {@code bench/compare_gpu} counts
+ * adapters and tables that are trained, recomputed layers and attention's scores count nothing. The head counts for every token,
+ * though it is left out for those that are no targets: for rows of pictures the share is that much too high. {@code bench/compare_gpu} counts
  * the same from a checkpoint's files.
  *
  * @param token of the decoder and the output head, a token
