@@ -68,6 +68,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND contract -mavx2 -mfma)
 endif()
 emulated(plain "-O2" "${contract}" "")
+add_test(NAME emulation_test COMMAND emulation_test_plain)
+add_dependencies(native_tests emulation_test_plain)
 emulated(asan "-O1;${sanitize};-fno-sanitize-recover=undefined" "" "${sanitize}")
 # Linked without -fsanitize=thread: race_check.cpp answers the calls, of which the guards of the host's statics are none.
 emulated(race "-O1" "-fsanitize=thread;-fno-threadsafe-statics" "" ${emulation}/race_check.cpp)
