@@ -32,7 +32,9 @@ for k in ours:
               + (f"{t['ms']:.3f} | {t['ms'] / k['ms']:.2f} |" if t else "| |"))
 compare = json.loads(text("compare.json")) if text("compare.json") else None
 name = re.sub(r"[^A-Za-z0-9]+", "-", text("gpu.txt").split(",")[0]).strip("-").lower() or "no-gpu"
+# What the engine says of itself, without where things lie on that machine.
+engine = [re.sub(r" \(/[^)]*\)", "", line) for line in text("info.txt").splitlines() if not line.strip().startswith("/")]
 path = out / f"{name}-{time.strftime('%Y-%m-%d')}.json"
-path.write_text(json.dumps({"gpu": text("gpu.txt"), "engine": text("info.txt").splitlines(), "summary": text("summary.txt").splitlines(),
+path.write_text(json.dumps({"gpu": text("gpu.txt"), "engine": engine, "summary": text("summary.txt").splitlines(),
                             "kernels": ours, "torch": list(torchs.values()), "compare": compare}, indent=1))
 print(path)

@@ -2,14 +2,13 @@
 
   losses.py OUT_OF_CUDA OUT_OF_CPU
 
-Both must have trained the same checkpoint. A step's losses may differ by a share that starts from what one rounding of the
-dtype is (2^-24, 2^-8), for a loss that hundreds of sums of thousands of terms and up to nine updates went into: 2^-13 in
-float32, 2^-7 in bfloat16.
+Both must have trained the same checkpoint. The limits are the goals of the CUDA device, set before it ran: a step's losses within
+1e-3 in float32 and 1e-2 in bfloat16.
 """
 import json, sys
 from pathlib import Path
 
-LIMITS = {"float32": 2**-13, "bfloat16": 2**-7}
+LIMITS = {"float32": 1e-3, "bfloat16": 1e-2}
 one, two = Path(sys.argv[1]), Path(sys.argv[2])
 failed = False
 if (one / "losses.sha256").read_text() != (two / "losses.sha256").read_text():
@@ -23,7 +22,7 @@ def losses(folder, dtype):
 
 for dtype, limit in LIMITS.items():
     a, b = losses(one, dtype), losses(two, dtype)
-    off = [abs(x - y) / abs(y) for x, y in zip(a, b)]
+    off = [abs(x - y) for x, y in zip(a, b)]
     bad = len(a) != len(b) or not a or not all(o <= limit for o in off)
     failed |= bad
     print(f"{dtype}: {len(a)} and {len(b)} steps, apart by at most {max(off, default=0):.2e} of {limit:.2e}{'  FAILED' if bad else ''}")
