@@ -245,7 +245,9 @@ def strangers(a, model, data, batches):
             if key.endswith(".labels"):
                 known.add((tuple(f.get_tensor(key.replace("labels", "input_ids")).tolist()), tuple(f.get_tensor(key).tolist())))
     theirs, wrong = load_file(batches), 0
-    for i in range(sum(n.endswith(".labels") for n in theirs)):
+    count = sum(n.endswith(".labels") for n in theirs)
+    assert count and known, f"{count} batches of TRL and {len(known)} samples of the engine: nothing to compare"
+    for i in range(count):
         for ids, mask, labels in zip(*(theirs[f"{i}.{k}"] for k in ("input_ids", "attention_mask", "labels"))):
             wrong += (tuple(ids[mask == 1].tolist()), tuple(labels[mask == 1].tolist())) not in known
     return wrong
