@@ -3,9 +3,13 @@
     mvn -q -DskipTests package && python bench/compare/decode.py --work DIR --node DIR [--sizes small 270m] [--repeats 3]
 
 Models are made and exported in the work folder. The engine runs BF16 and NF4 (lapidary.bench.DecodeSpeed), Transformers generates
-greedily in BF16 with 2 threads, llama.cpp, from the npm package of bench/export/check.py in the folder --node, reads the
-engine's own BF16 and Q8_0 exports with 2 threads. Prints a table of medians, with the bytes that one step reads over the
-bandwidth that MemoryBandwidth measured: what share of it decoding reaches. Nothing else should run.
+greedily in BF16 with 2 threads, llama.cpp reads the engine's own BF16 and Q8_0 exports with 2 threads. It is that of an npm package
+which brings a build for each kind of processor, in the folder --node:
+
+    npm i --omit=optional --ignore-scripts node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+
+Prints a table of medians, with the bytes that one step reads over the bandwidth that MemoryBandwidth measured: what share of it
+decoding reaches. Nothing else should run.
 """
 import argparse, json, os, re, statistics, subprocess, sys, time
 from pathlib import Path
@@ -66,11 +70,8 @@ def transformers(model, batch):
 
 
 def llama(args, model, batch, prompt):
-    env = dict(os.environ, NODE_PATH=str(Path(args.node, "node_modules")))
-    out = run("node", HERE / "decode.js", model, batch, NEW, prompt, env=env)
-    rounds = json.loads([line for line in out.splitlines() if line.startswith("RESULT ")][-1][7:])
-    # Of a batch, whose sequences decode together, the sum of their speeds.
-    return max(sum(slot["predicted_per_second"] for slot in timings) for timings in rounds)
+    out = run("node", HERE / "decode.mjs", model, batch, NEW, prompt, Path(args.node, "node_modules"))
+    return max(json.loads([line for line in out.splitlines() if line.startswith("RESULT ")][-1][7:])["speeds"])
 
 
 def bytes_read(model, form):

@@ -54,29 +54,31 @@ public final class DecodeSpeed {
             }
             prompts.add(List.of(Message.of("user", text.toString())));
         }
-        long begun = System.nanoTime();
-        int first = answer(model, prompts, 1); // what follows finds the prompts in the cache
-        double reading = (System.nanoTime() - begun) / 1e9;
-        begun = System.nanoTime();
-        int tokens = answer(model, prompts, NEW + 1);
-        double decoding = (System.nanoTime() - begun) / 1e9;
+        double reading = seconds(model, prompts, 1); // what follows finds the prompts in the cache
+        double first = seconds(model, prompts, 1);
+        double decoding = seconds(model, prompts, NEW + 1) - first;
         if (seed > 0) {
             System.out.printf(
                     Locale.ROOT,
                     "batch %d: prompt %.0f tokens/s, decode %.1f tokens/s%n",
                     batch,
                     batch * PROMPT / reading,
-                    (tokens - first) / decoding);
+                    batch * NEW / decoding);
         }
     }
 
-    private static int answer(LanguageModel model, List<List<Message>> prompts, int newTokens) {
+    private static double seconds(LanguageModel model, List<List<Message>> prompts, int newTokens) {
+        long begun = System.nanoTime();
         List<Generation> generations = new ArrayList<>();
         for (List<Message> prompt : prompts) {
             generations.add(model.generate(prompt, GenerationOptions.GREEDY.withMaxNewTokens(newTokens)));
         }
-        return generations.stream()
-                .mapToInt(generation -> generation.answer().tokenIds().size())
-                .sum();
+        for (Generation generation : generations) {
+            int tokens = generation.answer().tokenIds().size();
+            if (tokens != newTokens) {
+                throw new IllegalStateException("an answer ended after " + tokens + " of " + newTokens + " tokens");
+            }
+        }
+        return (System.nanoTime() - begun) / 1e9;
     }
 }
