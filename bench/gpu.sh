@@ -104,7 +104,7 @@ cat "$out/gpu.txt"
 # shellcheck disable=SC2086
 "$java" $options -jar "$pack/engine.jar" info | tee "$out/info.txt"
 
-ops="ElementwiseTest GeluTest RmsNormTest LayerNormTest EmbeddingTest RowsTest RopeTest DropoutTest VisionTest GemmTest LinearTest
+ops="ElementwiseTest GeluTest RmsNormTest LayerNormTest EmbeddingTest RowsTest RmsNormRopeTest DropoutTest VisionTest GemmTest LinearTest
      LoraLinearTest LoraDownTest Nf4LinearTest AttentionTest CachedAttentionTest LinearCrossEntropyTest"
 ops=${TESTS:-$ops}
 names=

@@ -15,7 +15,7 @@ target_include_directories(lapidary_cpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/incl
 target_compile_options(lapidary_cpu PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
 # The reference rounds products before it adds them; where it joins the two, the optimisers say so themselves.
 set(cpu ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
-set_source_files_properties(${cpu}/rope.cpp ${cpu}/adamw.cpp ${cpu}/adamw_8bit.cpp ${cpu}/sgd.cpp
+set_source_files_properties(${cpu}/rms_norm_rope.cpp ${cpu}/adamw.cpp ${cpu}/adamw_8bit.cpp ${cpu}/sgd.cpp
                             PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 # Restored scales are rounded after the product and again after the sum.
 file(GLOB nf4_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpu/nf4*.cpp

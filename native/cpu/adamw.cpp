@@ -52,10 +52,10 @@ KT_CLONES double squares_range(const T* x, int64_t n) {
 
 // Calls f(split, param, moment) with values of the types named; false where there is no such combination.
 template <typename F>
-bool with_state(int32_t param_dtype, const int16_t* low, int32_t moment_dtype, const F& f) {
+bool with_state(int32_t param_dtype, bool split, int32_t moment_dtype, const F& f) {
     bool known = false;
-    with_master(param_dtype, low, [&](auto split, auto param) {
-        known = with_type(moment_dtype, [&](auto moment) { f(split, param, moment); });
+    with_master(param_dtype, split, [&](auto is_split, auto param) {
+        known = with_type(moment_dtype, [&](auto moment) { f(is_split, param, moment); });
     });
     return known;
 }
@@ -65,43 +65,50 @@ bool with_state(int32_t param_dtype, const int16_t* low, int32_t moment_dtype, c
 // Sums of fixed blocks, then their sum, so that the order depends on n alone.
 constexpr int64_t kSumBlock = 1 << 16;
 
-int32_t sum_squares(kt_ctx* ctx, float* out, const void* x, int64_t n, int32_t dtype) {
+template <typename T>
+double squares(const kt_ctx* ctx, const T* x, int64_t n) {
     const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
-    double total = 0;
+    constexpr int64_t kBatch = 1024;
+    double partial[kBatch], total = 0;
+    for (int64_t first = 0; first < blocks; first += kBatch) {
+        const int64_t count = std::min(kBatch, blocks - first);
+        parallel_for(ctx, count, 1, [&](int64_t begin, int64_t end) {
+            for (int64_t b = begin; b < end; b++) {
+                const int64_t from = (first + b) * kSumBlock;
+                partial[b] = squares_range(x + from, std::min(kSumBlock, n - from));
+            }
+        });
+        for (int64_t b = 0; b < count; b++) total += partial[b];
+    }
+    return total;
+}
+
+int32_t sum_squares(kt_ctx* ctx, float* out, const void* const* x, const int64_t* n, int64_t tensors, int32_t dtype) {
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        constexpr int64_t kBatch = 1024;
-        double partial[kBatch];
-        for (int64_t first = 0; first < blocks; first += kBatch) {
-            const int64_t count = std::min(kBatch, blocks - first);
-            parallel_for(ctx, count, 1, [&](int64_t begin, int64_t end) {
-                for (int64_t b = begin; b < end; b++) {
-                    const int64_t from = (first + b) * kSumBlock;
-                    partial[b] = squares_range(static_cast<const T*>(x) + from, std::min(kSumBlock, n - from));
-                }
-            });
-            for (int64_t b = 0; b < count; b++) total += partial[b];
-        }
+        for (int64_t i = 0; i < tensors; i++) out[i] = static_cast<float>(squares(ctx, static_cast<const T*>(x[i]), n[i]));
     });
-    *out = static_cast<float>(total);
     return known ? KT_OK : bad_dtype(ctx, "sum_squares", dtype);
 }
 
-int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
-              double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
-              int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype) {
+int32_t adamw(kt_ctx* ctx, void* const* param, int16_t* const* low, void* const* m, void* const* v, const void* const* grad,
+              const int64_t* n, int64_t tensors, double lr, double b1, double b2, double eps, double weight_decay,
+              double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype,
+              int32_t grad_dtype) {
     const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     bool known_grad = false;
-    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+    const bool known = with_state(param_dtype, low != nullptr, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);
         known_grad = with_type(grad_dtype, [&](auto g) {
             using G = decltype(g);
-            parallel_for(ctx, n, kGrain, [&](int64_t begin, int64_t end) {
-                update_range<split.value>(static_cast<P*>(param) + begin, low ? low + begin : nullptr,
-                                          static_cast<M*>(m) + begin, static_cast<M*>(v) + begin,
-                                          static_cast<const G*>(grad) + begin, end - begin, step);
-            });
+            for (int64_t i = 0; i < tensors; i++) {
+                parallel_for(ctx, n[i], kGrain, [&](int64_t begin, int64_t end) {
+                    update_range<split.value>(static_cast<P*>(param[i]) + begin, split.value ? low[i] + begin : nullptr,
+                                              static_cast<M*>(m[i]) + begin, static_cast<M*>(v[i]) + begin,
+                                              static_cast<const G*>(grad[i]) + begin, end - begin, step);
+                });
+            }
         });
     });
     if (!known || !known_grad) {
@@ -115,7 +122,7 @@ int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, con
                    int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
                    double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
     const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
-    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+    const bool known = with_state(param_dtype, low != nullptr, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);
         parallel_for(ctx, vocab, rows_grain(cols), [&](int64_t begin, int64_t end) {

@@ -117,31 +117,34 @@ KT_CLONES void update_block(P* param, int16_t* low, const Moment& m, const Momen
 
 // ---- entry -------------------------------------------------------------------------------------------------------
 
-int32_t adamw_8bit(kt_ctx* ctx, void* param, int16_t* low, uint8_t* m, float* m_absmax, uint8_t* v, float* v_absmax,
-                   const void* grad, const float* m_map, const float* v_map, int64_t n, double lr, double b1, double b2,
-                   double eps, double weight_decay, double correction1, double correction2, float grad_scale,
-                   int32_t param_dtype, int32_t grad_dtype) {
+int32_t adamw_8bit(kt_ctx* ctx, void* const* param, int16_t* const* low, uint8_t* const* m, float* const* m_absmax,
+                   uint8_t* const* v, float* const* v_absmax, const void* const* grad, const float* m_map,
+                   const float* v_map, const int64_t* n, int64_t tensors, double lr, double b1, double b2, double eps,
+                   double weight_decay, double correction1, double correction2, float grad_scale, int32_t param_dtype,
+                   int32_t grad_dtype) {
     const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     Nearest nearest_m;
     Nearest nearest_v;
     if (!nearest_m.build(m_map) || !nearest_v.build(v_map)) {
         return fail(ctx, KT_BAD_ARGUMENT, "adamw_8bit: the numbers of a map do not rise, or lie too close together");
     }
-    const Moment first{m, m_absmax, m_map, &nearest_m};
-    const Moment second{v, v_absmax, v_map, &nearest_v};
     bool known_grad = false;
-    const bool known = with_master(param_dtype, low, [&](auto split, auto p) {
+    const bool known = with_master(param_dtype, low != nullptr, [&](auto split, auto p) {
         using P = decltype(p);
         known_grad = with_type(grad_dtype, [&](auto g) {
             using G = decltype(g);
-            parallel_for(ctx, (n + kBlock - 1) / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
-                for (int64_t b = begin; b < end; b++) {
-                    const int64_t at = b * kBlock;
-                    update_block<split.value>(static_cast<P*>(param) + at, low ? low + at : nullptr, first, second,
-                                              static_cast<const G*>(grad) + at, b, std::min(kBlock, n - at),
-                                              static_cast<float>(b1), step);
-                }
-            });
+            for (int64_t i = 0; i < tensors; i++) {
+                const Moment first{m[i], m_absmax[i], m_map, &nearest_m};
+                const Moment second{v[i], v_absmax[i], v_map, &nearest_v};
+                parallel_for(ctx, (n[i] + kBlock - 1) / kBlock, kGrain / kBlock, [&](int64_t begin, int64_t end) {
+                    for (int64_t b = begin; b < end; b++) {
+                        const int64_t at = b * kBlock;
+                        update_block<split.value>(static_cast<P*>(param[i]) + at, split.value ? low[i] + at : nullptr, first,
+                                                  second, static_cast<const G*>(grad[i]) + at, b,
+                                                  std::min(kBlock, n[i] - at), static_cast<float>(b1), step);
+                    }
+                });
+            }
         });
     });
     if (known && known_grad) return KT_OK;

@@ -49,13 +49,14 @@ void forward(const kt_ctx* ctx, T* down, const T* x, const T* a, int64_t rows, i
 
 template <typename T>
 void backward_weight(const kt_ctx* ctx, float* da, const T* ddown, const T* x, int64_t rows, int64_t in, int64_t rank,
-                     const Dropout& dropout) {
+                     const Dropout& dropout, bool accumulate) {
     // A thread owns whole columns, so that the order of a sum is that of the rows.
     const int64_t parts = (in + kPart - 1) / kPart;
     parallel_for(ctx, parts, rows_grain(kPart * rows * (rank + 1)), [&](int64_t begin, int64_t end) {
         T kept[kPart];
         for (int64_t c = begin * kPart; c < std::min(in, end * kPart); c += kPart) {
             const int64_t n = std::min(kPart, in - c);
+            for (int64_t m = 0; m < rank && !accumulate; m++) std::fill_n(da + m * in + c, n, 0.0f);
             for (int64_t r = 0; r < rows; r++) {
                 drop(kept, x + r * in + c, r * in + c, n, dropout);
                 for (int64_t m = 0; m < rank; m++) add_scaled(da + m * in + c, kept, load(ddown[r * rank + m]), n);
@@ -94,12 +95,14 @@ int32_t lora_down_forward(kt_ctx* ctx, void* down, const void* x, const void* a,
 }
 
 int32_t lora_down_backward_weight(kt_ctx* ctx, float* da, const void* ddown, const void* x, int64_t rows, int64_t in,
-                                  int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype) {
+                                  int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t accumulate,
+                                  int32_t dtype) {
     Dropout dropout;
     if (!make_dropout(ctx, "lora_down_backward_weight", &dropout, p, seed, stream)) return KT_BAD_ARGUMENT;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        backward_weight(ctx, da, static_cast<const T*>(ddown), static_cast<const T*>(x), rows, in, rank, dropout);
+        backward_weight(ctx, da, static_cast<const T*>(ddown), static_cast<const T*>(x), rows, in, rank, dropout,
+                        accumulate != 0);
     });
     return known ? KT_OK : bad_dtype(ctx, "lora_down_backward_weight", dtype);
 }

@@ -45,13 +45,13 @@ template <bool Split, typename P>
     }
 }
 
-// Calls f(split, param) with values of the types that a parameter has; false where there is no such combination.
+// Calls f(is split, param) with values of the types that a parameter has; false where there is no such combination.
 template <typename F>
-bool with_master(int32_t param_dtype, const int16_t* low, const F& f) {
-    if (low && param_dtype != KT_BF16) return false;
+bool with_master(int32_t param_dtype, bool split, const F& f) {
+    if (split && param_dtype != KT_BF16) return false;
     return with_type(param_dtype, [&](auto param) {
         if constexpr (sizeof(param) == sizeof(bf16)) {
-            if (low) {
+            if (split) {
                 f(std::true_type{}, param);
                 return;
             }

@@ -1,8 +1,9 @@
+#include "rms_norm.h"
+
 #include <cmath>
 #include <cstring>
+#include <vector>
 
-#include "bf16.h"
-#include "context.h"
 #include "table.h"
 
 namespace kt {
@@ -10,44 +11,57 @@ namespace {
 
 // ---- rows of one thread ------------------------------------------------------------------------------------------
 
+// With a residual its sum with what was normalised, rounded on the way: the second loop keeps the two roundings apart.
 template <typename T>
-[[gnu::always_inline]] inline void forward_row(T* y, float* rstd, const T* x, const T* w, int64_t cols, float eps) {
+[[gnu::always_inline]] inline void forward_row(T* y, float* rstd, const T* x, const T* w, const T* residual, int64_t cols,
+                                               float eps) {
     float squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (int64_t c = 0; c < cols; c++) squares += load(x[c]) * load(x[c]);
     const float r = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
     if (rstd) *rstd = r;
+    if (!y) return;
     for (int64_t c = 0; c < cols; c++) y[c] = store<T>(load(x[c]) * r * (1.0f + load(w[c])));
+    if (!residual) return;
+    for (int64_t c = 0; c < cols; c++) y[c] = store<T>(load(residual[c]) + load(y[c]));
 }
 
-KT_CLONES void forward_rows(float* y, float* rstd, const float* x, const float* w, int64_t rows, int64_t cols, float eps) {
-    for (int64_t i = 0; i < rows; i++) forward_row(y + i * cols, rstd ? rstd + i : nullptr, x + i * cols, w, cols, eps);
+template <typename T>
+KT_CLONES void forward_rows(T* y, float* rstd, const T* x, const T* w, const T* residual, int64_t rows, int64_t cols,
+                            float eps) {
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t at = i * cols;
+        forward_row(y ? y + at : nullptr, rstd ? rstd + i : nullptr, x + at, w, residual ? residual + at : nullptr, cols, eps);
+    }
 }
 
-KT_CLONES void forward_rows(bf16* y, float* rstd, const bf16* x, const bf16* w, int64_t rows, int64_t cols, float eps) {
-    for (int64_t i = 0; i < rows; i++) forward_row(y + i * cols, rstd ? rstd + i : nullptr, x + i * cols, w, cols, eps);
-}
-
-// With g = dy (1 + w): dx = rstd (g - x rstd^2 mean(g x)).
+// With g = dy (1 + w): dx = rstd (g - x rstd^2 mean(g x)). dx may be dy.
 template <typename T>
 [[gnu::always_inline]] inline void backward_row(T* dx, const T* dy, const T* x, const T* w, float rstd, int64_t cols) {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t c = 0; c < cols; c++) dot += load(dy[c]) * (1.0f + load(w[c])) * load(x[c]);
     const float k = dot / static_cast<float>(cols) * rstd * rstd;
+#pragma omp simd
     for (int64_t c = 0; c < cols; c++) {
         dx[c] = store<T>(rstd * (load(dy[c]) * (1.0f + load(w[c])) - load(x[c]) * k));
     }
 }
 
-KT_CLONES void backward_rows(float* dx, const float* dy, const float* x, const float* w, const float* rstd, int64_t rows,
-                             int64_t cols) {
+template <typename T>
+KT_CLONES void backward_rows(T* dx, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows, int64_t cols) {
     for (int64_t i = 0; i < rows; i++) backward_row(dx + i * cols, dy + i * cols, x + i * cols, w, rstd[i], cols);
 }
 
-KT_CLONES void backward_rows(bf16* dx, const bf16* dy, const bf16* x, const bf16* w, const float* rstd, int64_t rows,
-                             int64_t cols) {
-    for (int64_t i = 0; i < rows; i++) backward_row(dx + i * cols, dy + i * cols, x + i * cols, w, rstd[i], cols);
+// The same, added to dx: row is memory for one row.
+template <typename T>
+KT_CLONES void add_backward_rows(T* dx, T* row, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows,
+                                 int64_t cols) {
+    for (int64_t i = 0; i < rows; i++) {
+        backward_row(row, dy + i * cols, x + i * cols, w, rstd[i], cols);
+        T* sum = dx + i * cols;
+        for (int64_t c = 0; c < cols; c++) sum[c] = store<T>(load(sum[c]) + load(row[c]));
+    }
 }
 
 // Columns [begin, end) of dw: a thread owns columns, so that the sum over rows has one order.
@@ -63,54 +77,91 @@ template <typename T>
     }
 }
 
-KT_CLONES void backward_columns(float* dw, const float* dy, const float* x, const float* rstd, int64_t rows, int64_t cols,
-                                int64_t begin, int64_t end) {
-    backward_weight(dw, dy, x, rstd, rows, cols, begin, end);
-}
-
-KT_CLONES void backward_columns(float* dw, const bf16* dy, const bf16* x, const float* rstd, int64_t rows, int64_t cols,
+template <typename T>
+KT_CLONES void backward_columns(float* dw, const T* dy, const T* x, const float* rstd, int64_t rows, int64_t cols,
                                 int64_t begin, int64_t end) {
     backward_weight(dw, dy, x, rstd, rows, cols, begin, end);
 }
 
 // ---- entries -----------------------------------------------------------------------------------------------------
 
-int32_t rms_norm_forward(kt_ctx* ctx, void* y, float* rstd, const void* x, const void* w, int64_t rows, int64_t cols,
-                         float eps, int32_t dtype) {
+int32_t forward(kt_ctx* ctx, const char* op, void* y, float* rstd, const void* x, const void* w, const void* residual,
+                int64_t rows, int64_t cols, float eps, int32_t dtype) {
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         parallel_for(ctx, rows, rows_grain(cols), [&](int64_t begin, int64_t end) {
-            forward_rows(static_cast<T*>(y) + begin * cols, rstd ? rstd + begin : nullptr,
-                         static_cast<const T*>(x) + begin * cols, static_cast<const T*>(w), end - begin, cols, eps);
+            const int64_t at = begin * cols;
+            forward_rows(y ? static_cast<T*>(y) + at : nullptr, rstd ? rstd + begin : nullptr, static_cast<const T*>(x) + at,
+                         static_cast<const T*>(w), residual ? static_cast<const T*>(residual) + at : nullptr, end - begin,
+                         cols, eps);
         });
     });
-    return known ? KT_OK : bad_dtype(ctx, "rms_norm_forward", dtype);
+    return known ? KT_OK : bad_dtype(ctx, op, dtype);
+}
+
+int32_t rms_norm_forward(kt_ctx* ctx, void* y, float* rstd, const void* x, const void* w, int64_t rows, int64_t cols,
+                         float eps, int32_t dtype) {
+    return forward(ctx, "rms_norm_forward", y, rstd, x, w, nullptr, rows, cols, eps, dtype);
+}
+
+int32_t rms_norm_add_forward(kt_ctx* ctx, void* y, float* rstd, const void* x, const void* w, const void* residual,
+                             int64_t rows, int64_t cols, float eps, int32_t dtype) {
+    return forward(ctx, "rms_norm_add_forward", y, rstd, x, w, residual, rows, cols, eps, dtype);
 }
 
 int32_t rms_norm_backward(kt_ctx* ctx, void* dx, float* dw, const void* dy, const void* x, const void* w, const float* rstd,
-                          int64_t rows, int64_t cols, int32_t dtype) {
+                          int64_t rows, int64_t cols, int32_t accumulate, int32_t dtype) {
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         if (dx) {
             parallel_for(ctx, rows, rows_grain(cols), [&](int64_t begin, int64_t end) {
-                backward_rows(static_cast<T*>(dx) + begin * cols, static_cast<const T*>(dy) + begin * cols,
-                              static_cast<const T*>(x) + begin * cols, static_cast<const T*>(w), rstd + begin, end - begin,
-                              cols);
+                const int64_t at = begin * cols;
+                T* to = static_cast<T*>(dx) + at;
+                const T* from = static_cast<const T*>(dy) + at;
+                const T* of = static_cast<const T*>(x) + at;
+                const T* weight = static_cast<const T*>(w);
+                if (accumulate) {
+                    std::vector<T> row(static_cast<size_t>(cols));
+                    add_backward_rows(to, row.data(), from, of, weight, rstd + begin, end - begin, cols);
+                } else {
+                    backward_rows(to, from, of, weight, rstd + begin, end - begin, cols);
+                }
             });
         }
-        if (dw) {
-            parallel_for(ctx, cols, rows_grain(rows), [&](int64_t begin, int64_t end) {
-                backward_columns(dw, static_cast<const T*>(dy), static_cast<const T*>(x), rstd, rows, cols, begin, end);
-            });
-        }
+        if (dw) weight_gradient(ctx, dw, static_cast<const T*>(dy), static_cast<const T*>(x), rstd, rows, cols);
     });
     return known ? KT_OK : bad_dtype(ctx, "rms_norm_backward", dtype);
 }
 
 }  // namespace
 
+template <typename T>
+void normalise_rows(T* y, float* rstd, const T* x, const T* w, int64_t rows, int64_t cols, float eps) {
+    forward_rows<T>(y, rstd, x, w, nullptr, rows, cols, eps);
+}
+
+template <typename T>
+void normalise_rows_backward(T* dx, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows, int64_t cols) {
+    backward_rows<T>(dx, dy, x, w, rstd, rows, cols);
+}
+
+template <typename T>
+void weight_gradient(kt_ctx* ctx, float* dw, const T* dy, const T* x, const float* rstd, int64_t rows, int64_t cols) {
+    parallel_for(ctx, cols, rows_grain(rows), [&](int64_t begin, int64_t end) {
+        backward_columns<T>(dw, dy, x, rstd, rows, cols, begin, end);
+    });
+}
+
+template void normalise_rows(float*, float*, const float*, const float*, int64_t, int64_t, float);
+template void normalise_rows(bf16*, float*, const bf16*, const bf16*, int64_t, int64_t, float);
+template void normalise_rows_backward(float*, const float*, const float*, const float*, const float*, int64_t, int64_t);
+template void normalise_rows_backward(bf16*, const bf16*, const bf16*, const bf16*, const float*, int64_t, int64_t);
+template void weight_gradient(kt_ctx*, float*, const float*, const float*, const float*, int64_t, int64_t);
+template void weight_gradient(kt_ctx*, float*, const bf16*, const bf16*, const float*, int64_t, int64_t);
+
 void add_rms_norm(kt_table& table) {
     table.rms_norm_forward = rms_norm_forward;
+    table.rms_norm_add_forward = rms_norm_add_forward;
     table.rms_norm_backward = rms_norm_backward;
 }
 

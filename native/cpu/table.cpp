@@ -19,7 +19,7 @@ kt_table make_table() {
     kt::add_dropout(table);
     kt::add_lora_down(table);
     kt::add_layer_norm(table);
-    kt::add_rope(table);
+    kt::add_rms_norm_rope(table);
     kt::add_gelu(table);
     kt::add_attention(table);
     kt::add_attention_decode(table);

@@ -1,4 +1,4 @@
-// AdamW, whole and by rows, and the sum of squares that clipping needs. A thread owns an element.
+// AdamW, of whole tensors and by rows, and the sums of squares that clipping needs. A thread owns an element.
 #include "optimizer.cuh"
 #include "table.h"
 
@@ -22,11 +22,23 @@ __device__ inline void update(P* param, int16_t* low, M* m, M* v, int64_t i, flo
     v[i] = store<M>(vi);
 }
 
+struct Moved {
+    void* param;
+    int16_t* low;
+    void* m;
+    void* v;
+    const void* grad;
+    int64_t n;
+};
+
 template <bool Split, typename P, typename M, typename G>
-__global__ void __launch_bounds__(kEach) adamw_kernel(P* param, int16_t* low, M* m, M* v, const G* grad, int64_t n,
-                                                      AdamwStep s) {
-    const int64_t i = int64_t(blockIdx.x) * kEach + threadIdx.x;
-    if (i < n) update<Split>(param, low, m, v, i, __fmul_rn(load(grad[i]), s.grad_scale), s);
+__global__ void __launch_bounds__(kEach) adamw_kernel(Batch<Moved> batch, AdamwStep s) {
+    const int own = batch.mine();
+    const Moved& t = batch.tensors[own];
+    const int64_t i = int64_t(blockIdx.x - batch.first[own]) * kEach + threadIdx.x;
+    if (i >= t.n) return;
+    const float g = __fmul_rn(load(static_cast<const G*>(t.grad)[i]), s.grad_scale);
+    update<Split>(static_cast<P*>(t.param), t.low, static_cast<M*>(t.m), static_cast<M*>(t.v), i, g, s);
 }
 
 // A block owns a row of the table.
@@ -67,15 +79,29 @@ __device__ inline double block_total(double v) {
     return v;
 }
 
+struct Summed {
+    const void* x;
+    int64_t n;
+    int aligned;
+};
+
+inline int64_t blocks_of_squares(int64_t n) {
+    return std::max<int64_t>(1, std::min((n + kSquares - 1) / kSquares, kMostBlocks));
+}
+
 template <typename T>
-__global__ void __launch_bounds__(kEach) squares_kernel(double* sums, const T* x, int64_t n, bool aligned) {
-    const int64_t begin = n * blockIdx.x / gridDim.x / 8 * 8;
-    const int64_t end = blockIdx.x + 1 == gridDim.x ? n : n * (blockIdx.x + 1) / gridDim.x / 8 * 8;
+__global__ void __launch_bounds__(kEach) squares_kernel(double* sums, Batch<Summed> batch) {
+    const int own = batch.mine();
+    const Summed& t = batch.tensors[own];
+    const T* x = static_cast<const T*>(t.x);
+    const int64_t blocks = batch.blocks(own), block = blockIdx.x - batch.first[own];
+    const int64_t begin = t.n * block / blocks / 8 * 8;
+    const int64_t end = block + 1 == blocks ? t.n : t.n * (block + 1) / blocks / 8 * 8;
     double sum = 0;
     for (int64_t i = begin + threadIdx.x * 8; i < end; i += kEach * 8) {
         const int count = static_cast<int>(min(end - i, int64_t{8}));
         float v[8];
-        load8(v, x + i, count, aligned && count == 8);
+        load8(v, x + i, count, t.aligned && count == 8);
 #pragma unroll
         for (int j = 0; j < 8; j++) sum += static_cast<double>(v[j]) * v[j];
     }
@@ -83,54 +109,68 @@ __global__ void __launch_bounds__(kEach) squares_kernel(double* sums, const T* x
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kEach) join_squares_kernel(float* out, const double* sums, int64_t blocks) {
+// A block joins what the blocks of one tensor have summed.
+__global__ void __launch_bounds__(kEach) join_squares_kernel(float* out, const double* sums, Batch<Summed> batch) {
+    const int64_t begin = batch.first[blockIdx.x], end = begin + batch.blocks(blockIdx.x);
     double sum = 0;
-    for (int64_t b = threadIdx.x; b < blocks; b += kEach) sum += sums[b];
+    for (int64_t b = begin + threadIdx.x; b < end; b += kEach) sum += sums[b];
     sum = block_total(sum);
-    if (threadIdx.x == 0) out[0] = static_cast<float>(sum);
+    if (threadIdx.x == 0) out[blockIdx.x] = static_cast<float>(sum);
 }
 
 // ---- entries ---------------------------------------------------------------------------------------------------------
 
 // Calls f(split, param, moment) with values of the types named; false where there is no such combination.
 template <typename F>
-bool with_state(int32_t param_dtype, const int16_t* low, int32_t moment_dtype, const F& f) {
+bool with_state(int32_t param_dtype, bool split, int32_t moment_dtype, const F& f) {
     bool known = false;
-    with_master(param_dtype, low, [&](auto split, auto param) {
-        known = with_type(moment_dtype, [&](auto moment) { f(split, param, moment); });
+    with_master(param_dtype, split, [&](auto is_split, auto param) {
+        known = with_type(moment_dtype, [&](auto moment) { f(is_split, param, moment); });
     });
     return known;
 }
 
-int32_t sum_squares(kt_ctx* ctx, float* out, const void* x, int64_t n, int32_t dtype) {
-    const int64_t blocks = std::max<int64_t>(1, std::min((n + kSquares - 1) / kSquares, kMostBlocks));
-    auto* sums = static_cast<double*>(scratch(ctx, "sum_squares", blocks * static_cast<int64_t>(sizeof(double))));
+int32_t sum_squares(kt_ctx* ctx, float* out, const void* const* x, const int64_t* n, int64_t tensors, int32_t dtype) {
+    const char* op = "sum_squares";
+    int64_t blocks = 0;
+    for (int64_t i = 0; i < tensors; i++) blocks += blocks_of_squares(n[i]);
+    // Launches follow each other in the stream, and each takes the memory anew.
+    auto* sums = static_cast<double*>(scratch(ctx, op, blocks * static_cast<int64_t>(sizeof(double))));
     if (!sums) return KT_OUT_OF_MEMORY;
     int32_t status = KT_OK;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        status = start(ctx, "sum_squares", squares_kernel<T>, static_cast<unsigned>(blocks), kEach, 0, sums,
-                       static_cast<const T*>(x), n, aligned16(x));
+        status = in_batches<Summed>(
+            tensors, [&](int64_t i) { return Summed{x[i], n[i], aligned16(x[i])}; },
+            [&](int64_t i) { return blocks_of_squares(n[i]); },
+            [&](const Batch<Summed>& batch, int64_t first, unsigned launched) {
+                const int32_t summed = start(ctx, op, squares_kernel<T>, launched, kEach, 0, sums, batch);
+                if (summed != KT_OK) return summed;
+                return start(ctx, op, join_squares_kernel, static_cast<unsigned>(batch.count), kEach, 0, out + first, sums,
+                             batch);
+            });
     });
-    if (!known) return bad_dtype(ctx, "sum_squares", dtype);
-    if (status != KT_OK) return status;
-    return start(ctx, "sum_squares", join_squares_kernel, 1, kEach, 0, out, sums, blocks);
+    return known ? status : bad_dtype(ctx, op, dtype);
 }
 
-int32_t adamw(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
-              double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
-              int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype) {
+int32_t adamw(kt_ctx* ctx, void* const* param, int16_t* const* low, void* const* m, void* const* v, const void* const* grad,
+              const int64_t* n, int64_t tensors, double lr, double b1, double b2, double eps, double weight_decay,
+              double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype,
+              int32_t grad_dtype) {
     const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     int32_t status = KT_OK;
     bool known_grad = false;
-    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+    const bool known = with_state(param_dtype, low != nullptr, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);
         known_grad = with_type(grad_dtype, [&](auto g) {
             using G = decltype(g);
-            status = start(ctx, "adamw", adamw_kernel<decltype(split)::value, P, M, G>, blocks_of(n, kEach), kEach, 0,
-                           static_cast<P*>(param), low, static_cast<M*>(m), static_cast<M*>(v), static_cast<const G*>(grad),
-                           n, step);
+            status = in_batches<Moved>(
+                tensors, [&](int64_t i) { return Moved{param[i], low ? low[i] : nullptr, m[i], v[i], grad[i], n[i]}; },
+                [&](int64_t i) { return (n[i] + kEach - 1) / kEach; },
+                [&](const Batch<Moved>& batch, int64_t, unsigned blocks) {
+                    return start(ctx, "adamw", adamw_kernel<decltype(split)::value, P, M, G>, blocks, kEach, 0, batch, step);
+                });
         });
     });
     if (known && known_grad) return status;
@@ -143,7 +183,7 @@ int32_t adamw_rows(kt_ctx* ctx, void* param, int16_t* low, void* m, void* v, con
                    double correction1, double correction2, float grad_scale, int32_t param_dtype, int32_t moment_dtype) {
     const AdamwStep step = adamw_step(lr, b1, b2, eps, weight_decay, correction1, correction2, grad_scale);
     int32_t status = KT_OK;
-    const bool known = with_state(param_dtype, low, moment_dtype, [&](auto split, auto p, auto moment) {
+    const bool known = with_state(param_dtype, low != nullptr, moment_dtype, [&](auto split, auto p, auto moment) {
         using P = decltype(p);
         using M = decltype(moment);
         status = start(ctx, "adamw_rows", adamw_rows_kernel<decltype(split)::value, P, M>, blocks_of(vocab, 1), kEach, 0,

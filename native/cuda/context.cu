@@ -8,7 +8,8 @@ namespace kt {
 namespace {
 
 const char* const kNames[] = {
-    "embedding_forward", "embedding_backward", "gather_rows", "scatter_rows", "rope_forward", "rope_backward",
+    "embedding_forward", "embedding_backward", "gather_rows", "scatter_rows", "rms_norm_rope_forward",
+    "rms_norm_rope_backward",
     "attention_forward", "attention_backward", "cross_entropy", "linear_cross_entropy", "nf4_quantize",
     "nf4_quantize_absmax", "adamw_8bit",
 };
@@ -113,8 +114,8 @@ int32_t check_faults(kt_ctx* ctx) {
                 return fail(ctx, KT_BAD_ARGUMENT, "nf4_quantize_absmax: the block maxima are too large to have a mean");
             case Checked::adamw_8bit:
                 return fail(ctx, KT_BAD_ARGUMENT, "adamw_8bit: the numbers of a map do not rise");
-            case Checked::rope_forward:
-            case Checked::rope_backward:
+            case Checked::rms_norm_rope_forward:
+            case Checked::rms_norm_rope_backward:
                 return fail(ctx, KT_BAD_ARGUMENT, "%s: position %d of token %lld is outside the table of %lld", kNames[i],
                             value, at, bound);
             case Checked::attention_forward:

@@ -129,7 +129,7 @@ int64_t pieces_of(int64_t rows, int64_t in) {
 template <int Tiles>
 __global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : 1)
     backward_weight_kernel(float* da, float* pieces, const bf16* ddown, const bf16* x, int64_t rows, int64_t in, int64_t rank,
-                           Dropout dropout) {
+                           Dropout dropout, bool accumulate) {
     __shared__ float sums[kDeep][4][8][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t left = int64_t(blockIdx.x) * kColumns, tiles = (rows + 15) / 16;
@@ -187,8 +187,8 @@ __global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : 1)
         const int64_t n = m * 16 + g * 2 + warp / 2, c = left + t * 16 + warp % 2 * 8;
         if (n >= rank || c >= in) continue;
         if (gridDim.y == 1) {
-            float before[8];
-            load8(before, da + n * in + c, 8, true);
+            float before[8] = {};
+            if (accumulate) load8(before, da + n * in + c, 8, true);
 #pragma unroll
             for (int j = 0; j < 8; j++) v[j] += before[j];
             store8(da + n * in + c, v, 8, true);
@@ -198,12 +198,13 @@ __global__ void __launch_bounds__(kDeepThreads, Tiles == 1 ? 4 : 1)
     }
 }
 
-__global__ void __launch_bounds__(kEach) add_pieces_kernel(float* da, const float* pieces, int64_t count, int64_t n) {
+__global__ void __launch_bounds__(kEach) add_pieces_kernel(float* da, const float* pieces, int64_t count, int64_t n,
+                                                           bool accumulate) {
     const int64_t i = int64_t(blockIdx.x) * kEach + threadIdx.x;
     if (i >= n) return;
     float sum = 0;
     for (int64_t p = 0; p < count; p++) sum += pieces[p * n + i];
-    da[i] += sum;
+    da[i] = (accumulate ? da[i] : 0.0f) + sum;
 }
 
 // ---- backward, x -----------------------------------------------------------------------------------------------------
@@ -291,7 +292,8 @@ __global__ void __launch_bounds__(kThreads) plain_forward_kernel(T* down, const 
 // da[n, c] for kSome of the rank and 256 columns, a lane 8 of them; the warps take the rows in turn.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) plain_backward_weight_kernel(float* da, const T* ddown, const T* x, int64_t rows,
-                                                                         int64_t in, int64_t rank, Dropout dropout, bool fast) {
+                                                                         int64_t in, int64_t rank, Dropout dropout, bool accumulate,
+                                                                         bool fast) {
     __shared__ float sums[kWarps][256];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t left = int64_t(blockIdx.x) * 256, c = left + lane * 8, first = int64_t(blockIdx.y) * kSome;
@@ -318,7 +320,8 @@ __global__ void __launch_bounds__(kThreads) plain_backward_weight_kernel(float* 
             float total = 0;
 #pragma unroll
             for (int w = 0; w < kWarps; w++) total += sums[w][threadIdx.x];
-            da[(first + m) * in + own] += total;
+            float* sum_of = da + (first + m) * in + own;
+            *sum_of = (accumulate ? *sum_of : 0.0f) + total;
         }
         __syncthreads();  // the next of the rank writes `sums` again
     }
@@ -370,7 +373,7 @@ int32_t lora_down_forward(kt_ctx* ctx, void* down, const void* x, const void* a,
 }
 
 int32_t weight_tiles(kt_ctx* ctx, const char* op, float* da, const bf16* ddown, const bf16* x, int64_t rows, int64_t in,
-                     int64_t rank, const Dropout& dropout) {
+                     int64_t rank, const Dropout& dropout, bool accumulate) {
     const int64_t count = pieces_of(rows, in), n = rank * in;
     float* pieces = nullptr;
     if (count > 1 && n > 0) {
@@ -380,25 +383,28 @@ int32_t weight_tiles(kt_ctx* ctx, const char* op, float* da, const bf16* ddown, 
     auto* const kernel =
         for_rank(rank, backward_weight_kernel<1>, backward_weight_kernel<2>, backward_weight_kernel<4>);
     const dim3 blocks(blocks_of(in, kColumns), static_cast<unsigned>(count));
-    const int32_t status = start(ctx, op, kernel, blocks, kDeepThreads, 0, da, pieces, ddown, x, rows, in, rank, dropout);
+    const int32_t status =
+        start(ctx, op, kernel, blocks, kDeepThreads, 0, da, pieces, ddown, x, rows, in, rank, dropout, accumulate);
     if (!pieces || status != KT_OK) return status;
-    return start(ctx, op, add_pieces_kernel, blocks_of(n, kEach), kEach, 0, da, pieces, count, n);
+    return start(ctx, op, add_pieces_kernel, blocks_of(n, kEach), kEach, 0, da, pieces, count, n, accumulate);
 }
 
 int32_t lora_down_backward_weight(kt_ctx* ctx, float* da, const void* ddown, const void* x, int64_t rows, int64_t in,
-                                  int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype) {
+                                  int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t accumulate,
+                                  int32_t dtype) {
     const char* op = "lora_down_backward_weight";
     Dropout dropout;
     if (!make_dropout(ctx, op, &dropout, p, seed, stream)) return KT_BAD_ARGUMENT;
     if (takes_tiles(dtype, in, rank, ddown, x, da)) {
-        return weight_tiles(ctx, op, da, static_cast<const bf16*>(ddown), static_cast<const bf16*>(x), rows, in, rank, dropout);
+        return weight_tiles(ctx, op, da, static_cast<const bf16*>(ddown), static_cast<const bf16*>(x), rows, in, rank, dropout,
+                            accumulate != 0);
     }
     int32_t status = KT_OK;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         status = start(ctx, op, plain_backward_weight_kernel<T>, dim3(blocks_of(in, 256), blocks_of(rank, kSome)), kThreads, 0,
                        da, static_cast<const T*>(ddown), static_cast<const T*>(x), rows, in, rank, dropout,
-                       in % 8 == 0 && aligned16(x));
+                       accumulate != 0, in % 8 == 0 && aligned16(x));
     });
     return known ? status : bad_dtype(ctx, op, dtype);
 }

@@ -33,13 +33,13 @@ __device__ inline void store_master(P* param, int16_t* low, int64_t i, float mas
     }
 }
 
-// Calls f(split, param) with values of the types that a parameter has; false where there is no such combination.
+// Calls f(is split, param) with values of the types that a parameter has; false where there is no such combination.
 template <typename F>
-bool with_master(int32_t param_dtype, const int16_t* low, const F& f) {
-    if (low && param_dtype != KT_BF16) return false;
+bool with_master(int32_t param_dtype, bool split, const F& f) {
+    if (split && param_dtype != KT_BF16) return false;
     return with_type(param_dtype, [&](auto param) {
         if constexpr (sizeof(param) == 2) {
-            if (low) {
+            if (split) {
                 f(std::true_type{}, param);
                 return;
             }
@@ -71,6 +71,53 @@ inline AdamwStep adamw_step(double lr, double b1, double b2, double eps, double 
 __device__ inline float stepped(float p, float m, float v, const AdamwStep& s) {
     const float below = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), s.root_correction2), s.eps);
     return __fadd_rn(p, __fdiv_rn(__fmul_rn(s.step_size, m), below));
+}
+
+// ---- many tensors in one launch --------------------------------------------------------------------------------------
+
+// What a launch takes as its arguments, 4 KiB of which every driver gives: tensors, each with the number of its first block.
+template <typename Tensor>
+struct Batch {
+    static constexpr int kMost = (4096 - 256) / (sizeof(Tensor) + sizeof(unsigned));  // what else a kernel takes fits in 256
+    Tensor tensors[kMost];
+    unsigned first[kMost + 1];  // and where the last one's blocks end
+    int count;
+
+    __device__ unsigned blocks(int tensor) const { return first[tensor + 1] - first[tensor]; }
+
+    // Which tensor block blockIdx.x is of; all threads of a block agree.
+    __device__ int mine() const {
+        int low = 0, high = count - 1;
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (first[middle] <= blockIdx.x) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        return low;
+    }
+};
+
+// Calls launch(batch, index of its first tensor, blocks) for tensors in turn, as many at once as fit. tensor(i) and blocks(i)
+// are those of tensor i.
+template <typename Tensor, typename Make, typename Blocks, typename Launch>
+int32_t in_batches(int64_t tensors, const Make& tensor, const Blocks& blocks, const Launch& launch) {
+    for (int64_t begin = 0; begin < tensors;) {
+        Batch<Tensor> batch;
+        int64_t total = 0, end = begin;
+        for (batch.count = 0; end < tensors && batch.count < batch.kMost && total + blocks(end) <= INT32_MAX; end++) {
+            batch.tensors[batch.count] = tensor(end);
+            batch.first[batch.count++] = static_cast<unsigned>(total);
+            total += blocks(end);
+            batch.first[batch.count] = static_cast<unsigned>(total);
+        }
+        const int32_t status = launch(batch, begin, static_cast<unsigned>(total));
+        if (status != KT_OK) return status;
+        begin = end;
+    }
+    return KT_OK;
 }
 
 }  // namespace

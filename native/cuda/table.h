@@ -18,7 +18,7 @@ void add_vision(kt_table&);
 void add_dropout(kt_table&);
 void add_lora_down(kt_table&);
 void add_layer_norm(kt_table&);
-void add_rope(kt_table&);
+void add_rms_norm_rope(kt_table&);
 void add_gelu(kt_table&);
 void add_attention(kt_table&);
 void add_decode(kt_table&);

@@ -10,13 +10,15 @@
  * BF16 values round to nearest, ties to even.
  *
  * A batch is packed: its rows (sequences) follow each other without padding. tokens is their total length.
+ *
+ * A pointer to pointers is an array of the host, each of whose pointers is an operand; so is an array of int64_t.
  */
 #ifndef LAPIDARY_KERNELS_H
 #define LAPIDARY_KERNELS_H
 
 #include <stdint.h>
 
-#define KT_ABI 7
+#define KT_ABI 8
 
 #define KT_OK 0
 #define KT_BAD_ARGUMENT 1
@@ -72,12 +74,16 @@ typedef struct kt_table {
 
     /* ---- norms ----------------------------------------------------------------------------------------------- */
 
-    /* y[r,c] = x[r,c] * rstd[r] * (1 + w[c]); rstd[r] = 1/sqrt(mean_c x^2 + eps), F32. rstd may be NULL. */
+    /* y[r,c] = x[r,c] * rstd[r] * (1 + w[c]); rstd[r] = 1/sqrt(mean_c x^2 + eps), F32. y or rstd may be
+       NULL. */
     int32_t (*rms_norm_forward)(kt_ctx*, void* y, float* rstd, const void* x, const void* w, int64_t rows, int64_t cols,
                                 float eps, int32_t dtype);
-    /* dx or dw may be NULL. dw is F32. */
+    /* y = residual + n, n being rms_norm_forward's y of x, rounded to T first. */
+    int32_t (*rms_norm_add_forward)(kt_ctx*, void* y, float* rstd, const void* x, const void* w, const void* residual,
+                                    int64_t rows, int64_t cols, float eps, int32_t dtype);
+    /* dx or dw may be NULL. dw is F32. dx is added, rounded to T first, to what dx holds where accumulate is not 0. */
     int32_t (*rms_norm_backward)(kt_ctx*, void* dx, float* dw, const void* dy, const void* x, const void* w,
-                                 const float* rstd, int64_t rows, int64_t cols, int32_t dtype);
+                                 const float* rstd, int64_t rows, int64_t cols, int32_t accumulate, int32_t dtype);
     /* y[r,c] = (x[r,c] - mean[r]) * rstd[r] * w[c] + b[c]; variance over n, not n - 1. */
     int32_t (*layer_norm_forward)(kt_ctx*, void* y, float* mean, float* rstd, const void* x, const void* w, const void* b,
                                   int64_t rows, int64_t cols, float eps, int32_t dtype);
@@ -108,14 +114,18 @@ typedef struct kt_table {
 
     /* ---- attention ------------------------------------------------------------------------------------------- */
 
-    /* Rotary position embedding, halves form. x[t,h,:] of head_dim d is [a, b]; with c, s = cos, sin [pos[t], 0..d/2):
-       y = [a c - b s, b c + a s]; each product and the sum are rounded to T. cos and sin are F32 [positions, d/2]
-       (already rounded to T by the caller where T is BF16). */
-    int32_t (*rope_forward)(kt_ctx*, void* y, const void* x, const float* cos, const float* sin, const int32_t* pos,
-                            int64_t tokens, int64_t heads, int64_t head_dim, int64_t positions, int32_t dtype);
-    /* The transpose: dx = [a c + b s, b c - a s] of dy = [a, b]. */
-    int32_t (*rope_backward)(kt_ctx*, void* dx, const void* dy, const float* cos, const float* sin, const int32_t* pos,
-                             int64_t tokens, int64_t heads, int64_t head_dim, int64_t positions, int32_t dtype);
+    /* RMS norm of every head, then rotary position embedding, halves form. n = rms_norm_forward's y of x [tokens * heads,
+       head_dim] and w [head_dim], rounded to T. With n[t,h,:] = [a, b] and c, s = cos, sin [pos[t], 0..head_dim/2):
+       y = [a c - b s, b c + a s]; each product and the sum are rounded to T. cos and sin are F32 [positions, head_dim/2]
+       (already rounded to T by the caller where T is BF16). rstd, F32 [tokens, heads], may be NULL. */
+    int32_t (*rms_norm_rope_forward)(kt_ctx*, void* y, float* rstd, const void* x, const void* w, const float* cos,
+                                     const float* sin, const int32_t* pos, int64_t tokens, int64_t heads, int64_t head_dim,
+                                     int64_t positions, float eps, int32_t dtype);
+    /* With dy = [a, b]: dn = [a c + b s, b c - a s], rounded as above; dx and dw as rms_norm_backward's of dn. dx or dw may
+       be NULL. dw is F32. */
+    int32_t (*rms_norm_rope_backward)(kt_ctx*, void* dx, float* dw, const void* dy, const void* x, const void* w,
+                                      const float* cos, const float* sin, const int32_t* pos, const float* rstd,
+                                      int64_t tokens, int64_t heads, int64_t head_dim, int64_t positions, int32_t dtype);
 
     /* y[t,h,:] = sum_k softmax_k(q[t,h,:] . k[k,h',:] * scale) v[k,h',:], h' = h / (heads / kv_heads), over the keys that
        t may see. q, y: [tokens, heads, head_dim]; k, v: [tokens, kv_heads, head_dim]; lse: F32 [tokens, heads], the
@@ -143,8 +153,7 @@ typedef struct kt_table {
        kv_heads, head_dim] in the device's memory, hold position p of sequence r at row p % capacity[r]. Row r of k, v [rows,
        kv_heads, head_dim] is stored at positions[r] first; then row r of q, y [rows, heads, head_dim] sees the positions from
        0, or with a window > 0 from positions[r] - window + 1 if that is more, to positions[r]. Those must not be more than
-       capacity[r]. k_cache, v_cache, capacity and positions are arrays of the host. What row r becomes does not depend on
-       the other rows. */
+       capacity[r]. What row r becomes does not depend on the other rows. */
     int32_t (*attention_decode)(kt_ctx*, void* y, void* const* k_cache, void* const* v_cache, const int64_t* capacity,
                                 const int64_t* positions, const void* q, const void* k, const void* v, int64_t rows,
                                 int64_t heads, int64_t kv_heads, int64_t head_dim, float scale, int64_t window,
@@ -166,9 +175,10 @@ typedef struct kt_table {
     /* down = dropout(x) A'; down [rows, rank]. */
     int32_t (*lora_down_forward)(kt_ctx*, void* down, const void* x, const void* a, int64_t rows, int64_t in, int64_t rank,
                                  float p, uint64_t seed, uint64_t stream, int32_t dtype);
-    /* da += ddown' dropout(x), F32; ddown [rows, rank]. */
+    /* da = ddown' dropout(x), F32, added to what da holds where accumulate is not 0; ddown [rows, rank]. */
     int32_t (*lora_down_backward_weight)(kt_ctx*, float* da, const void* ddown, const void* x, int64_t rows, int64_t in,
-                                         int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype);
+                                         int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t accumulate,
+                                         int32_t dtype);
     /* dx = dropout(ddown A), whose product is rounded to T first; dx [rows, in]. */
     int32_t (*lora_down_backward_input)(kt_ctx*, void* dx, const void* ddown, const void* a, int64_t rows, int64_t in,
                                         int64_t rank, float p, uint64_t seed, uint64_t stream, int32_t dtype);
@@ -247,33 +257,35 @@ typedef struct kt_table {
 
     /* ---- optimiser ------------------------------------------------------------------------------------------- */
 
-    /* out[0] = sum of x[i]^2, summed in F64. Not finite where any x is not. */
-    int32_t (*sum_squares)(kt_ctx*, float* out, const void* x, int64_t n, int32_t dtype);
-    /* AdamW, one step t: g = grad * grad_scale; p *= 1 - lr * weight_decay; m += (1 - b1) (g - m); v = b2 v + (1 - b2) g^2;
-       p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). What depends on scalars alone is computed in F64 and
-       rounded once; the rest is F32, with the roundings of torch's fused CPU kernel. m and v are used unrounded, then
-       stored as moment_dtype. param is param_dtype; low (I16 [n], only with a BF16 param, else NULL) carries the 16 low
-       bits of a split F32 master: bits(master) = (bits(param) << 16) + low. correction1 = 1 - b1^t, correction2 = 1 - b2^t. */
-    int32_t (*adamw)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const void* grad, int64_t n, double lr, double b1,
-                     double b2, double eps, double weight_decay, double correction1, double correction2, float grad_scale,
-                     int32_t param_dtype, int32_t moment_dtype, int32_t grad_dtype);
-    /* The same for a table [vocab, cols] whose gradient is row-sparse: slot[r] is the row of grad F32 [slots, cols] that
+    /* out[t] = sum of x[t][i]^2 over i < n[t], summed in F64. Not finite where any x[t] is not. */
+    int32_t (*sum_squares)(kt_ctx*, float* out, const void* const* x, const int64_t* n, int64_t tensors, int32_t dtype);
+    /* AdamW of several tensors of n[i] elements each, their step t: g = grad * grad_scale; p *= 1 - lr * weight_decay;
+       m += (1 - b1) (g - m); v = b2 v + (1 - b2) g^2; p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). What
+       depends on scalars alone is computed in F64 and rounded once; the rest is F32, with the roundings of torch's fused CPU kernel. m and v are used unrounded, then
+       stored as moment_dtype. param is param_dtype; low (I16, only with a BF16 param, else NULL) carries the 16 low bits of
+       a split F32 master: bits(master) = (bits(param) << 16) + low. correction1 = 1 - b1^t, correction2 = 1 - b2^t. */
+    int32_t (*adamw)(kt_ctx*, void* const* param, int16_t* const* low, void* const* m, void* const* v,
+                     const void* const* grad, const int64_t* n, int64_t tensors, double lr, double b1, double b2, double eps,
+                     double weight_decay, double correction1, double correction2, float grad_scale, int32_t param_dtype,
+                     int32_t moment_dtype, int32_t grad_dtype);
+    /* The same for one table [vocab, cols] whose gradient is row-sparse: slot[r] is the row of grad F32 [slots, cols] that
        belongs to table row r, -1 for a zero gradient, -2 for a row that never had one: its moments are zero, it is only
        decayed. */
     int32_t (*adamw_rows)(kt_ctx*, void* param, int16_t* low, void* m, void* v, const float* grad, const int32_t* slot,
                           int64_t vocab, int64_t cols, double lr, double b1, double b2, double eps, double weight_decay,
                           double correction1, double correction2, float grad_scale, int32_t param_dtype,
                           int32_t moment_dtype);
-    /* AdamW whose moments are kept in 8 bits, by blocks of 256 elements of which the last may be short: element i is
-       map[code[i]] * absmax[i / 256]; m, v U8 [n], m_absmax, v_absmax F32 [ceil(n/256)], m_map, v_map F32 [256], rising.
-       m = b1 m + (1 - b1) g, the rest as adamw; the new moments are used unrounded, then coded: absmax is their largest
-       magnitude, the code that of the nearest map entry, the lower one of a tie. All zero is a beginning. */
-    int32_t (*adamw_8bit)(kt_ctx*, void* param, int16_t* low, uint8_t* m, float* m_absmax, uint8_t* v, float* v_absmax,
-                          const void* grad, const float* m_map, const float* v_map, int64_t n, double lr, double b1,
-                          double b2, double eps, double weight_decay, double correction1, double correction2,
-                          float grad_scale, int32_t param_dtype, int32_t grad_dtype);
-    /* Gradient descent: g = grad * grad_scale + weight_decay * p; p -= lr * g. param and low as in adamw; sgd_rows with
-       grad and slot as in adamw_rows, of which any below 0 means a zero gradient. */
+    /* AdamW of several tensors whose moments are kept in 8 bits, by blocks of 256 elements of which the last may be short:
+       element i is map[code[i]] * absmax[i / 256]; m, v U8 [n], m_absmax, v_absmax F32 [ceil(n/256)] of each, m_map, v_map
+       F32 [256], rising. m = b1 m + (1 - b1) g, the rest as adamw; the new moments are used unrounded, then coded: absmax is
+       their largest magnitude, the code that of the nearest map entry, the lower one of a tie. All zero is a beginning. */
+    int32_t (*adamw_8bit)(kt_ctx*, void* const* param, int16_t* const* low, uint8_t* const* m, float* const* m_absmax,
+                          uint8_t* const* v, float* const* v_absmax, const void* const* grad, const float* m_map,
+                          const float* v_map, const int64_t* n, int64_t tensors, double lr, double b1, double b2, double eps,
+                          double weight_decay, double correction1, double correction2, float grad_scale,
+                          int32_t param_dtype, int32_t grad_dtype);
+    /* Gradient descent of one tensor: g = grad * grad_scale + weight_decay * p; p -= lr * g. param and low as in adamw;
+       sgd_rows with grad and slot as in adamw_rows, of which any below 0 means a zero gradient. */
     int32_t (*sgd)(kt_ctx*, void* param, int16_t* low, const void* grad, int64_t n, double lr, double weight_decay,
                    float grad_scale, int32_t param_dtype, int32_t grad_dtype);
     int32_t (*sgd_rows)(kt_ctx*, void* param, int16_t* low, const float* grad, const int32_t* slot, int64_t vocab,

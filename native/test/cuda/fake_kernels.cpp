@@ -19,8 +19,8 @@ const kt_table* cpu() { return lapidary_cpu_kernels(); }
 
 template <typename T>
 bool is_operand(const T& argument) {
-    if constexpr (std::is_same_v<T, void* const*> || std::is_same_v<T, const int64_t*>) {
-        return !fake_cuda_is_device(argument, 0);  // attention_decode's arrays, which are the host's
+    if constexpr (std::is_pointer_v<std::remove_pointer_t<T>> || std::is_same_v<T, const int64_t*>) {
+        return !fake_cuda_is_device(argument, 0);  // arrays of the host
     } else if constexpr (std::is_pointer_v<T>) {
         return argument == nullptr || fake_cuda_is_device(argument, 0);
     } else {
@@ -118,6 +118,7 @@ kt_table make_table() {
     GUARD(geglu_forward);
     GUARD(geglu_backward);
     GUARD(rms_norm_forward);
+    GUARD(rms_norm_add_forward);
     GUARD(rms_norm_backward);
     GUARD(layer_norm_forward);
     GUARD(layer_norm_backward);
@@ -127,8 +128,8 @@ kt_table make_table() {
     LATE(scatter_rows);
     GUARD(add_rows);
     GUARD(sum_rows);
-    LATE(rope_forward);
-    LATE(rope_backward);
+    LATE(rms_norm_rope_forward);
+    LATE(rms_norm_rope_backward);
     LATE(attention_forward);
     LATE(attention_backward);
     GUARD(attention_extend);

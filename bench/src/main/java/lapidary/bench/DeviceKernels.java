@@ -171,7 +171,7 @@ public final class DeviceKernels {
                     shape,
                     flops,
                     wide + gradient,
-                    () -> kernels.loraDownBackwardWeight(da, ddown, x, DROPOUT, 1, 2));
+                    () -> kernels.loraDownBackwardWeight(da, ddown, x, DROPOUT, 1, 2, true));
             measure("lora da of a copy", shape, flops, 3 * wide + gradient, () -> {
                 kernels.dropout(copy, x, DROPOUT, 1, 2);
                 frame.gemm().multiply(da, ddown, true, copy, false, Tensor.NONE, 1, true);

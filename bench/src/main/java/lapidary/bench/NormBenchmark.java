@@ -76,12 +76,24 @@ public class NormBenchmark {
 
     @Benchmark
     public void rmsNormBackward() {
-        frame.kernels().rmsNormBackward(y, Tensor.NONE, dy, x, w, rstd);
+        frame.kernels().rmsNormBackward(y, Tensor.NONE, dy, x, w, rstd, false);
     }
 
     @Benchmark
     public void rmsNormBackwardWeight() {
-        frame.kernels().rmsNormBackward(Tensor.NONE, dw, dy, x, w, rstd);
+        frame.kernels().rmsNormBackward(Tensor.NONE, dw, dy, x, w, rstd, false);
+    }
+
+    /** With the sum that follows it. */
+    @Benchmark
+    public void rmsNormAddForward() {
+        frame.kernels().rmsNormAddForward(y, rstd, x, w, dy, 1e-6f);
+    }
+
+    /** Into a sum. */
+    @Benchmark
+    public void rmsNormBackwardAdding() {
+        frame.kernels().rmsNormBackward(y, Tensor.NONE, dy, x, w, rstd, true);
     }
 
     @Benchmark

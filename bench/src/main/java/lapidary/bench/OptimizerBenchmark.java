@@ -1,7 +1,10 @@
 package lapidary.bench;
 
+import java.util.List;
 import java.util.concurrent.TimeUnit;
+import lapidary.device.Adamw8bitTensor;
 import lapidary.device.AdamwStep;
+import lapidary.device.AdamwTensor;
 import lapidary.device.CpuDevice;
 import lapidary.device.DType;
 import lapidary.device.Device;
@@ -74,17 +77,22 @@ public class OptimizerBenchmark {
 
     @Benchmark
     public void adamw() {
-        frame.kernels().adamw(whole, Tensor.NONE, m, v, grad, STEP);
+        frame.kernels().adamw(List.of(new AdamwTensor(whole, Tensor.NONE, m, v, grad)), STEP);
     }
 
     @Benchmark
     public void adamwSplitMaster() {
-        frame.kernels().adamw(high, low, m, v, grad, STEP);
+        frame.kernels().adamw(List.of(new AdamwTensor(high, low, m, v, grad)), STEP);
     }
 
     @Benchmark
     public void adamw8bitSplitMaster() {
-        frame.kernels().adamw8bit(high, low, codedM, absmaxM, codedV, absmaxV, grad, signed, unsigned, STEP);
+        frame.kernels()
+                .adamw8bit(
+                        List.of(new Adamw8bitTensor(high, low, codedM, absmaxM, codedV, absmaxV, grad)),
+                        signed,
+                        unsigned,
+                        STEP);
     }
 
     @Benchmark

@@ -18,7 +18,7 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
-/** Rows of 512 tokens x 2560, rotation of 8 heads of 256, and what an image of 4096 x 1152 needs around its tower. */
+/** Rows of 512 tokens x 2560, norm and rotation of 8 heads of 256, and what an image of 4096 x 1152 needs around its tower. */
 @State(Scope.Thread)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
@@ -36,6 +36,9 @@ public class RowsBenchmark {
     private Tensor drows;
     private Tensor heads;
     private Tensor rotated;
+    private Tensor dHeads;
+    private Tensor headWeight;
+    private Tensor rstd;
     private Tensor cos;
     private Tensor sin;
     private Tensor pos;
@@ -58,6 +61,9 @@ public class RowsBenchmark {
         drows = Inputs.random(frame, DType.F32, 300, 2560);
         heads = Inputs.random(frame, DType.BF16, 512, 2048);
         rotated = Inputs.random(frame, DType.BF16, 512, 2048);
+        dHeads = Inputs.random(frame, DType.BF16, 512, 2048);
+        headWeight = Inputs.random(frame, DType.BF16, 256);
+        rstd = Inputs.random(frame, DType.F32, 512 * 8);
         cos = Inputs.random(frame, DType.F32, 512, 128);
         sin = Inputs.random(frame, DType.F32, 512, 128);
         pos = Inputs.indices(frame, 512, 512);
@@ -91,8 +97,13 @@ public class RowsBenchmark {
     }
 
     @Benchmark
-    public void ropeForward() {
-        frame.kernels().ropeForward(rotated, heads, cos, sin, pos, 8);
+    public void rmsNormRopeForward() {
+        frame.kernels().rmsNormRopeForward(rotated, rstd, heads, headWeight, cos, sin, pos, 1e-6f);
+    }
+
+    @Benchmark
+    public void rmsNormRopeBackward() {
+        frame.kernels().rmsNormRopeBackward(dHeads, Tensor.NONE, rotated, heads, headWeight, cos, sin, pos, rstd);
     }
 
     @Benchmark

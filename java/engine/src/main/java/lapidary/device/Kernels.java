@@ -4,6 +4,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
+import java.util.function.Function;
 import lapidary.ffi.kernels.KernelTable;
 import lapidary.ffi.kernels.kt_table;
 
@@ -232,9 +233,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     // ---- norms ---------------------------------------------------------------------------------------------------
 
-    /** y = x rstd (1 + w) over the last axis; rstd F32 [rows] may be left out. */
+    /** y = x rstd (1 + w) over the last axis, rstd F32 [rows]; either may be left out. */
     public void rmsNormForward(Operand y, Operand rstd, Operand x, Operand w, float eps) {
-        same("rms_norm_forward", y, x);
+        sameOrNone("rms_norm_forward y", y, x);
         vector("rms_norm_forward weight", w, x.dtype(), x.last());
         optional("rms_norm_forward rstd", rstd, DType.F32, x.rows());
         check(
@@ -252,8 +253,34 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         x.dtype().code()));
     }
 
-    /** dx and dw (F32) of {@link #rmsNormForward}; either may be left out. */
-    public void rmsNormBackward(Operand dx, Operand dw, Operand dy, Operand x, Operand w, Operand rstd) {
+    /** y = residual + what {@link #rmsNormForward} makes of x; rstd may be left out. */
+    public void rmsNormAddForward(Operand y, Operand rstd, Operand x, Operand w, Operand residual, float eps) {
+        same("rms_norm_add_forward", y, x, residual);
+        vector("rms_norm_add_forward weight", w, x.dtype(), x.last());
+        optional("rms_norm_add_forward rstd", rstd, DType.F32, x.rows());
+        check(
+                "rms_norm_add_forward",
+                kt_table.rms_norm_add_forward.invoke(
+                        kt_table.rms_norm_add_forward(kt),
+                        ctx,
+                        y.segment(),
+                        rstd.segment(),
+                        x.segment(),
+                        w.segment(),
+                        residual.segment(),
+                        x.rows(),
+                        x.last(),
+                        eps,
+                        x.dtype().code()));
+    }
+
+    /**
+     * dx and dw (F32) of {@link #rmsNormForward}; either may be left out.
+     *
+     * @param accumulate whether dx is added to what it holds
+     */
+    public void rmsNormBackward(
+            Operand dx, Operand dw, Operand dy, Operand x, Operand w, Operand rstd, boolean accumulate) {
         same("rms_norm_backward", dy, x);
         sameOrNone("rms_norm_backward dx", dx, x);
         optional("rms_norm_backward dw", dw, DType.F32, x.last());
@@ -272,6 +299,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         rstd.segment(),
                         x.rows(),
                         x.last(),
+                        accumulate ? 1 : 0,
                         x.dtype().code()));
     }
 
@@ -444,46 +472,70 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     // ---- attention -----------------------------------------------------------------------------------------------
 
-    /** Rotary embedding of x [tokens, heads * headDim]; cos and sin F32 [positions, headDim / 2], pos I32 [tokens]. */
-    public void ropeForward(Operand y, Operand x, Operand cos, Operand sin, Operand pos, long heads) {
-        same("rope_forward", y, x);
-        rope("rope_forward", x, cos, sin, pos, heads);
+    /**
+     * RMS norm of every head of x [tokens, heads * headDim], then the rotation of its halves by cos and sin F32 [positions,
+     * headDim / 2], rows pos I32 [tokens]; rstd F32 [tokens * heads] may be left out.
+     */
+    public void rmsNormRopeForward(
+            Operand y, Operand rstd, Operand x, Operand w, Operand cos, Operand sin, Operand pos, float eps) {
+        same("rms_norm_rope_forward", y, x);
+        long heads = normalisedHeads("rms_norm_rope_forward", x, w, cos, sin, pos);
+        optional("rms_norm_rope_forward rstd", rstd, DType.F32, pos.elements() * heads);
         check(
-                "rope_forward",
-                kt_table.rope_forward.invoke(
-                        kt_table.rope_forward(kt),
+                "rms_norm_rope_forward",
+                kt_table.rms_norm_rope_forward.invoke(
+                        kt_table.rms_norm_rope_forward(kt),
                         ctx,
                         y.segment(),
+                        rstd.segment(),
                         x.segment(),
+                        w.segment(),
                         cos.segment(),
                         sin.segment(),
                         pos.segment(),
                         pos.elements(),
                         heads,
-                        cos.last() * 2,
+                        w.elements(),
                         cos.rows(),
+                        eps,
                         x.dtype().code()));
     }
 
-    /** dx of {@link #ropeForward}. */
-    public void ropeBackward(Operand dx, Operand dy, Operand cos, Operand sin, Operand pos, long heads) {
-        same("rope_backward", dx, dy);
-        rope("rope_backward", dy, cos, sin, pos, heads);
+    /** dx and dw (F32) of {@link #rmsNormRopeForward}; either may be left out. */
+    public void rmsNormRopeBackward(
+            Operand dx,
+            Operand dw,
+            Operand dy,
+            Operand x,
+            Operand w,
+            Operand cos,
+            Operand sin,
+            Operand pos,
+            Operand rstd) {
+        same("rms_norm_rope_backward", dy, x);
+        sameOrNone("rms_norm_rope_backward dx", dx, x);
+        long heads = normalisedHeads("rms_norm_rope_backward", x, w, cos, sin, pos);
+        optional("rms_norm_rope_backward dw", dw, DType.F32, w.elements());
+        vector("rms_norm_rope_backward rstd", rstd, DType.F32, pos.elements() * heads);
         check(
-                "rope_backward",
-                kt_table.rope_backward.invoke(
-                        kt_table.rope_backward(kt),
+                "rms_norm_rope_backward",
+                kt_table.rms_norm_rope_backward.invoke(
+                        kt_table.rms_norm_rope_backward(kt),
                         ctx,
                         dx.segment(),
+                        dw.segment(),
                         dy.segment(),
+                        x.segment(),
+                        w.segment(),
                         cos.segment(),
                         sin.segment(),
                         pos.segment(),
+                        rstd.segment(),
                         pos.elements(),
                         heads,
-                        cos.last() * 2,
+                        w.elements(),
                         cos.rows(),
-                        dx.dtype().code()));
+                        x.dtype().code()));
     }
 
     /**
@@ -629,16 +681,12 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                     + ", " + kCaches.size() + " and " + vCaches.size() + " caches, expected " + rows + " rows of each");
         }
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment keys = arena.allocate(ValueLayout.ADDRESS, rows);
-            MemorySegment values = arena.allocate(ValueLayout.ADDRESS, rows);
             MemorySegment capacities = arena.allocate(ValueLayout.JAVA_LONG, rows);
             for (int r = 0; r < rows; r++) {
                 Operand kCache = kCaches.get(r);
                 same("attention_decode cache", kCache, vCaches.get(r));
                 sameType("attention_decode cache", kCache, k);
                 lastAxis("attention_decode cache", kCache, width);
-                keys.setAtIndex(ValueLayout.ADDRESS, r, kCache.segment());
-                values.setAtIndex(ValueLayout.ADDRESS, r, vCaches.get(r).segment());
                 capacities.setAtIndex(ValueLayout.JAVA_LONG, r, kCache.rows());
             }
             check(
@@ -647,8 +695,8 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                             kt_table.attention_decode(kt),
                             ctx,
                             y.segment(),
-                            keys,
-                            values,
+                            addresses(arena, kCaches, cache -> cache),
+                            addresses(arena, vCaches, cache -> cache),
                             capacities,
                             arena.allocateFrom(ValueLayout.JAVA_LONG, positions),
                             q.segment(),
@@ -731,13 +779,15 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     /**
-     * {@code da += ddownᵀ dropout(x)}.
+     * {@code da = ddownᵀ dropout(x)}.
      *
      * @param da [rank, in] F32
      * @param ddown [rows, rank], dtype of x
      * @param x [rows, in] BF16 or F32
+     * @param accumulate whether that is added to what da holds
      */
-    public void loraDownBackwardWeight(Operand da, Operand ddown, Operand x, float p, long seed, long stream) {
+    public void loraDownBackwardWeight(
+            Operand da, Operand ddown, Operand x, float p, long seed, long stream, boolean accumulate) {
         type("lora_down_backward_weight da", da, DType.F32);
         loraDown("lora_down_backward_weight", ddown, x, da);
         check(
@@ -754,6 +804,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                         p,
                         seed,
                         stream,
+                        accumulate ? 1 : 0,
                         x.dtype().code()));
     }
 
@@ -1093,49 +1144,66 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
 
     // ---- optimiser -----------------------------------------------------------------------------------------------
 
-    /** out[0] = sum of squares of x, F32. */
-    public void sumSquares(Operand out, Operand x) {
-        present("sum_squares x", x);
-        vector("sum_squares out", out, DType.F32, 1);
-        check(
-                "sum_squares",
-                kt_table.sum_squares.invoke(
-                        kt_table.sum_squares(kt),
-                        ctx,
-                        out.segment(),
-                        x.segment(),
-                        x.elements(),
-                        x.dtype().code()));
+    /** out[t] = the sum of the squares of xs[t], F32 each; the xs of one dtype. */
+    public void sumSquares(Operand out, List<? extends Operand> xs) {
+        vector("sum_squares out", out, DType.F32, xs.size());
+        requireSome("sum_squares", xs);
+        for (Operand x : xs) {
+            sameType("sum_squares", x, xs.get(0));
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            check(
+                    "sum_squares",
+                    kt_table.sum_squares.invoke(
+                            kt_table.sum_squares(kt),
+                            ctx,
+                            out.segment(),
+                            addresses(arena, xs, x -> x),
+                            lengths(arena, xs, x -> x),
+                            xs.size(),
+                            xs.get(0).dtype().code()));
+        }
     }
 
-    /** One AdamW step of a parameter; low (I16) is left out unless the parameter is a split F32 master. */
-    public void adamw(Operand param, Operand low, Operand m, Operand v, Operand grad, AdamwStep step) {
-        sameLength("adamw", param, grad);
-        same("adamw moments", m, v);
-        low("adamw", low, param);
-        sameLength("adamw", param, m);
-        check(
-                "adamw",
-                kt_table.adamw.invoke(
-                        kt_table.adamw(kt),
-                        ctx,
-                        param.segment(),
-                        low.segment(),
-                        m.segment(),
-                        v.segment(),
-                        grad.segment(),
-                        param.elements(),
-                        step.lr(),
-                        step.beta1(),
-                        step.beta2(),
-                        step.eps(),
-                        step.weightDecay(),
-                        step.correction1(),
-                        step.correction2(),
-                        step.gradScale(),
-                        param.dtype().code(),
-                        m.dtype().code(),
-                        grad.dtype().code()));
+    /** One AdamW step of parameters whose dtypes are those of the first. */
+    public void adamw(List<AdamwTensor> tensors, AdamwStep step) {
+        requireSome("adamw", tensors);
+        AdamwTensor first = tensors.get(0);
+        for (AdamwTensor each : tensors) {
+            sameLength("adamw", each.param(), each.grad());
+            same("adamw moments", each.m(), each.v());
+            sameLength("adamw", each.param(), each.m());
+            low("adamw", each.low(), each.param());
+            sameType("adamw", each.param(), first.param());
+            sameType("adamw moments", each.m(), first.m());
+            sameType("adamw gradients", each.grad(), first.grad());
+            bothOrNeither("adamw low", each.low(), first.low());
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            check(
+                    "adamw",
+                    kt_table.adamw.invoke(
+                            kt_table.adamw(kt),
+                            ctx,
+                            addresses(arena, tensors, AdamwTensor::param),
+                            first.low().isNone() ? MemorySegment.NULL : addresses(arena, tensors, AdamwTensor::low),
+                            addresses(arena, tensors, AdamwTensor::m),
+                            addresses(arena, tensors, AdamwTensor::v),
+                            addresses(arena, tensors, AdamwTensor::grad),
+                            lengths(arena, tensors, AdamwTensor::param),
+                            tensors.size(),
+                            step.lr(),
+                            step.beta1(),
+                            step.beta2(),
+                            step.eps(),
+                            step.weightDecay(),
+                            step.correction1(),
+                            step.correction2(),
+                            step.gradScale(),
+                            first.param().dtype().code(),
+                            first.m().dtype().code(),
+                            first.grad().dtype().code()));
+        }
     }
 
     /** One AdamW step of a table with a row-sparse gradient grad F32 [slots, cols]; slot I32 [vocab], see kernels.h. */
@@ -1173,53 +1241,56 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     /**
-     * One AdamW step with moments in 8 bits: codes U8, absmax F32 [ceil(n / 256)] and map F32 [256] of each; see kernels.h.
+     * One AdamW step, with moments in 8 bits, of parameters whose dtypes are those of the first.
+     *
+     * @param mMap F32 [256], rising, the numbers of m's codes
+     * @param vMap the same of v's
      */
-    public void adamw8bit(
-            Operand param,
-            Operand low,
-            Operand m,
-            Operand mAbsmax,
-            Operand v,
-            Operand vAbsmax,
-            Operand grad,
-            Operand mMap,
-            Operand vMap,
-            AdamwStep step) {
-        sameLength("adamw_8bit", param, grad);
-        long blocks = Math.ceilDiv(param.elements(), 256);
-        vector("adamw_8bit m", m, DType.U8, param.elements());
-        vector("adamw_8bit v", v, DType.U8, param.elements());
-        vector("adamw_8bit m_absmax", mAbsmax, DType.F32, blocks);
-        vector("adamw_8bit v_absmax", vAbsmax, DType.F32, blocks);
+    public void adamw8bit(List<Adamw8bitTensor> tensors, Operand mMap, Operand vMap, AdamwStep step) {
+        requireSome("adamw_8bit", tensors);
         vector("adamw_8bit m_map", mMap, DType.F32, 256);
         vector("adamw_8bit v_map", vMap, DType.F32, 256);
-        low("adamw_8bit", low, param);
-        check(
-                "adamw_8bit",
-                kt_table.adamw_8bit.invoke(
-                        kt_table.adamw_8bit(kt),
-                        ctx,
-                        param.segment(),
-                        low.segment(),
-                        m.segment(),
-                        mAbsmax.segment(),
-                        v.segment(),
-                        vAbsmax.segment(),
-                        grad.segment(),
-                        mMap.segment(),
-                        vMap.segment(),
-                        param.elements(),
-                        step.lr(),
-                        step.beta1(),
-                        step.beta2(),
-                        step.eps(),
-                        step.weightDecay(),
-                        step.correction1(),
-                        step.correction2(),
-                        step.gradScale(),
-                        param.dtype().code(),
-                        grad.dtype().code()));
+        Adamw8bitTensor first = tensors.get(0);
+        for (Adamw8bitTensor each : tensors) {
+            sameLength("adamw_8bit", each.param(), each.grad());
+            long blocks = Math.ceilDiv(each.param().elements(), 256);
+            vector("adamw_8bit m", each.m(), DType.U8, each.param().elements());
+            vector("adamw_8bit v", each.v(), DType.U8, each.param().elements());
+            vector("adamw_8bit m_absmax", each.mAbsmax(), DType.F32, blocks);
+            vector("adamw_8bit v_absmax", each.vAbsmax(), DType.F32, blocks);
+            low("adamw_8bit", each.low(), each.param());
+            sameType("adamw_8bit", each.param(), first.param());
+            sameType("adamw_8bit gradients", each.grad(), first.grad());
+            bothOrNeither("adamw_8bit low", each.low(), first.low());
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            check(
+                    "adamw_8bit",
+                    kt_table.adamw_8bit.invoke(
+                            kt_table.adamw_8bit(kt),
+                            ctx,
+                            addresses(arena, tensors, Adamw8bitTensor::param),
+                            first.low().isNone() ? MemorySegment.NULL : addresses(arena, tensors, Adamw8bitTensor::low),
+                            addresses(arena, tensors, Adamw8bitTensor::m),
+                            addresses(arena, tensors, Adamw8bitTensor::mAbsmax),
+                            addresses(arena, tensors, Adamw8bitTensor::v),
+                            addresses(arena, tensors, Adamw8bitTensor::vAbsmax),
+                            addresses(arena, tensors, Adamw8bitTensor::grad),
+                            mMap.segment(),
+                            vMap.segment(),
+                            lengths(arena, tensors, Adamw8bitTensor::param),
+                            tensors.size(),
+                            step.lr(),
+                            step.beta1(),
+                            step.beta2(),
+                            step.eps(),
+                            step.weightDecay(),
+                            step.correction1(),
+                            step.correction2(),
+                            step.gradScale(),
+                            first.param().dtype().code(),
+                            first.grad().dtype().code()));
+        }
     }
 
     /** One step of gradient descent; low (I16) is left out unless the parameter is a split F32 master. */
@@ -1406,6 +1477,39 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
     }
 
+    private static void bothOrNeither(String what, Operand a, Operand b) {
+        if (a.isNone() != b.isNone()) {
+            throw new IllegalArgumentException(
+                    "[" + what + "] is left out for some of the tensors, expected all or none");
+        }
+    }
+
+    private static void requireSome(String op, List<?> tensors) {
+        if (tensors.isEmpty()) {
+            throw new IllegalArgumentException("[" + op + "] has no tensors, expected at least one");
+        }
+    }
+
+    /** An operand of each, as an array of pointers. */
+    private static <T> MemorySegment addresses(Arena arena, List<? extends T> of, Function<T, Operand> operand) {
+        MemorySegment addresses = arena.allocate(ValueLayout.ADDRESS, of.size());
+        for (int i = 0; i < of.size(); i++) {
+            addresses.setAtIndex(
+                    ValueLayout.ADDRESS, i, operand.apply(of.get(i)).segment());
+        }
+        return addresses;
+    }
+
+    /** How many elements an operand of each has, as an array of longs. */
+    private static <T> MemorySegment lengths(Arena arena, List<? extends T> of, Function<T, Operand> operand) {
+        MemorySegment lengths = arena.allocate(ValueLayout.JAVA_LONG, of.size());
+        for (int i = 0; i < of.size(); i++) {
+            lengths.setAtIndex(
+                    ValueLayout.JAVA_LONG, i, operand.apply(of.get(i)).elements());
+        }
+        return lengths;
+    }
+
     private static void within(String what, long first, long count, long size) {
         if (first < 0 || count > size - first) {
             throw new IllegalArgumentException(
@@ -1432,12 +1536,18 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
     }
 
-    private static void rope(String op, Operand x, Operand cos, Operand sin, Operand pos, long heads) {
-        positive(op + " heads", heads);
+    /** How many heads of the weight's length a token has in x [tokens, heads * headDim]. */
+    private static long normalisedHeads(String op, Operand x, Operand w, Operand cos, Operand sin, Operand pos) {
         type(op + " cos", cos, DType.F32);
         same(op, cos, sin);
         type(op + " pos", pos, DType.I32);
-        length(op, x, pos.elements() * heads * cos.last() * 2);
+        present(op + " x", x);
+        vector(op + " weight", w, x.dtype(), cos.last() * 2);
+        positive(op + " length of weight", w.elements());
+        long heads = x.last() / w.elements();
+        positive(op + " heads", heads);
+        length(op, x, pos.elements() * heads * w.elements());
+        return heads;
     }
 
     private static long tokens(Operand q, AttentionShape shape) {

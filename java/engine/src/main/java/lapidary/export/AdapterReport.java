@@ -176,7 +176,7 @@ public record AdapterReport(List<String> lines, List<String> problems) {
             try (Frame frame = around.child("piece")) {
                 long n = Math.min(PIECE, entry.elements() - from);
                 Tensor squares = frame.zeros(DType.F32, 1);
-                frame.kernels().sumSquares(squares, MergedWeights.values(frame, entry, from, Shape.of(n)));
+                frame.kernels().sumSquares(squares, List.of(MergedWeights.values(frame, entry, from, Shape.of(n))));
                 sum += squares.item();
             }
         }

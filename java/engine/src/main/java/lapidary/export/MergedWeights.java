@@ -208,7 +208,7 @@ final class MergedWeights implements AutoCloseable {
 
     private static boolean isFinite(Tensor x, Frame frame) {
         Tensor squares = frame.zeros(DType.F32, 1);
-        frame.kernels().sumSquares(squares, x);
+        frame.kernels().sumSquares(squares, List.of(x));
         return Float.isFinite(squares.item());
     }
 

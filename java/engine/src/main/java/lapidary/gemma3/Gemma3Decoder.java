@@ -6,11 +6,11 @@ import lapidary.autograd.Tape;
 import lapidary.device.AttentionShape;
 import lapidary.device.DType;
 import lapidary.nn.Layer;
+import lapidary.nn.RmsNorm;
 import lapidary.op.Add;
 import lapidary.op.Attention;
 import lapidary.op.Embedding;
 import lapidary.op.Geglu;
-import lapidary.op.Rope;
 import lapidary.op.RopeTable;
 import lapidary.op.Segments;
 import lapidary.tensor.Tensor;
@@ -133,8 +133,8 @@ final class Gemma3Decoder {
         private final Layer kProj;
         private final Layer vProj;
         private final Layer oProj;
-        private final Layer qNorm;
-        private final Layer kNorm;
+        private final RmsNorm qNorm;
+        private final RmsNorm kNorm;
 
         SelfAttention(Gemma3Config.Text config, Slots slots, String name, int layer, boolean global) {
             int hidden = config.hiddenSize();
@@ -159,11 +159,11 @@ final class Gemma3Decoder {
 
         Tensor forward(Tape tape, Tensor x, Context context) {
             RopeTable rope = global ? context.globalRope() : context.localRope();
-            Tensor q = qNorm.apply(tape, qProj.apply(tape, x)); // [tokens, heads * headDim]
-            Tensor k = kNorm.apply(tape, kProj.apply(tape, x)); // [tokens, kvHeads * headDim]
+            Tensor q =
+                    qNorm.rotated(tape, qProj.apply(tape, x), rope, context.positions()); // [tokens, heads * headDim]
+            Tensor k =
+                    kNorm.rotated(tape, kProj.apply(tape, x), rope, context.positions()); // [tokens, kvHeads * headDim]
             Tensor v = vProj.apply(tape, x);
-            q = tape.run(new Rope(q, rope, context.positions(), shape.heads()));
-            k = tape.run(new Rope(k, rope, context.positions(), shape.kvHeads()));
             return oProj.apply(tape, context.attends().attend(tape, layer, q, k, v, shape));
         }
     }

@@ -151,7 +151,7 @@ final class Slots {
         adapter.requireAllRead(read);
     }
 
-    Layer rmsNorm(String module, long size, float eps) {
+    RmsNorm rmsNorm(String module, long size, float eps) {
         return new RmsNorm(weights.get(module + ".weight", size), eps);
     }
 

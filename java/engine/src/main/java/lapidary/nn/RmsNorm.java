@@ -1,6 +1,8 @@
 package lapidary.nn;
 
 import lapidary.autograd.Tape;
+import lapidary.op.RmsNormRope;
+import lapidary.op.RopeTable;
 import lapidary.tensor.Tensor;
 
 /**
@@ -15,5 +17,15 @@ public record RmsNorm(Tensor weight, float eps) implements Layer {
         Tensor rows = x.last() == size ? x : x.reshape(x.elements() / size, size);
         return tape.run(new lapidary.op.RmsNorm(rows, weight, eps))
                 .reshape(x.shape().toArray());
+    }
+
+    /**
+     * Heads of the weight's length, normalised and then rotated.
+     *
+     * @param x [tokens, heads * size]
+     * @param positions [tokens] I32, rows of the table
+     */
+    public Tensor rotated(Tape tape, Tensor x, RopeTable table, Tensor positions) {
+        return tape.run(new RmsNormRope(x, weight, eps, table, positions));
     }
 }

@@ -144,7 +144,8 @@ public final class LoraLinear implements Op {
 
     private void addGradientOfA(Tensor da, Tensor ddown, Frame frame) {
         if (joinsDropout(frame)) {
-            frame.kernels().loraDownBackwardWeight(da, ddown, x, adapter.dropout(), adapter.seed(), adapter.stream());
+            frame.kernels()
+                    .loraDownBackwardWeight(da, ddown, x, adapter.dropout(), adapter.seed(), adapter.stream(), true);
             return;
         }
         try (Frame scratch = frame.child("dropout")) {

@@ -47,7 +47,7 @@ public final class RmsNorm implements Op {
     public void backward(Tensor dy, Frame frame, Gradients grads) {
         Tensor dx = grads.wants(x) ? frame.emptyLike(x) : Tensor.NONE;
         Tensor dw = grads.wants(weight) ? frame.empty(DType.F32, weight.shape()) : Tensor.NONE;
-        frame.kernels().rmsNormBackward(dx, dw, dy, x, weight, rstd);
+        frame.kernels().rmsNormBackward(dx, dw, dy, x, weight, rstd, false);
         grads.add(x, dx);
         grads.add(weight, dw);
     }

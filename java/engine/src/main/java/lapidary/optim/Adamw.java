@@ -1,10 +1,12 @@
 package lapidary.optim;
 
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
 import lapidary.autograd.Gradients.RowGradient;
 import lapidary.device.AdamwStep;
+import lapidary.device.AdamwTensor;
 import lapidary.device.DType;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -46,7 +48,9 @@ final class Adamw implements Rule {
     public void step(Tensor gradient, double learningRate, float gradScale) {
         steps++;
         frame.kernels()
-                .adamw(param, low, m, v, gradient, scalars(options, weightDecay, steps, learningRate, gradScale));
+                .adamw(
+                        List.of(new AdamwTensor(param, low, m, v, gradient)),
+                        scalars(options, weightDecay, steps, learningRate, gradScale));
     }
 
     @Override

@@ -1,8 +1,10 @@
 package lapidary.optim;
 
+import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import lapidary.autograd.Gradients.RowGradient;
+import lapidary.device.Adamw8bitTensor;
 import lapidary.device.DType;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -56,13 +58,7 @@ final class Adamw8bit implements Rule {
         steps++;
         frame.kernels()
                 .adamw8bit(
-                        param,
-                        low,
-                        m,
-                        mAbsmax,
-                        v,
-                        vAbsmax,
-                        gradient,
+                        List.of(new Adamw8bitTensor(param, low, m, mAbsmax, v, vAbsmax, gradient)),
                         signed,
                         unsigned,
                         Adamw.scalars(options, weightDecay, steps, learningRate, gradScale));

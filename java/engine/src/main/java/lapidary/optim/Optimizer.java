@@ -83,7 +83,7 @@ public final class Optimizer {
                 Tensor dense = grads.of(param);
                 Tensor gradient = dense.isNone() ? grads.rowsOf(param).rows() : dense;
                 if (!gradient.isNone()) {
-                    scratch.kernels().sumSquares(squares.slice(i, i + 1), gradient);
+                    scratch.kernels().sumSquares(squares.slice(i, i + 1), List.of(gradient));
                 }
             }
             for (float square : squares.toFloats()) {

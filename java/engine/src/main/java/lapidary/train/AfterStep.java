@@ -2,6 +2,7 @@ package lapidary.train;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
@@ -171,7 +172,7 @@ final class AfterStep {
         for (Parameter parameter : model.parameters()) {
             try (Frame scratch = model.frame().child("finite")) {
                 Tensor squares = scratch.zeros(DType.F32, 1);
-                scratch.kernels().sumSquares(squares, parameter.value());
+                scratch.kernels().sumSquares(squares, List.of(parameter.value()));
                 if (!Float.isFinite(squares.item())) {
                     throw new TrainingException(
                             (step == plan.maxSteps() ? "after the last step " : "after step " + step + " ")

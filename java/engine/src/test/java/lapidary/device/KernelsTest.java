@@ -99,8 +99,9 @@ final class KernelsTest {
     }
 
     private void norms() {
-        calls.put("rmsNormForward", new Call(f(3, 5), f(3), f(3, 5), f(5), 1e-6f).mayLack(1));
-        calls.put("rmsNormBackward", new Call(f(3, 5), f(5), f(3, 5), f(3, 5), f(5), f(3)).mayLack(0, 1));
+        calls.put("rmsNormForward", new Call(f(3, 5), f(3), f(3, 5), f(5), 1e-6f).mayLack(0, 1));
+        calls.put("rmsNormAddForward", new Call(f(3, 5), f(3), f(3, 5), f(5), f(3, 5), 1e-6f).mayLack(1));
+        calls.put("rmsNormBackward", new Call(f(3, 5), f(5), f(3, 5), f(3, 5), f(5), f(3), false).mayLack(0, 1));
         calls.put("layerNormForward", new Call(f(3, 5), f(3), f(3), f(3, 5), f(5), f(5), 1e-6f));
         calls.put(
                 "layerNormBackward",
@@ -118,8 +119,12 @@ final class KernelsTest {
 
     private void attention() {
         Tensor starts = frame.of(new int[] {0, 3}, 2);
-        calls.put("ropeForward", new Call(f(3, 16), f(3, 16), f(4, 4), f(4, 4), i(3), 2L));
-        calls.put("ropeBackward", new Call(f(3, 16), f(3, 16), f(4, 4), f(4, 4), i(3), 2L));
+        calls.put(
+                "rmsNormRopeForward",
+                new Call(f(3, 16), f(6), f(3, 16), f(8), f(4, 4), f(4, 4), i(3), 1e-6f).mayLack(1));
+        calls.put(
+                "rmsNormRopeBackward",
+                new Call(f(3, 16), f(8), f(3, 16), f(3, 16), f(8), f(4, 4), f(4, 4), i(3), f(6)).mayLack(0, 1));
         calls.put(
                 "attentionForward",
                 new Call(f(3, 16), f(3, 2), f(3, 16), f(3, 8), f(3, 8), starts, i(3), HEADS).mayLack(1, 6));
@@ -137,7 +142,7 @@ final class KernelsTest {
 
     private void lora() {
         calls.put("loraDownForward", new Call(f(3, 2), f(3, 5), f(2, 5), 0.5f, 1L, 2L));
-        calls.put("loraDownBackwardWeight", new Call(f(2, 5), f(3, 2), f(3, 5), 0.5f, 1L, 2L));
+        calls.put("loraDownBackwardWeight", new Call(f(2, 5), f(3, 2), f(3, 5), 0.5f, 1L, 2L, false));
         calls.put("loraDownBackwardInput", new Call(f(3, 5), f(3, 2), f(2, 5), 0.5f, 1L, 2L));
     }
 
@@ -216,7 +221,8 @@ final class KernelsTest {
     static Stream<String> methods() {
         return Arrays.stream(Kernels.class.getDeclaredMethods())
                 .filter(method -> Modifier.isPublic(method.getModifiers()))
-                .filter(method -> Arrays.asList(method.getParameterTypes()).contains(Operand.class))
+                .filter(method -> Arrays.asList(method.getParameterTypes()).contains(Operand.class)
+                        || ofTensors(method.getName()))
                 .map(Method::getName)
                 .sorted();
     }
@@ -321,7 +327,52 @@ final class KernelsTest {
         }
     }
 
-    private void invoke(String name, Object... args) throws Throwable {
+    /** Whether a method takes lists of tensors with their state: those of {@link #calls} are such a list's only one. */
+    private static boolean ofTensors(String name) {
+        return name.equals("adamw") || name.equals("adamw8bit");
+    }
+
+    private static Object[] inLists(String name, Object[] args) {
+        Tensor[] x = Arrays.stream(args).filter(Tensor.class::isInstance).toArray(Tensor[]::new);
+        return switch (name) {
+            case "sumSquares" -> new Object[] {x[0], List.of(x[1])};
+            case "adamw" -> new Object[] {List.of(new AdamwTensor(x[0], x[1], x[2], x[3], x[4])), STEP};
+            case "adamw8bit" -> {
+                Adamw8bitTensor tensor = new Adamw8bitTensor(x[0], x[1], x[2], x[3], x[4], x[5], x[6]);
+                yield new Object[] {List.of(tensor), x[7], x[8], STEP};
+            }
+            default -> args;
+        };
+    }
+
+    @Test
+    void refusesListsOfUnlikeTensors() {
+        Tensor low = of(DType.I16, 4, 5);
+        AdamwTensor split = new AdamwTensor(b(4, 5), low, f(4, 5), f(4, 5), f(4, 5));
+        for (AdamwTensor other : List.of(
+                new AdamwTensor(b(4, 5), Tensor.NONE, f(4, 5), f(4, 5), f(4, 5)),
+                new AdamwTensor(f(4, 5), Tensor.NONE, f(4, 5), f(4, 5), f(4, 5)),
+                new AdamwTensor(b(4, 5), low, b(4, 5), b(4, 5), f(4, 5)),
+                new AdamwTensor(b(4, 5), low, f(4, 5), f(4, 5), b(4, 5)))) {
+            refused("adamw", new Object[] {List.of(split, other), STEP}, "with " + other);
+        }
+        Tensor codes = of(DType.U8, 20);
+        Adamw8bitTensor coded = new Adamw8bitTensor(b(4, 5), low, codes, f(1), codes, f(1), f(4, 5));
+        for (Adamw8bitTensor other : List.of(
+                new Adamw8bitTensor(b(4, 5), Tensor.NONE, codes, f(1), codes, f(1), f(4, 5)),
+                new Adamw8bitTensor(f(4, 5), Tensor.NONE, codes, f(1), codes, f(1), f(4, 5)),
+                new Adamw8bitTensor(b(4, 5), low, codes, f(1), codes, f(1), b(4, 5)))) {
+            refused("adamw8bit", new Object[] {List.of(coded, other), map(), map(), STEP}, "with " + other);
+        }
+        refused("sumSquares", new Object[] {f(2), List.of(f(3), b(3))}, "with F32 and BF16");
+        refused("sumSquares", new Object[] {f(1), List.of(f(3), f(3))}, "with one sum for two");
+        refused("sumSquares", new Object[] {f(0), List.of()}, "of nothing");
+        refused("adamw", new Object[] {List.of(), STEP}, "of nothing");
+        refused("adamw8bit", new Object[] {List.of(), map(), map(), STEP}, "of nothing");
+    }
+
+    private void invoke(String name, Object... operands) throws Throwable {
+        Object[] args = Arrays.stream(operands).anyMatch(List.class::isInstance) ? operands : inLists(name, operands);
         Method method = Arrays.stream(Kernels.class.getDeclaredMethods())
                 .filter(m -> m.getName().equals(name) && m.getParameterCount() == args.length)
                 .findFirst()

@@ -57,7 +57,7 @@ final class LoraDownTest extends OpTest {
         Tensor dropped = frame.emptyLike(square);
         frame.kernels().dropout(dropped, square, p, SEED, STREAM);
         Tensor da = frame.zeros(DType.F32, n, n);
-        frame.kernels().loraDownBackwardWeight(da, unit, square, p, SEED, STREAM);
+        frame.kernels().loraDownBackwardWeight(da, unit, square, p, SEED, STREAM, true);
         assertArrayEquals(dropped.toFloats(), da.toFloats(), "backward, A");
     }
 
@@ -122,7 +122,7 @@ final class LoraDownTest extends OpTest {
         assertArrayEquals(rounded(dtype, expected), down.toFloats(), "forward");
 
         Tensor da = frame.of(before, rank, in);
-        frame.kernels().loraDownBackwardWeight(da, tddown, tx, 0.5f, SEED, STREAM);
+        frame.kernels().loraDownBackwardWeight(da, tddown, tx, 0.5f, SEED, STREAM, true);
         expected = GemmReference.multiply(rank, in, rows, ddown, true, xd, false, NOTHING, 1, before);
         assertArrayEquals(rounded(DType.F32, expected), da.toFloats(), "backward, A");
 
@@ -150,7 +150,7 @@ final class LoraDownTest extends OpTest {
         close(expected, down.toFloats(), dtype, in, 1, "forward");
 
         Tensor da = frame.zeros(DType.F32, rank, in);
-        frame.kernels().loraDownBackwardWeight(da, tddown, tx, p, SEED, STREAM);
+        frame.kernels().loraDownBackwardWeight(da, tddown, tx, p, SEED, STREAM, true);
         expected = GemmReference.multiply(rank, in, rows, ddown, true, xd, false, NOTHING, 1, NOTHING);
         close(expected, da.toFloats(), DType.F32, rows, 1, "backward, A");
 
@@ -176,7 +176,8 @@ final class LoraDownTest extends OpTest {
             assertArrayEquals(new float[4], dx.toFloats());
             Tensor da = frame.of(new float[] {1, 2, 3, 4}, 2, 2);
             frame.kernels()
-                    .loraDownBackwardWeight(da, frame.empty(dtype, 0, 2), frame.empty(dtype, 0, 2), 0.5f, SEED, STREAM);
+                    .loraDownBackwardWeight(
+                            da, frame.empty(dtype, 0, 2), frame.empty(dtype, 0, 2), 0.5f, SEED, STREAM, true);
             assertArrayEquals(new float[] {1, 2, 3, 4}, da.toFloats());
         }
     }
@@ -196,7 +197,7 @@ final class LoraDownTest extends OpTest {
                     .loraDownBackwardInput(tx, down, a, bad, SEED, STREAM));
             Tensor da = frame.zeros(DType.F32, 2, 8);
             assertThrows(IllegalArgumentException.class, () -> frame.kernels()
-                    .loraDownBackwardWeight(da, down, tx, bad, SEED, STREAM));
+                    .loraDownBackwardWeight(da, down, tx, bad, SEED, STREAM, true));
         }
     }
 

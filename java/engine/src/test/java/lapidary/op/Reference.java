@@ -19,4 +19,19 @@ final class Reference {
         }
         return y;
     }
+
+    /** Heads of headDim, halves form; cos and sin of pos.length rows are looked up by pos. */
+    static double[] rope(double[] x, double[] cos, double[] sin, int[] pos, int headDim) {
+        int half = headDim / 2;
+        double[] y = new double[x.length];
+        for (int i = 0; i < x.length; i++) {
+            int token = (int) ((long) i * pos.length / x.length);
+            int column = i % headDim;
+            int pair = pos[token] * half + column % half;
+            y[i] = column < half
+                    ? x[i] * cos[pair] - x[i + half] * sin[pair]
+                    : x[i] * cos[pair] + x[i - half] * sin[pair];
+        }
+        return y;
+    }
 }

@@ -6,7 +6,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
+import java.util.List;
+import lapidary.device.Adamw8bitTensor;
 import lapidary.device.AdamwStep;
+import lapidary.device.AdamwTensor;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.Json;
@@ -91,7 +94,8 @@ record OptimizerGoldenTest(Device device) {
             Tensor v = frame.zeros(param.dtype(), param.elements());
             Tensor grads = golden.tensor("grads");
             for (int t = 1; t <= grads.rows(); t++) {
-                frame.kernels().adamw(param, Tensor.NONE, m, v, grads.slice(t - 1, t), golden.step(t));
+                AdamwTensor tensor = new AdamwTensor(param, Tensor.NONE, m, v, grads.slice(t - 1, t));
+                frame.kernels().adamw(List.of(tensor), golden.step(t));
                 golden.assertEqualBits("m", t, m);
                 golden.assertEqualBits("v", t, v);
                 golden.assertEqualBits("param", t, param);
@@ -116,8 +120,9 @@ record OptimizerGoldenTest(Device device) {
             Tensor vMap = frame.of(DynamicMap.unsigned(), 256);
             Tensor grads = golden.tensor("grads");
             for (int t = 1; t <= grads.rows(); t++) {
-                Tensor grad = grads.slice(t - 1, t);
-                frame.kernels().adamw8bit(param, Tensor.NONE, m, mAbsmax, v, vAbsmax, grad, mMap, vMap, golden.step(t));
+                Adamw8bitTensor tensor =
+                        new Adamw8bitTensor(param, Tensor.NONE, m, mAbsmax, v, vAbsmax, grads.slice(t - 1, t));
+                frame.kernels().adamw8bit(List.of(tensor), mMap, vMap, golden.step(t));
                 golden.assertEqualBits("m", t, m);
                 golden.assertEqualBits("v", t, v);
                 golden.assertEqualBits("m_absmax", t, mAbsmax);

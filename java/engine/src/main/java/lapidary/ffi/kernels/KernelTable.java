@@ -68,10 +68,10 @@ public class KernelTable {
     public static final AddressLayout C_POINTER = ValueLayout.ADDRESS
             .withTargetLayout(MemoryLayout.sequenceLayout(java.lang.Long.MAX_VALUE, JAVA_BYTE));
     public static final ValueLayout.OfLong C_LONG = ValueLayout.JAVA_LONG;
-    private static final int KT_ABI = (int)7L;
+    private static final int KT_ABI = (int)8L;
     /**
      * {@snippet lang=c :
-     * #define KT_ABI 7
+     * #define KT_ABI 8
      * }
      */
     public static int KT_ABI() {

@@ -33,7 +33,8 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*geglu_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int32_t);
  *     int32_t (*geglu_backward)(kt_ctx *, void *, void *, const void *, const void *, const void *, int64_t, int32_t);
  *     int32_t (*rms_norm_forward)(kt_ctx *, void *, float *, const void *, const void *, int64_t, int64_t, float, int32_t);
- *     int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t);
+ *     int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t);
+ *     int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t);
  *     int32_t (*layer_norm_forward)(kt_ctx *, void *, float *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t);
  *     int32_t (*layer_norm_backward)(kt_ctx *, void *, float *, float *, const void *, const void *, const void *, const float *, const float *, int64_t, int64_t, int32_t);
  *     int32_t (*embedding_forward)(kt_ctx *, void *, const void *, const int32_t *, int64_t, int64_t, int64_t, float, int32_t);
@@ -42,15 +43,15 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*scatter_rows)(kt_ctx *, void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*add_rows)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*sum_rows)(kt_ctx *, float *, const void *, int64_t, int64_t, int64_t, int32_t);
- *     int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t);
- *     int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t);
+ *     int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t);
+ *     int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*attention_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const int32_t *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int32_t, int64_t, int32_t);
  *     int32_t (*attention_backward)(kt_ctx *, void *, void *, void *, const void *, const void *, const void *, const void *, const void *, const float *, const int32_t *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int32_t, int64_t, int32_t);
  *     int32_t (*attention_extend)(kt_ctx *, void *, const void *, const void *, const void *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
  *     int32_t (*attention_decode)(kt_ctx *, void *, void *const *, void *const *, const int64_t *, const int64_t *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int64_t, float, int64_t, int32_t);
  *     int32_t (*linear_few)(kt_ctx *, void *, const void *, const void *, const void *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t);
  *     int32_t (*lora_down_forward)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
- *     int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
+ *     int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t);
  *     int32_t (*lora_down_backward_input)(kt_ctx *, void *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t);
  *     int32_t (*patch_unfold)(kt_ctx *, void *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*average_pool_forward)(kt_ctx *, void *, const void *, int64_t, int64_t, int64_t, int64_t, int32_t);
@@ -64,10 +65,10 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t (*nf4_scales)(kt_ctx *, float *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t);
  *     int32_t (*nf4_linear_forward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, const void *, int64_t, int64_t, int64_t, int32_t);
  *     int32_t (*nf4_linear_backward)(kt_ctx *, void *, const void *, const uint8_t *, const float *, const uint8_t *, const float *, const float *, float, int64_t, int64_t, int64_t, int32_t, int32_t);
- *     int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t);
- *     int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
+ *     int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t);
+ *     int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t);
  *     int32_t (*adamw_rows)(kt_ctx *, void *, int16_t *, void *, void *, const float *, const int32_t *, int64_t, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
- *     int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
+ *     int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t);
  *     int32_t (*sgd)(kt_ctx *, void *, int16_t *, const void *, int64_t, double, double, float, int32_t, int32_t);
  *     int32_t (*sgd_rows)(kt_ctx *, void *, int16_t *, const float *, const int32_t *, int64_t, int64_t, double, double, float, int32_t);
  * }
@@ -98,6 +99,7 @@ public class kt_table {
         KernelTable.C_POINTER.withName("geglu_forward"),
         KernelTable.C_POINTER.withName("geglu_backward"),
         KernelTable.C_POINTER.withName("rms_norm_forward"),
+        KernelTable.C_POINTER.withName("rms_norm_add_forward"),
         KernelTable.C_POINTER.withName("rms_norm_backward"),
         KernelTable.C_POINTER.withName("layer_norm_forward"),
         KernelTable.C_POINTER.withName("layer_norm_backward"),
@@ -107,8 +109,8 @@ public class kt_table {
         KernelTable.C_POINTER.withName("scatter_rows"),
         KernelTable.C_POINTER.withName("add_rows"),
         KernelTable.C_POINTER.withName("sum_rows"),
-        KernelTable.C_POINTER.withName("rope_forward"),
-        KernelTable.C_POINTER.withName("rope_backward"),
+        KernelTable.C_POINTER.withName("rms_norm_rope_forward"),
+        KernelTable.C_POINTER.withName("rms_norm_rope_backward"),
         KernelTable.C_POINTER.withName("attention_forward"),
         KernelTable.C_POINTER.withName("attention_backward"),
         KernelTable.C_POINTER.withName("attention_extend"),
@@ -1861,7 +1863,114 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static class rms_norm_add_forward {
+
+        rms_norm_add_forward() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, float _x8, int _x9);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(rms_norm_add_forward.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(rms_norm_add_forward.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, float _x8, int _x9) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout rms_norm_add_forward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("rms_norm_add_forward"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final AddressLayout rms_norm_add_forward$layout() {
+        return rms_norm_add_forward$LAYOUT;
+    }
+
+    private static final long rms_norm_add_forward$OFFSET = $LAYOUT.byteOffset(groupElement("rms_norm_add_forward"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final long rms_norm_add_forward$offset() {
+        return rms_norm_add_forward$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static MemorySegment rms_norm_add_forward(MemorySegment struct) {
+        return struct.get(rms_norm_add_forward$LAYOUT, rms_norm_add_forward$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_add_forward)(kt_ctx *, void *, float *, const void *, const void *, const void *, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static void rms_norm_add_forward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(rms_norm_add_forward$LAYOUT, rms_norm_add_forward$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t)
      * }
      */
     public static class rms_norm_backward {
@@ -1874,7 +1983,7 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, int _x9);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, int _x9, int _x10);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
@@ -1888,6 +1997,7 @@ public class kt_table {
             KernelTable.C_POINTER,
             KernelTable.C_LONG,
             KernelTable.C_LONG,
+            KernelTable.C_INT,
             KernelTable.C_INT
         );
 
@@ -1913,9 +2023,9 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, int _x9) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, long _x8, int _x9, int _x10) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
@@ -1927,7 +2037,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t)
      * }
      */
     public static final AddressLayout rms_norm_backward$layout() {
@@ -1939,7 +2049,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t)
      * }
      */
     public static final long rms_norm_backward$offset() {
@@ -1949,7 +2059,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t)
      * }
      */
     public static MemorySegment rms_norm_backward(MemorySegment struct) {
@@ -1959,7 +2069,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, int64_t, int64_t, int32_t, int32_t)
      * }
      */
     public static void rms_norm_backward(MemorySegment struct, MemorySegment fieldValue) {
@@ -2816,12 +2926,12 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t)
      * }
      */
-    public static class rope_forward {
+    public static class rms_norm_rope_forward {
 
-        rope_forward() {
+        rms_norm_rope_forward() {
             // Should not be called directly
         }
 
@@ -2829,11 +2939,126 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, int _x10);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, long _x8, long _x9, long _x10, long _x11, float _x12, int _x13);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
             KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_LONG,
+            KernelTable.C_FLOAT,
+            KernelTable.C_INT
+        );
+
+        /**
+         * The descriptor of this function pointer
+         */
+        public static FunctionDescriptor descriptor() {
+            return $DESC;
+        }
+
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(rms_norm_rope_forward.Function.class, "apply", $DESC);
+
+        /**
+         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
+         * The lifetime of the returned segment is managed by {@code arena}
+         */
+        public static MemorySegment allocate(rms_norm_rope_forward.Function fi, Arena arena) {
+            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
+        }
+
+        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
+
+        /**
+         * Invoke the upcall stub {@code funcPtr}, with given parameters
+         */
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, long _x8, long _x9, long _x10, long _x11, float _x12, int _x13) {
+            try {
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13);
+            } catch (Throwable ex$) {
+                throw new AssertionError("should not reach here", ex$);
+            }
+        }
+    }
+
+    private static final AddressLayout rms_norm_rope_forward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("rms_norm_rope_forward"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final AddressLayout rms_norm_rope_forward$layout() {
+        return rms_norm_rope_forward$LAYOUT;
+    }
+
+    private static final long rms_norm_rope_forward$OFFSET = $LAYOUT.byteOffset(groupElement("rms_norm_rope_forward"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static final long rms_norm_rope_forward$offset() {
+        return rms_norm_rope_forward$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static MemorySegment rms_norm_rope_forward(MemorySegment struct) {
+        return struct.get(rms_norm_rope_forward$LAYOUT, rms_norm_rope_forward$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_rope_forward)(kt_ctx *, void *, float *, const void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, float, int32_t)
+     * }
+     */
+    public static void rms_norm_rope_forward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(rms_norm_rope_forward$LAYOUT, rms_norm_rope_forward$OFFSET, fieldValue);
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * }
+     */
+    public static class rms_norm_rope_backward {
+
+        rms_norm_rope_backward() {
+            // Should not be called directly
+        }
+
+        /**
+         * The function pointer signature, expressed as a functional interface
+         */
+        public interface Function {
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, long _x11, long _x12, long _x13, int _x14);
+        }
+
+        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
+            KernelTable.C_INT,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
+            KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
@@ -2854,13 +3079,13 @@ public class kt_table {
             return $DESC;
         }
 
-        private static final MethodHandle UP$MH = KernelTable.upcallHandle(rope_forward.Function.class, "apply", $DESC);
+        private static final MethodHandle UP$MH = KernelTable.upcallHandle(rms_norm_rope_backward.Function.class, "apply", $DESC);
 
         /**
          * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
          * The lifetime of the returned segment is managed by {@code arena}
          */
-        public static MemorySegment allocate(rope_forward.Function fi, Arena arena) {
+        public static MemorySegment allocate(rms_norm_rope_backward.Function fi, Arena arena) {
             return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
         }
 
@@ -2869,165 +3094,57 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, int _x10) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, long _x11, long _x12, long _x13, int _x14) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
         }
     }
 
-    private static final AddressLayout rope_forward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("rope_forward"));
+    private static final AddressLayout rms_norm_rope_backward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("rms_norm_rope_backward"));
 
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t)
      * }
      */
-    public static final AddressLayout rope_forward$layout() {
-        return rope_forward$LAYOUT;
+    public static final AddressLayout rms_norm_rope_backward$layout() {
+        return rms_norm_rope_backward$LAYOUT;
     }
 
-    private static final long rope_forward$OFFSET = $LAYOUT.byteOffset(groupElement("rope_forward"));
+    private static final long rms_norm_rope_backward$OFFSET = $LAYOUT.byteOffset(groupElement("rms_norm_rope_backward"));
 
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t)
      * }
      */
-    public static final long rope_forward$offset() {
-        return rope_forward$OFFSET;
+    public static final long rms_norm_rope_backward$offset() {
+        return rms_norm_rope_backward$OFFSET;
     }
 
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t)
      * }
      */
-    public static MemorySegment rope_forward(MemorySegment struct) {
-        return struct.get(rope_forward$LAYOUT, rope_forward$OFFSET);
+    public static MemorySegment rms_norm_rope_backward(MemorySegment struct) {
+        return struct.get(rms_norm_rope_backward$LAYOUT, rms_norm_rope_backward$OFFSET);
     }
 
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*rope_forward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
+     * int32_t (*rms_norm_rope_backward)(kt_ctx *, void *, float *, const void *, const void *, const void *, const float *, const float *, const int32_t *, const float *, int64_t, int64_t, int64_t, int64_t, int32_t)
      * }
      */
-    public static void rope_forward(MemorySegment struct, MemorySegment fieldValue) {
-        struct.set(rope_forward$LAYOUT, rope_forward$OFFSET, fieldValue);
-    }
-
-    /**
-     * {@snippet lang=c :
-     * int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
-     * }
-     */
-    public static class rope_backward {
-
-        rope_backward() {
-            // Should not be called directly
-        }
-
-        /**
-         * The function pointer signature, expressed as a functional interface
-         */
-        public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, int _x10);
-        }
-
-        private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
-            KernelTable.C_INT,
-            KernelTable.C_POINTER,
-            KernelTable.C_POINTER,
-            KernelTable.C_POINTER,
-            KernelTable.C_POINTER,
-            KernelTable.C_POINTER,
-            KernelTable.C_POINTER,
-            KernelTable.C_LONG,
-            KernelTable.C_LONG,
-            KernelTable.C_LONG,
-            KernelTable.C_LONG,
-            KernelTable.C_INT
-        );
-
-        /**
-         * The descriptor of this function pointer
-         */
-        public static FunctionDescriptor descriptor() {
-            return $DESC;
-        }
-
-        private static final MethodHandle UP$MH = KernelTable.upcallHandle(rope_backward.Function.class, "apply", $DESC);
-
-        /**
-         * Allocates a new upcall stub, whose implementation is defined by {@code fi}.
-         * The lifetime of the returned segment is managed by {@code arena}
-         */
-        public static MemorySegment allocate(rope_backward.Function fi, Arena arena) {
-            return Linker.nativeLinker().upcallStub(UP$MH.bindTo(fi), $DESC, arena);
-        }
-
-        private static final MethodHandle DOWN$MH = Linker.nativeLinker().downcallHandle($DESC);
-
-        /**
-         * Invoke the upcall stub {@code funcPtr}, with given parameters
-         */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, long _x7, long _x8, long _x9, int _x10) {
-            try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
-            } catch (Throwable ex$) {
-                throw new AssertionError("should not reach here", ex$);
-            }
-        }
-    }
-
-    private static final AddressLayout rope_backward$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("rope_backward"));
-
-    /**
-     * Layout for field:
-     * {@snippet lang=c :
-     * int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
-     * }
-     */
-    public static final AddressLayout rope_backward$layout() {
-        return rope_backward$LAYOUT;
-    }
-
-    private static final long rope_backward$OFFSET = $LAYOUT.byteOffset(groupElement("rope_backward"));
-
-    /**
-     * Offset for field:
-     * {@snippet lang=c :
-     * int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
-     * }
-     */
-    public static final long rope_backward$offset() {
-        return rope_backward$OFFSET;
-    }
-
-    /**
-     * Getter for field:
-     * {@snippet lang=c :
-     * int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
-     * }
-     */
-    public static MemorySegment rope_backward(MemorySegment struct) {
-        return struct.get(rope_backward$LAYOUT, rope_backward$OFFSET);
-    }
-
-    /**
-     * Setter for field:
-     * {@snippet lang=c :
-     * int32_t (*rope_backward)(kt_ctx *, void *, const void *, const float *, const float *, const int32_t *, int64_t, int64_t, int64_t, int64_t, int32_t)
-     * }
-     */
-    public static void rope_backward(MemorySegment struct, MemorySegment fieldValue) {
-        struct.set(rope_backward$LAYOUT, rope_backward$OFFSET, fieldValue);
+    public static void rms_norm_rope_backward(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(rms_norm_rope_backward$LAYOUT, rms_norm_rope_backward$OFFSET, fieldValue);
     }
 
     /**
@@ -3704,7 +3821,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t)
      * }
      */
     public static class lora_down_backward_weight {
@@ -3717,7 +3834,7 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10, int _x11);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
@@ -3732,6 +3849,7 @@ public class kt_table {
             KernelTable.C_FLOAT,
             KernelTable.C_LONG,
             KernelTable.C_LONG,
+            KernelTable.C_INT,
             KernelTable.C_INT
         );
 
@@ -3757,9 +3875,9 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, long _x5, long _x6, float _x7, long _x8, long _x9, int _x10, int _x11) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
@@ -3771,7 +3889,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t)
      * }
      */
     public static final AddressLayout lora_down_backward_weight$layout() {
@@ -3783,7 +3901,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t)
      * }
      */
     public static final long lora_down_backward_weight$offset() {
@@ -3793,7 +3911,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t)
      * }
      */
     public static MemorySegment lora_down_backward_weight(MemorySegment struct) {
@@ -3803,7 +3921,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t)
+     * int32_t (*lora_down_backward_weight)(kt_ctx *, float *, const void *, const void *, int64_t, int64_t, int64_t, float, uint64_t, uint64_t, int32_t, int32_t)
      * }
      */
     public static void lora_down_backward_weight(MemorySegment struct, MemorySegment fieldValue) {
@@ -5200,7 +5318,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t)
+     * int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t)
      * }
      */
     public static class sum_squares {
@@ -5213,11 +5331,12 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, long _x3, int _x4);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, int _x5);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
             KernelTable.C_INT,
+            KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
@@ -5247,9 +5366,9 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, long _x3, int _x4) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, long _x4, int _x5) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
@@ -5261,7 +5380,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t)
+     * int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t)
      * }
      */
     public static final AddressLayout sum_squares$layout() {
@@ -5273,7 +5392,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t)
+     * int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t)
      * }
      */
     public static final long sum_squares$offset() {
@@ -5283,7 +5402,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t)
+     * int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t)
      * }
      */
     public static MemorySegment sum_squares(MemorySegment struct) {
@@ -5293,7 +5412,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*sum_squares)(kt_ctx *, float *, const void *, int64_t, int32_t)
+     * int32_t (*sum_squares)(kt_ctx *, float *, const void *const *, const int64_t *, int64_t, int32_t)
      * }
      */
     public static void sum_squares(MemorySegment struct, MemorySegment fieldValue) {
@@ -5302,7 +5421,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static class adamw {
@@ -5315,11 +5434,12 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, double _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, float _x14, int _x15, int _x16, int _x17);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, double _x14, float _x15, int _x16, int _x17, int _x18);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
             KernelTable.C_INT,
+            KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
@@ -5362,9 +5482,9 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, long _x6, double _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, float _x14, int _x15, int _x16, int _x17) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, long _x7, double _x8, double _x9, double _x10, double _x11, double _x12, double _x13, double _x14, float _x15, int _x16, int _x17, int _x18) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17, _x18);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
@@ -5376,7 +5496,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static final AddressLayout adamw$layout() {
@@ -5388,7 +5508,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static final long adamw$offset() {
@@ -5398,7 +5518,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static MemorySegment adamw(MemorySegment struct) {
@@ -5408,7 +5528,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw)(kt_ctx *, void *, int16_t *, void *, void *, const void *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
+     * int32_t (*adamw)(kt_ctx *, void *const *, int16_t *const *, void *const *, void *const *, const void *const *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t, int32_t)
      * }
      */
     public static void adamw(MemorySegment struct, MemorySegment fieldValue) {
@@ -5533,7 +5653,7 @@ public class kt_table {
 
     /**
      * {@snippet lang=c :
-     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static class adamw_8bit {
@@ -5546,11 +5666,12 @@ public class kt_table {
          * The function pointer signature, expressed as a functional interface
          */
         public interface Function {
-            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, double _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, float _x18, int _x19, int _x20);
+            int apply(MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, MemorySegment _x10, long _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, double _x18, float _x19, int _x20, int _x21);
         }
 
         private static final FunctionDescriptor $DESC = FunctionDescriptor.of(
             KernelTable.C_INT,
+            KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
             KernelTable.C_POINTER,
@@ -5596,9 +5717,9 @@ public class kt_table {
         /**
          * Invoke the upcall stub {@code funcPtr}, with given parameters
          */
-        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, long _x10, double _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, float _x18, int _x19, int _x20) {
+        public static int invoke(MemorySegment funcPtr,MemorySegment _x0, MemorySegment _x1, MemorySegment _x2, MemorySegment _x3, MemorySegment _x4, MemorySegment _x5, MemorySegment _x6, MemorySegment _x7, MemorySegment _x8, MemorySegment _x9, MemorySegment _x10, long _x11, double _x12, double _x13, double _x14, double _x15, double _x16, double _x17, double _x18, float _x19, int _x20, int _x21) {
             try {
-                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17, _x18, _x19, _x20);
+                return (int) DOWN$MH.invokeExact(funcPtr, _x0, _x1, _x2, _x3, _x4, _x5, _x6, _x7, _x8, _x9, _x10, _x11, _x12, _x13, _x14, _x15, _x16, _x17, _x18, _x19, _x20, _x21);
             } catch (Throwable ex$) {
                 throw new AssertionError("should not reach here", ex$);
             }
@@ -5610,7 +5731,7 @@ public class kt_table {
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static final AddressLayout adamw_8bit$layout() {
@@ -5622,7 +5743,7 @@ public class kt_table {
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static final long adamw_8bit$offset() {
@@ -5632,7 +5753,7 @@ public class kt_table {
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static MemorySegment adamw_8bit(MemorySegment struct) {
@@ -5642,7 +5763,7 @@ public class kt_table {
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t (*adamw_8bit)(kt_ctx *, void *, int16_t *, uint8_t *, float *, uint8_t *, float *, const void *, const float *, const float *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
+     * int32_t (*adamw_8bit)(kt_ctx *, void *const *, int16_t *const *, uint8_t *const *, float *const *, uint8_t *const *, float *const *, const void *const *, const float *, const float *, const int64_t *, int64_t, double, double, double, double, double, double, double, float, int32_t, int32_t)
      * }
      */
     public static void adamw_8bit(MemorySegment struct, MemorySegment fieldValue) {

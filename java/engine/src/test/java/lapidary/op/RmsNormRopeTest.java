@@ -21,8 +21,10 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
 @MethodSource("lapidary.Devices#kernels")
-final class RopeTest extends OpTest {
-    RopeTest(Device device) {
+final class RmsNormRopeTest extends OpTest {
+    private static final float EPS = 1e-6f;
+
+    RmsNormRopeTest(Device device) {
         super(device);
     }
 
@@ -31,9 +33,10 @@ final class RopeTest extends OpTest {
     }
 
     /** Every product and sum is rounded, in F32 too, so kernel and loop are equal bit for bit. */
-    private static float[] rotated(float[] x, RopeTable table, int[] pos, int heads, float sign, DType dtype) {
+    private static float[] rotated(float[] x, RopeTable table, int[] pos, float sign, DType dtype) {
         int d = table.headDim();
         int half = d / 2;
+        int heads = x.length / Math.max(1, pos.length) / d;
         float[] cos = table.cos().toFloats();
         float[] sin = table.sin().toFloats();
         float[] y = new float[x.length];
@@ -52,19 +55,71 @@ final class RopeTest extends OpTest {
         return y;
     }
 
+    /**
+     * The norm's kernel and a loop that rotates, one after the other, are equal bit for bit to the two in one, forward and
+     * backward: nothing is rounded in another place.
+     */
     @ParameterizedTest
-    @CsvSource({"F32,0,1,4", "F32,1,1,2", "F32,5,3,6", "F32,300,4,32", "BF16,5,3,6", "BF16,200,4,256", "BF16,7,1,72"})
-    void matchesReference(DType dtype, int tokens, int heads, int headDim) {
+    @CsvSource({
+        "F32,0,1,4",
+        "F32,1,1,2",
+        "F32,5,3,6",
+        "F32,30,4,32",
+        "F32,3,2,1040",
+        "BF16,5,3,6",
+        "BF16,70,4,256",
+        "BF16,7,1,72",
+        "BF16,9,2,80",
+        "BF16,2,1,1030"
+    })
+    void isTheNormAndThenTheRotation(DType dtype, int tokens, int heads, int headDim) {
         RopeTable table = RopeTable.of(frame, dtype, 500, headDim, 1e4, 1);
         int[] pos = new java.util.Random(1).ints(tokens, 0, 500).toArray();
-        float[] x = random(2, dtype, tokens * heads * headDim);
-        Tensor tx = tensor(dtype, x, tokens, (long) heads * headDim);
+        Tensor x = tensor(dtype, random(2, dtype, tokens * heads * headDim), tokens, (long) heads * headDim);
+        Tensor w = tensor(dtype, random(3, dtype, headDim), headDim);
+        Tensor rows = x.reshape((long) tokens * heads, headDim);
         Tensor tpos = frame.of(pos, tokens);
-        Tensor y = Tape.notRecording(frame).run(new Rope(tx, table, tpos, heads));
-        assertArrayEquals(rotated(x, table, pos, heads, 1, dtype), y.toFloats());
-        Tensor dx = frame.emptyLike(tx);
-        frame.kernels().ropeBackward(dx, tx, table.cos(), table.sin(), tpos, heads);
-        assertArrayEquals(rotated(x, table, pos, heads, -1, dtype), dx.toFloats());
+        Tensor n = frame.emptyLike(rows);
+        Tensor rstd = frame.empty(DType.F32, (long) tokens * heads);
+        frame.kernels().rmsNormForward(n, rstd, rows, w, EPS);
+        Tensor y = Tape.notRecording(frame).run(new RmsNormRope(x, w, EPS, table, tpos));
+        assertArrayEquals(rotated(n.toFloats(), table, pos, 1, dtype), y.toFloats());
+
+        float[] dy = random(4, dtype, tokens * heads * headDim);
+        Tensor tdy = tensor(dtype, dy, tokens, (long) heads * headDim);
+        Tensor dn = tensor(dtype, rotated(dy, table, pos, -1, dtype), (long) tokens * heads, headDim);
+        Tensor[] dx = {frame.emptyLike(rows), frame.emptyLike(x), frame.emptyLike(x)};
+        Tensor[] dw = {frame.empty(DType.F32, headDim), frame.empty(DType.F32, headDim)};
+        frame.kernels().rmsNormBackward(dx[0], dw[0], dn, rows, w, rstd, false);
+        frame.kernels().rmsNormRopeBackward(dx[1], Tensor.NONE, tdy, x, w, table.cos(), table.sin(), tpos, rstd);
+        frame.kernels().rmsNormRopeBackward(dx[2], dw[1], tdy, x, w, table.cos(), table.sin(), tpos, rstd);
+        assertArrayEquals(dx[0].toFloats(), dx[1].toFloats(), "dx alone");
+        assertArrayEquals(dx[0].toFloats(), dx[2].toFloats(), "dx");
+        assertArrayEquals(dw[0].toFloats(), dw[1].toFloats(), "dw");
+    }
+
+    @ParameterizedTest
+    @CsvSource({"F32,5,3,6", "F32,30,4,32", "F32,2,2,1040", "BF16,70,4,256", "BF16,7,1,72"})
+    void matchesReference(DType dtype, int tokens, int heads, int headDim) {
+        RopeTable table = RopeTable.of(frame, dtype, 500, headDim, 1e4, 1);
+        int[] pos = new java.util.Random(5).ints(tokens, 0, 500).toArray();
+        float[] x = random(6, dtype, tokens * heads * headDim);
+        float[] w = random(7, dtype, headDim);
+        Tensor y = Tape.notRecording(frame)
+                .run(new RmsNormRope(
+                        tensor(dtype, x, tokens, (long) heads * headDim),
+                        tensor(dtype, w, headDim),
+                        EPS,
+                        table,
+                        frame.of(pos, tokens)));
+        double[] expected = Reference.rope(
+                Reference.rmsNorm(widen(x), widen(w), EPS),
+                widen(table.cos().toFloats()),
+                widen(table.sin().toFloats()),
+                pos,
+                headDim);
+        // Both of a pair count, and what is normalised is rounded before products and sum are: three roundings of each.
+        assertClose(expected, y.toFloats(), 4 * tolerance(dtype, headDim), 1, "rms_norm_rope");
     }
 
     @Test
@@ -72,10 +127,11 @@ final class RopeTest extends OpTest {
         RopeTable table = RopeTable.of(frame, DType.F32, 20, 6, 1e4, 1);
         Tensor pos = frame.of(new int[] {0, 7, 19}, 3);
         checkGradients(
-                in -> new Rope(in.get(0), table, pos, 2),
-                List.of(random(3, DType.F32, 36)),
-                List.of(new long[] {3, 12}),
-                0);
+                in -> new RmsNormRope(in.get(0), in.get(1), EPS, table, pos),
+                List.of(random(3, DType.F32, 36), random(4, DType.F32, 6)),
+                List.of(new long[] {3, 12}, new long[] {6}),
+                0,
+                1);
     }
 
     /** Tables of Transformers' Gemma3RotaryEmbedding; see bench/reference/rope_golden.py. */
@@ -126,7 +182,7 @@ final class RopeTest extends OpTest {
     }
 
     private static List<String> lines(String resource) throws IOException {
-        try (InputStream in = RopeTest.class.getResourceAsStream(resource)) {
+        try (InputStream in = RmsNormRopeTest.class.getResourceAsStream(resource)) {
             return new String(in.readAllBytes(), StandardCharsets.US_ASCII)
                     .lines()
                     .toList();
@@ -137,12 +193,19 @@ final class RopeTest extends OpTest {
     void badOperandsAreNamed() {
         RopeTable table = RopeTable.of(frame, DType.F32, 4, 6, 1e4, 1);
         Tensor x = frame.zeros(DType.F32, 2, 12);
-        var error = assertThrows(
-                IllegalArgumentException.class, () -> new Rope(x, table, frame.of(new int[] {0, 1}, 2), 3));
-        assertEquals("[rope x] is [2, 12], expected [2, 18]", error.getMessage());
-        assertThrows(IllegalArgumentException.class, () -> new Rope(x, table, frame.of(new int[] {0}, 1), 2));
-        assertThrows(IllegalArgumentException.class, () -> new Rope(x, table, frame.of(new float[] {0, 1}, 2), 2));
-        Rope outside = new Rope(x, table, frame.of(new int[] {0, 4}, 2), 2);
+        Tensor w = frame.zeros(DType.F32, 6);
+        Tensor pos = frame.of(new int[] {0, 1}, 2);
+        Tensor wide = frame.zeros(DType.F32, 2, 13);
+        var error = assertThrows(IllegalArgumentException.class, () -> new RmsNormRope(wide, w, EPS, table, pos));
+        assertEquals("[rms_norm_rope x] is [2, 13], expected [2, 12]", error.getMessage());
+        Tensor narrow = frame.zeros(DType.F32, 4);
+        assertThrows(IllegalArgumentException.class, () -> new RmsNormRope(x, narrow, EPS, table, pos));
+        assertThrows(
+                IllegalArgumentException.class, () -> new RmsNormRope(x, w, EPS, table, frame.of(new int[] {0}, 1)));
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new RmsNormRope(x, w, EPS, table, frame.of(new float[] {0, 1}, 2)));
+        RmsNormRope outside = new RmsNormRope(x, w, EPS, table, frame.of(new int[] {0, 4}, 2));
         String refusal = refusal(() -> Tape.notRecording(frame).run(outside));
         assertTrue(refusal.contains("position 4 of token 1"), refusal);
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 5, 1e4, 1));
