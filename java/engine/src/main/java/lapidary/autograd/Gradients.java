@@ -33,7 +33,15 @@ public final class Gradients implements AutoCloseable {
     private Object seed; // identity of the 1 that the walk began with; null before the first walk
 
     /** One tape being walked: which of its tensors are tracked, and the gradients that are waiting to be used. */
-    private record Scope(Tape tape, Map<Object, Tensor> pending) {}
+    private static final class Scope {
+        final Tape tape;
+        final Map<Object, Tensor> pending = new IdentityHashMap<>();
+        Object taken; // identity of the gradient that the op under way has and may pass on; null once it has
+
+        Scope(Tape tape) {
+            this.tape = tape;
+        }
+    }
 
     /**
      * @param around frame that outlives every backward pass into this object
@@ -50,12 +58,13 @@ public final class Gradients implements AutoCloseable {
     public boolean wants(Tensor x) {
         return !x.isNone()
                 && (parameters.containsKey(x.identity())
-                        || (!scopes.isEmpty() && scopes.peek().tape().isTracked(x)));
+                        || (!scopes.isEmpty() && scopes.peek().tape.isTracked(x)));
     }
 
     /**
      * Adds {@code dx} to the gradient of {@code x}; {@link Tensor#NONE} and gradients nobody wants are ignored. The
-     * memory of dx passes to this object unless it is a gradient already, which is copied.
+     * memory of dx passes to this object unless it is a gradient already, which is copied; but the gradient of its output
+     * an op may pass on once, as the last that it does with it.
      *
      * @throws IllegalArgumentException where x is a slice or the lengths differ
      */
@@ -71,13 +80,15 @@ public final class Gradients implements AutoCloseable {
         if (parameter && rowSparse.containsKey(x.identity())) {
             throw new IllegalStateException("[gradient] " + x.describe() + " has a row-sparse gradient already");
         }
-        Map<Object, Tensor> gradients = parameter ? dense : scopes.peek().pending();
-        Frame owner = parameter ? frame : scopes.peek().tape().frame();
+        Map<Object, Tensor> gradients = parameter ? dense : scopes.peek().pending;
+        Frame owner = parameter ? frame : scopes.peek().tape.frame();
         DType dtype = parameter ? DType.F32 : x.dtype();
         Tensor sum = gradients.get(x.identity());
-        if (sum != null) {
+        if (sum != null && sum.identity() == dx.identity()) {
+            owner.kernels().convert(sum, sum, 2); // of x + x
+        } else if (sum != null) {
             owner.kernels().accumulate(sum, dx);
-        } else if (dx.dtype() == dtype && dx.isWhole() && !isPending(dx)) {
+        } else if (dx.dtype() == dtype && dx.isWhole() && (isPassedOn(dx) || !isPending(dx))) {
             owner.adopt(dx);
             gradients.put(x.identity(), dx);
         } else {
@@ -85,6 +96,18 @@ public final class Gradients implements AutoCloseable {
             owner.kernels().convert(copy, dx, 1);
             gradients.put(x.identity(), copy);
         }
+    }
+
+    /**
+     * The gradient that x has so far, in its shape, for ops that add theirs in place; {@link Tensor#NONE} where it has none,
+     * or is a parameter.
+     */
+    public Tensor waiting(Tensor x) {
+        if (x.isNone() || !x.isWhole() || parameters.containsKey(x.identity()) || scopes.isEmpty()) {
+            return Tensor.NONE;
+        }
+        Tensor sum = scopes.peek().pending.get(x.identity());
+        return sum == null ? Tensor.NONE : sum.reshape(x.shape().toArray());
     }
 
     /**
@@ -170,7 +193,7 @@ public final class Gradients implements AutoCloseable {
     }
 
     void push(Tape tape) {
-        scopes.push(new Scope(tape, new IdentityHashMap<>()));
+        scopes.push(new Scope(tape));
     }
 
     /** Leaves the innermost tape; gradients nobody took stay in the tape's frame. */
@@ -180,8 +203,25 @@ public final class Gradients implements AutoCloseable {
 
     /** Takes the gradient waiting for x out, {@link Tensor#NONE} where there is none. */
     Tensor take(Tensor x) {
-        Tensor dx = scopes.peek().pending().remove(x.identity());
+        Tensor dx = scopes.peek().pending.remove(x.identity());
+        scopes.peek().taken = dx == null ? null : dx.identity();
         return dx == null ? Tensor.NONE : dx.reshape(x.shape().toArray());
+    }
+
+    /** Whether nobody passed on what was {@link #take taken} last. */
+    boolean isUnused() {
+        return scopes.peek().taken != null;
+    }
+
+    /** Whether dx is what an op under way has taken; it cannot be passed on again. */
+    private boolean isPassedOn(Tensor dx) {
+        for (Scope scope : scopes) {
+            if (scope.taken == dx.identity()) {
+                scope.taken = null;
+                return true;
+            }
+        }
+        return false;
     }
 
     private boolean isPending(Tensor dx) {
@@ -190,7 +230,7 @@ public final class Gradients implements AutoCloseable {
             return true;
         }
         for (Scope scope : scopes) {
-            if (scope.tape().frame().owns(dx)) {
+            if (scope.tape.frame().owns(dx)) {
                 return true;
             }
         }

@@ -125,7 +125,9 @@ public final class Tape {
                 try (Frame scratch = frame.child(node.op().name() + " backward")) {
                     node.op().backward(gradient, scratch, grads);
                 }
-                frame.release(gradient);
+                if (grads.isUnused()) {
+                    frame.release(gradient);
+                }
             }
             nodes.clear();
             return x.isNone() ? Tensor.NONE : grads.take(x);

@@ -7,7 +7,6 @@ import lapidary.device.AttentionShape;
 import lapidary.device.DType;
 import lapidary.nn.Layer;
 import lapidary.nn.RmsNorm;
-import lapidary.op.Add;
 import lapidary.op.Attention;
 import lapidary.op.Embedding;
 import lapidary.op.Geglu;
@@ -93,9 +92,9 @@ final class Gemma3Decoder {
         private final Layer upProj;
         private final Layer downProj;
         private final Layer inputLayernorm;
-        private final Layer postAttentionLayernorm;
+        private final RmsNorm postAttentionLayernorm;
         private final Layer preFeedforwardLayernorm;
-        private final Layer postFeedforwardLayernorm;
+        private final RmsNorm postFeedforwardLayernorm;
 
         DecoderLayer(Gemma3Config.Text config, Slots slots, String name, int number, boolean global) {
             int hidden = config.hiddenSize();
@@ -113,9 +112,9 @@ final class Gemma3Decoder {
 
         Tensor forward(Tape tape, Tensor x, Context context) { // x: [tokens, hidden]
             Tensor attended = selfAttn.forward(tape, inputLayernorm.apply(tape, x), context);
-            Tensor h = tape.run(new Add(x, postAttentionLayernorm.apply(tape, attended)));
+            Tensor h = postAttentionLayernorm.addTo(tape, x, attended);
             Tensor fed = feedForward(tape, preFeedforwardLayernorm.apply(tape, h));
-            return tape.run(new Add(h, postFeedforwardLayernorm.apply(tape, fed)));
+            return postFeedforwardLayernorm.addTo(tape, h, fed);
         }
 
         private Tensor feedForward(Tape tape, Tensor x) {

@@ -1,6 +1,7 @@
 package lapidary.nn;
 
 import lapidary.autograd.Tape;
+import lapidary.op.RmsNormAdd;
 import lapidary.op.RmsNormRope;
 import lapidary.op.RopeTable;
 import lapidary.tensor.Tensor;
@@ -17,6 +18,11 @@ public record RmsNorm(Tensor weight, float eps) implements Layer {
         Tensor rows = x.last() == size ? x : x.reshape(x.elements() / size, size);
         return tape.run(new lapidary.op.RmsNorm(rows, weight, eps))
                 .reshape(x.shape().toArray());
+    }
+
+    /** The residual plus x, normalised; both [..., size]. */
+    public Tensor addTo(Tape tape, Tensor residual, Tensor x) {
+        return tape.run(new RmsNormAdd(residual, x, weight, eps));
     }
 
     /**

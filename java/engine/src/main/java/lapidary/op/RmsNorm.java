@@ -45,10 +45,11 @@ public final class RmsNorm implements Op {
 
     @Override
     public void backward(Tensor dy, Frame frame, Gradients grads) {
-        Tensor dx = grads.wants(x) ? frame.emptyLike(x) : Tensor.NONE;
+        Tensor sum = grads.waiting(x); // what x has from a residual
+        Tensor dx = !sum.isNone() ? sum : grads.wants(x) ? frame.emptyLike(x) : Tensor.NONE;
         Tensor dw = grads.wants(weight) ? frame.empty(DType.F32, weight.shape()) : Tensor.NONE;
-        frame.kernels().rmsNormBackward(dx, dw, dy, x, weight, rstd, false);
-        grads.add(x, dx);
+        frame.kernels().rmsNormBackward(dx, dw, dy, x, weight, rstd, !sum.isNone());
+        grads.add(x, sum.isNone() ? dx : Tensor.NONE);
         grads.add(weight, dw);
     }
 }
