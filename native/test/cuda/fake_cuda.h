@@ -26,8 +26,10 @@ FAKE_EXPORT int fake_cuda_is_device(const void* memory, size_t bytes);
 FAKE_EXPORT void fake_cuda_fail(const char* function, int64_t after, int32_t status, int32_t once);
 // Bytes that the device has from now on.
 FAKE_EXPORT void fake_cuda_limit(int64_t bytes);
-// How often a function of the runtime was called.
+// How often a function of the runtime or a member of the kernel table was called.
 FAKE_EXPORT int64_t fake_cuda_calls(const char* function);
+// Counts a call of a function that is not the runtime's own.
+FAKE_EXPORT void fake_cuda_count(const char* function);
 
 namespace fake {
 

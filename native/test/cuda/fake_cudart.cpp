@@ -223,6 +223,12 @@ FAKE_EXPORT int64_t fake_cuda_calls(const char* function) {
     return s.calls[function];
 }
 
+FAKE_EXPORT void fake_cuda_count(const char* function) {
+    State& s = state();
+    std::lock_guard<std::mutex> lock(s.mutex);
+    s.calls[function]++;
+}
+
 // ---- the runtime's own functions ------------------------------------------------------------------------------------
 
 FAKE_EXPORT int cudaGetDeviceCount(int* count) {

@@ -35,6 +35,8 @@ struct Guarded;
 
 template <typename... Arguments, int32_t (*kt_table::*Member)(kt_ctx*, Arguments...)>
 struct Guarded<Member> {
+    static inline const char* name = "";
+
     static int32_t call(kt_ctx* ctx, Arguments... arguments) {
         ctx->failed_here = true;
         if (!ctx->stream) {
@@ -46,6 +48,7 @@ struct Guarded<Member> {
             return KT_FAILED;
         }
         ctx->failed_here = false;
+        fake_cuda_count(name);
         fake::Open open;
         return (cpu()->*Member)(ctx->cpu, arguments...);
     }
@@ -106,8 +109,9 @@ kt_table make_table() {
     t.memory_allocate = memory_allocate;
     t.memory_free = memory_free;
     t.linear_cross_entropy_supported = linear_cross_entropy_supported;
-#define GUARD(member) t.member = Guarded<&kt_table::member>::call
-#define LATE(member) t.member = Late<&kt_table::member>::call
+#define NAMED(member, how) (Guarded<&kt_table::member>::name = #member, t.member = how<&kt_table::member>::call)
+#define GUARD(member) NAMED(member, Guarded)
+#define LATE(member) NAMED(member, Late)
     GUARD(memory_zero);
     GUARD(convert);
     GUARD(add);
@@ -157,6 +161,7 @@ kt_table make_table() {
     GUARD(sgd_rows);
 #undef GUARD
 #undef LATE
+#undef NAMED
     return t;
 }
 

@@ -3,6 +3,7 @@
 #include "cuda_on_cpu.h"
 #include "machine.h"
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -303,11 +304,14 @@ std::string Machine::stuck() {
     return text;
 }
 
+std::atomic<int64_t> launches{0};                   // that ran
+
 cudaError_t run(dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* context) {
     Machine& m = machine();
     uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     if (threads == 0 || threads > 1024 || blocks == 0 || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
     if (shared > most_shared()) return cudaErrorInvalidValue;
+    launches++;
     static std::mutex checked;                      // under AddressSanitizer and the race check, launches of other host threads wait:
     std::unique_lock lock(checked, std::defer_lock);    // there __shared__ arrays, or the shadow, exist once
     if (kAsan || access_hook) lock.lock();
@@ -608,6 +612,7 @@ unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
 }
 
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emu::emulated_capability = major; }
+extern "C" __attribute__((visibility("default"))) int64_t cuda_on_cpu_launches() { return emu::launches; }
 
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 cudaError_t cudaGetDevice(int* device) {

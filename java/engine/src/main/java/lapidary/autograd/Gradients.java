@@ -111,20 +111,24 @@ public final class Gradients implements AutoCloseable {
     }
 
     /**
-     * The F32 gradient of a parameter, zero if it had none, for ops that add up in place what would be too large to hold
-     * twice.
+     * The F32 gradient of a parameter, for ops that add up in place what would be too large to hold twice.
+     *
+     * @param isBegun whether there is something to add to; else the content of the sum is unspecified, to be overwritten
      */
-    public Tensor accumulator(Tensor parameter) {
+    public record Accumulator(Tensor sum, boolean isBegun) {}
+
+    /** Where an op is to leave the gradient of a parameter, all of it. */
+    public Accumulator accumulator(Tensor parameter) {
         if (!parameters.containsKey(parameter.identity())) {
             throw new IllegalArgumentException("[gradient] " + parameter.describe() + " is not trained");
         }
-        return dense.computeIfAbsent(parameter.identity(), p -> {
-            // Not Frame.zeros: all of it will be written, so pages that the last step left in the pool are better than
-            // fresh ones, which cost a fault for every 4 KiB.
-            Tensor zeros = frame.empty(DType.F32, parameter.shape());
-            frame.kernels().zero(zeros);
-            return zeros;
-        });
+        Tensor sum = dense.get(parameter.identity());
+        if (sum != null) {
+            return new Accumulator(sum, true);
+        }
+        Tensor fresh = frame.empty(DType.F32, parameter.shape());
+        dense.put(parameter.identity(), fresh);
+        return new Accumulator(fresh, false);
     }
 
     /**

@@ -75,8 +75,10 @@ public final class Linear implements Op {
             grads.add(x, dx);
         }
         if (grads.wants(weight)) {
-            Tensor dw = grads.accumulator(weight);
-            frame.gemm().multiply(dw, projection ? x : dy, true, projection ? dy : x, false, Tensor.NONE, 1, true);
+            Gradients.Accumulator dw = grads.accumulator(weight);
+            Tensor left = projection ? x : dy;
+            Tensor right = projection ? dy : x;
+            frame.gemm().multiply(dw.sum(), left, true, right, false, Tensor.NONE, 1, dw.isBegun());
         }
         if (grads.wants(bias)) {
             Tensor db = frame.empty(DType.F32, bias.shape());

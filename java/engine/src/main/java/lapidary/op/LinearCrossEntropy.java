@@ -132,7 +132,7 @@ public final class LinearCrossEntropy implements Op {
         Tensor entropies = entropy.slice(from, to);
         Tensor rights = correct.slice(from, to);
         Tensor dRows = grads != null ? frame.emptyLike(rows) : Tensor.NONE;
-        Tensor dHead = grads != null && grads.wants(head) ? grads.accumulator(head) : Tensor.NONE;
+        Tensor dHead = grads != null && grads.wants(head) ? sumOfHead(frame) : Tensor.NONE;
         float gradScale = (float) (1 / normaliser);
         if (fused) {
             frame.kernels().linearCrossEntropy(losses, entropies, rights, dRows, dHead, rows, head, ids, gradScale);
@@ -150,6 +150,15 @@ public final class LinearCrossEntropy implements Op {
         if (!dRows.isNone()) {
             frame.kernels().scatterRows(dHidden, dRows, index);
         }
+    }
+
+    /** The head's gradient so far, which the next chunk adds to. */
+    private Tensor sumOfHead(Frame frame) {
+        Gradients.Accumulator dHead = grads.accumulator(head);
+        if (!dHead.isBegun()) {
+            frame.kernels().zero(dHead.sum());
+        }
+        return dHead.sum();
     }
 
     /**

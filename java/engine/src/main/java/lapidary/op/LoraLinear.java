@@ -123,8 +123,8 @@ public final class LoraLinear implements Op {
                     + " or its bias is to be trained," + " expected frozen ones beside an adapter");
         }
         if (grads.wants(adapter.b())) {
-            Tensor db = grads.accumulator(adapter.b());
-            frame.gemm().multiply(db, dy, true, down, false, Tensor.NONE, adapter.scaling(), true);
+            Gradients.Accumulator db = grads.accumulator(adapter.b());
+            frame.gemm().multiply(db.sum(), dy, true, down, false, Tensor.NONE, adapter.scaling(), db.isBegun());
         }
         if (!grads.wants(x) && !grads.wants(adapter.a())) {
             return;
@@ -142,14 +142,15 @@ public final class LoraLinear implements Op {
         }
     }
 
-    private void addGradientOfA(Tensor da, Tensor ddown, Frame frame) {
+    private void addGradientOfA(Gradients.Accumulator da, Tensor ddown, Frame frame) {
         if (joinsDropout(frame)) {
             frame.kernels()
-                    .loraDownBackwardWeight(da, ddown, x, adapter.dropout(), adapter.seed(), adapter.stream(), true);
+                    .loraDownBackwardWeight(
+                            da.sum(), ddown, x, adapter.dropout(), adapter.seed(), adapter.stream(), da.isBegun());
             return;
         }
         try (Frame scratch = frame.child("dropout")) {
-            frame.gemm().multiply(da, ddown, true, dropped(scratch), false, Tensor.NONE, 1, true);
+            frame.gemm().multiply(da.sum(), ddown, true, dropped(scratch), false, Tensor.NONE, 1, da.isBegun());
         }
     }
 

@@ -1,7 +1,6 @@
 package lapidary.optim;
 
 import java.util.Arrays;
-import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
 import lapidary.autograd.Gradients.RowGradient;
@@ -45,12 +44,11 @@ final class Adamw implements Rule {
     }
 
     @Override
-    public void step(Tensor gradient, double learningRate, float gradScale) {
+    public void step(Tensor gradient, double learningRate, float gradScale, AdamwSteps together) {
         steps++;
-        frame.kernels()
-                .adamw(
-                        List.of(new AdamwTensor(param, low, m, v, gradient)),
-                        scalars(options, weightDecay, steps, learningRate, gradScale));
+        together.add(
+                new AdamwTensor(param, low, m, v, gradient),
+                scalars(options, weightDecay, steps, learningRate, gradScale));
     }
 
     @Override

@@ -1,6 +1,5 @@
 package lapidary.optim;
 
-import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import lapidary.autograd.Gradients.RowGradient;
@@ -18,28 +17,17 @@ import lapidary.tensor.Tensor;
 final class Adamw8bit implements Rule {
     private static final int BLOCK = 256;
 
-    private final Frame frame;
     private final Tensor param;
     private final Tensor low; // I16, NONE unless the master is split
-    private final Tensor m; // U8 codes into signed
+    private final Tensor m; // U8 codes
     private final Tensor mAbsmax; // F32 [blocks]
     private final Tensor v; // U8 codes into unsigned
     private final Tensor vAbsmax;
-    private final Tensor signed; // F32 [256]
-    private final Tensor unsigned;
     private final OptimizerOptions options;
     private final double weightDecay;
     private int steps;
 
-    Adamw8bit(
-            Frame frame,
-            Tensor param,
-            Tensor low,
-            OptimizerOptions options,
-            double weightDecay,
-            Tensor signed,
-            Tensor unsigned) {
-        this.frame = frame;
+    Adamw8bit(Frame frame, Tensor param, Tensor low, OptimizerOptions options, double weightDecay) {
         this.param = param;
         this.low = low;
         long blocks = Math.ceilDiv(param.elements(), BLOCK);
@@ -47,21 +35,16 @@ final class Adamw8bit implements Rule {
         this.mAbsmax = frame.zeros(DType.F32, blocks);
         this.v = frame.zeros(DType.U8, param.elements());
         this.vAbsmax = frame.zeros(DType.F32, blocks);
-        this.signed = signed;
-        this.unsigned = unsigned;
         this.options = options;
         this.weightDecay = weightDecay;
     }
 
     @Override
-    public void step(Tensor gradient, double learningRate, float gradScale) {
+    public void step(Tensor gradient, double learningRate, float gradScale, AdamwSteps together) {
         steps++;
-        frame.kernels()
-                .adamw8bit(
-                        List.of(new Adamw8bitTensor(param, low, m, mAbsmax, v, vAbsmax, gradient)),
-                        signed,
-                        unsigned,
-                        Adamw.scalars(options, weightDecay, steps, learningRate, gradScale));
+        together.add(
+                new Adamw8bitTensor(param, low, m, mAbsmax, v, vAbsmax, gradient),
+                Adamw.scalars(options, weightDecay, steps, learningRate, gradScale));
     }
 
     @Override

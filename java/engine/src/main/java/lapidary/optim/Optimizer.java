@@ -32,6 +32,8 @@ public final class Optimizer {
 
     private final Frame frame;
     private final List<Moved> moved = new ArrayList<>();
+    private final Tensor signed; // F32 [256], what codes of first moments stand for; NONE where there are none
+    private final Tensor unsigned; // the same of second moments
     private float gradScale = 1;
 
     /**
@@ -41,8 +43,8 @@ public final class Optimizer {
     public Optimizer(Frame frame, List<Parameter> parameters, OptimizerOptions options, boolean bf16State) {
         this.frame = frame;
         boolean coded = options.optim().equals(OptimizerOptions.ADAMW_8BIT);
-        Tensor signed = coded ? frame.of(DynamicMap.signed(), 256) : Tensor.NONE;
-        Tensor unsigned = coded ? frame.of(DynamicMap.unsigned(), 256) : Tensor.NONE;
+        this.signed = coded ? frame.of(DynamicMap.signed(), 256) : Tensor.NONE;
+        this.unsigned = coded ? frame.of(DynamicMap.unsigned(), 256) : Tensor.NONE;
         for (Parameter parameter : parameters) {
             Tensor param = parameter.value();
             boolean isBf16 = param.dtype() == DType.BF16;
@@ -53,7 +55,7 @@ public final class Optimizer {
             if (options.optim().equals(OptimizerOptions.SGD)) {
                 rule = new Sgd(frame, param, low, decay);
             } else if (coded && isCoded(parameter)) {
-                rule = new Adamw8bit(frame, param, low, options, decay, signed, unsigned);
+                rule = new Adamw8bit(frame, param, low, options, decay);
             } else {
                 DType moments = isBf16 && bf16State && !coded ? DType.BF16 : DType.F32;
                 rule = new Adamw(frame, param, low, options, decay, moments);
@@ -75,19 +77,22 @@ public final class Optimizer {
      * @return L2 norm of all gradients before scaling; not finite where any of them is not
      */
     public double clip(Gradients grads, float maxNorm) {
-        double total = 0;
-        try (Frame scratch = frame.child("norm")) {
-            Tensor squares = scratch.zeros(DType.F32, moved.size());
-            for (int i = 0; i < moved.size(); i++) {
-                Tensor param = moved.get(i).parameter();
-                Tensor dense = grads.of(param);
-                Tensor gradient = dense.isNone() ? grads.rowsOf(param).rows() : dense;
-                if (!gradient.isNone()) {
-                    scratch.kernels().sumSquares(squares.slice(i, i + 1), List.of(gradient));
-                }
+        List<Tensor> gradients = new ArrayList<>();
+        for (Moved each : moved) {
+            Tensor dense = grads.of(each.parameter());
+            Tensor gradient = dense.isNone() ? grads.rowsOf(each.parameter()).rows() : dense;
+            if (!gradient.isNone()) {
+                gradients.add(gradient);
             }
-            for (float square : squares.toFloats()) {
-                total += square;
+        }
+        double total = 0;
+        if (!gradients.isEmpty()) {
+            try (Frame scratch = frame.child("norm")) {
+                Tensor squares = scratch.empty(DType.F32, gradients.size());
+                scratch.kernels().sumSquares(squares, gradients);
+                for (float square : squares.toFloats()) {
+                    total += square;
+                }
             }
         }
         double norm = Math.sqrt(total);
@@ -97,15 +102,17 @@ public final class Optimizer {
 
     /** Moves every parameter that has a gradient. */
     public void step(Gradients grads, double learningRate) {
+        AdamwSteps together = new AdamwSteps();
         for (Moved each : moved) {
             Tensor dense = grads.of(each.parameter());
             Gradients.RowGradient sparse = grads.rowsOf(each.parameter());
             if (!dense.isNone()) {
-                each.rule().step(dense, learningRate, gradScale);
+                each.rule().step(dense, learningRate, gradScale, together);
             } else if (!sparse.rows().isNone()) {
                 each.rule().step(sparse, learningRate, gradScale);
             }
         }
+        together.take(frame.kernels(), signed, unsigned);
     }
 
     /**

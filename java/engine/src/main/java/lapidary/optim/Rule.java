@@ -10,8 +10,9 @@ interface Rule {
      *
      * @param gradient of all of the parameter, F32 or BF16
      * @param gradScale factor on the gradient
+     * @param together takes the step of a rule that may take it with others, later
      */
-    void step(Tensor gradient, double learningRate, float gradScale);
+    void step(Tensor gradient, double learningRate, float gradScale, AdamwSteps together);
 
     /** One step of a table of which few rows have a gradient. */
     void step(RowGradient gradient, double learningRate, float gradScale);

@@ -21,7 +21,7 @@ final class Sgd implements Rule {
     }
 
     @Override
-    public void step(Tensor gradient, double learningRate, float gradScale) {
+    public void step(Tensor gradient, double learningRate, float gradScale, AdamwSteps together) {
         frame.kernels().sgd(param, low, gradient, learningRate, weightDecay, gradScale);
     }
 

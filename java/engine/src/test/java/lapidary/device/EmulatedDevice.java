@@ -26,6 +26,20 @@ public final class EmulatedDevice {
         return open("hopper", 9);
     }
 
+    /** Kernels that ran on these devices so far. */
+    public static long launches() {
+        MemorySegment count = SymbolLookup.libraryLookup(Path.of(System.getProperty("test.emulation")), Arena.global())
+                .find("cuda_on_cpu_launches")
+                .orElseThrow();
+        try {
+            return (long) Linker.nativeLinker()
+                    .downcallHandle(count, FunctionDescriptor.of(ValueLayout.JAVA_LONG))
+                    .invokeExact();
+        } catch (Throwable e) {
+            throw new AssertionError("cuda_on_cpu_launches", e);
+        }
+    }
+
     private static Device open(String name, int capability) {
         NativeLibraries.loadCpu();
         Path library = Path.of(System.getProperty("test.emulation"));

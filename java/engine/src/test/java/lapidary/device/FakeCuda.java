@@ -53,7 +53,7 @@ public final class FakeCuda {
         call("fake_cuda_limit", FunctionDescriptor.ofVoid(ValueLayout.JAVA_LONG), bytes);
     }
 
-    /** How often a function of the runtime was called. */
+    /** How often a function of the runtime, or a kernel under its name in kernels.h, was called. */
     public static long calls(String function) {
         try (Arena arena = Arena.ofConfined()) {
             return (long) call(

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Arrays;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.tensor.Tensor;
@@ -125,6 +126,12 @@ final class LoraDownTest extends OpTest {
         frame.kernels().loraDownBackwardWeight(da, tddown, tx, 0.5f, SEED, STREAM, true);
         expected = GemmReference.multiply(rank, in, rows, ddown, true, xd, false, NOTHING, 1, before);
         assertArrayEquals(rounded(DType.F32, expected), da.toFloats(), "backward, A");
+        float[] nothing = new float[rank * in];
+        Arrays.fill(nothing, Float.NaN);
+        da = frame.of(nothing, rank, in);
+        frame.kernels().loraDownBackwardWeight(da, tddown, tx, 0.5f, SEED, STREAM, false);
+        expected = GemmReference.multiply(rank, in, rows, ddown, true, xd, false, NOTHING, 1, NOTHING);
+        assertArrayEquals(rounded(DType.F32, expected), da.toFloats(), "backward, A, overwritten");
 
         Tensor dx = frame.empty(dtype, rows, in);
         frame.kernels().loraDownBackwardInput(dx, tddown, ta, 0.3f, SEED, STREAM);
@@ -179,6 +186,10 @@ final class LoraDownTest extends OpTest {
                     .loraDownBackwardWeight(
                             da, frame.empty(dtype, 0, 2), frame.empty(dtype, 0, 2), 0.5f, SEED, STREAM, true);
             assertArrayEquals(new float[] {1, 2, 3, 4}, da.toFloats());
+            frame.kernels()
+                    .loraDownBackwardWeight(
+                            da, frame.empty(dtype, 0, 2), frame.empty(dtype, 0, 2), 0.5f, SEED, STREAM, false);
+            assertArrayEquals(new float[4], da.toFloats());
         }
     }
 

@@ -27,6 +27,8 @@ final class CudaStepTest {
     private static final List<String> WAITING =
             List.of("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize");
 
+    private static final List<String> OPTIMISER = List.of("adamw", "sum_squares", "memory_zero");
+
     @TempDir
     private Path folder;
 
@@ -52,6 +54,7 @@ final class CudaStepTest {
                 Map<String, Long> now = new TreeMap<>();
                 ALLOCATING.forEach(name -> now.put(name, FakeCuda.calls(name)));
                 WAITING.forEach(name -> now.put(name, FakeCuda.calls(name)));
+                OPTIMISER.forEach(name -> now.put(name, FakeCuda.calls(name)));
                 calls.add(now);
             }
         };
@@ -66,7 +69,8 @@ final class CudaStepTest {
 
     /**
      * From the third step on, steps of one shape take nothing from the driver and give nothing back, and the host waits only
-     * for what is logged: loss, entropy and accuracy of each micro-batch, and the norm of the gradient.
+     * for what is logged: loss, entropy and accuracy of each micro-batch, and the norm of the gradient. The optimiser calls a
+     * kernel for the norm and one for all adapters, and clears no gradient of theirs.
      */
     @Test
     void stepsOfOneShapeAllocateNothingAndWaitForLoggedNumbersAlone() throws IOException {
@@ -91,6 +95,12 @@ final class CudaStepTest {
                 waits += calls.get(step).get(name) - calls.get(step - 1).get(name);
             }
             assertEquals(2 * 3 + 1, waits, "waits in step " + (step + 1));
+            assertEquals(1, calls.get(step).get("adamw") - calls.get(step - 1).get("adamw"), "adamw");
+            assertEquals(
+                    1, calls.get(step).get("sum_squares") - calls.get(step - 1).get("sum_squares"), "sum_squares");
+            // One a micro-batch: the loss's gradient of the rows that have no target.
+            assertEquals(
+                    2, calls.get(step).get("memory_zero") - calls.get(step - 1).get("memory_zero"), "memory_zero");
         }
     }
 }
