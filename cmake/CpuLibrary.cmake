@@ -1,4 +1,4 @@
-# The CPU backend: one shared library with one exported symbol, its kernel table.
+# The CPU backend: one shared library that exports its kernel table and its image table.
 # Instruction sets are chosen at run time, function by function (see KT_CLONES in context.h and the target attributes of
 # hand-written variants), so the library itself is compiled for the platform's base.
 set(CMAKE_CXX_STANDARD 17)
@@ -21,6 +21,9 @@ set_source_files_properties(${cpu}/rms_norm_rope.cpp ${cpu}/adamw.cpp ${cpu}/ada
 file(GLOB nf4_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpu/nf4*.cpp
      ${CMAKE_CURRENT_SOURCE_DIR}/test/nf4*.cpp)
 set_source_files_properties(${nf4_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+# A resize's weights are rounded as its libraries round them; sums of a damaged file's coefficients wrap around.
+set_source_files_properties(${cpu}/image_resize.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+set_source_files_properties(${cpu}/image_jpeg_transform.cpp PROPERTIES COMPILE_OPTIONS -fwrapv)
 target_link_libraries(lapidary_cpu PRIVATE OpenMP::OpenMP_CXX)
 target_link_options(lapidary_cpu PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL)
 

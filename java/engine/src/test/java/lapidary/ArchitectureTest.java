@@ -1,8 +1,14 @@
 package lapidary;
 
+import static com.tngtech.archunit.base.DescribedPredicate.not;
+import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAPackage;
+import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAnyPackage;
+import static com.tngtech.archunit.core.domain.properties.HasName.Predicates.name;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
 
+import com.tngtech.archunit.base.DescribedPredicate;
+import com.tngtech.archunit.core.domain.JavaClass;
 import com.tngtech.archunit.core.domain.JavaClasses;
 import com.tngtech.archunit.core.importer.ClassFileImporter;
 import com.tngtech.archunit.core.importer.ImportOption;
@@ -69,29 +75,45 @@ final class ArchitectureTest {
                 .check(engine);
     }
 
+    /** The device room all but the image table's, the image room that alone. */
     @Test
-    void onlyTheDeviceRoomCallsBindings() {
+    void onlyTheDeviceAndImageRoomsCallTheirBindings() {
         noClasses()
                 .that()
-                .resideOutsideOfPackages("lapidary.device..", "lapidary.ffi..")
+                .resideOutsideOfPackages("lapidary.device..", "lapidary.image..", "lapidary.ffi..")
                 .should()
                 .dependOnClassesThat()
                 .resideInAPackage("lapidary.ffi..")
                 .check(engine);
+        noClasses()
+                .that()
+                .resideInAPackage("lapidary.device..")
+                .should()
+                .dependOnClassesThat()
+                .resideInAPackage("lapidary.ffi.image..")
+                .check(engine);
     }
 
     @Test
-    void tokenizerAndImageImportOnlyFormat() {
+    void tokenizerImportsOnlyFormat() {
+        importsOnly("tokenizer", resideInAnyPackage("lapidary.format..", "lapidary.tokenizer.."));
+    }
+
+    /** Beside format, its own bindings and what loads the library that they call. */
+    @Test
+    void imageImportsOnlyFormatItsBindingsAndTheirLoader() {
+        importsOnly(
+                "image",
+                resideInAnyPackage("lapidary.format..", "lapidary.image..", "lapidary.ffi.image..")
+                        .or(name("lapidary.device.NativeLibraries")));
+    }
+
+    private void importsOnly(String room, DescribedPredicate<JavaClass> allowed) {
         noClasses()
                 .that()
-                .resideInAnyPackage("lapidary.tokenizer..", "lapidary.image..")
+                .resideInAPackage("lapidary." + room + "..")
                 .should()
-                .dependOnClassesThat()
-                .resideInAnyPackage(ROOMS.stream()
-                        .filter(room -> !List.of("format", "tokenizer", "image").contains(room))
-                        .map(room -> "lapidary." + room + "..")
-                        .toArray(String[]::new))
-                .allowEmptyShould(true)
+                .dependOnClassesThat(resideInAPackage("lapidary..").and(not(allowed)))
                 .check(engine);
     }
 

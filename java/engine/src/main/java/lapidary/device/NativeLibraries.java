@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.Supplier;
 import java.util.jar.JarEntry;
 import java.util.zip.CRC32;
 
@@ -25,26 +26,44 @@ import java.util.zip.CRC32;
  * Finds the native libraries that the jar carries and loads them, once a process. They are unpacked into
  * {@code <length and CRC-32 of the content>/} in the {@link CacheFolder}, which no other user may write to; a copy that is already there is used only if its content has that hash.
  */
-final class NativeLibraries {
+public final class NativeLibraries {
     private static final String DNNL = "org/bytedeco/dnnl/linux-x86_64/";
 
     /** Loaded in this order: the OpenMP runtime first, so that both others share its threads. */
-    private static final List<String> CPU =
-            List.of(DNNL + "libgomp.so.1", DNNL + "libdnnl.so.3", "lapidary/native/liblapidary_cpu.so");
+    private static final List<String> KERNELS = List.of(DNNL + "libgomp.so.1", "lapidary/native/liblapidary_cpu.so");
+
+    private static final List<String> PRODUCTS = List.of(DNNL + "libdnnl.so.3");
 
     private static final String SPIN_COUNT = "GOMP_SPINCOUNT";
 
     private NativeLibraries() {}
 
     /** Holder idiom: class initialisation runs once and is safe across threads. */
-    private static final class Cpu {
-        static final List<Path> LOADED = load(CPU);
+    private static final class Kernels {
+        static final List<Path> LOADED = load(KERNELS);
+    }
+
+    private static final class Products {
+        static final List<Path> LOADED = load(PRODUCTS);
+    }
+
+    /**
+     * Loads the library of our own kernels, for whoever needs no matrix product.
+     *
+     * @throws DeviceException naming the library and the reason
+     */
+    public static void loadKernels() {
+        once(() -> Kernels.LOADED);
     }
 
     /** @throws DeviceException naming the library and the reason */
     static void loadCpu() {
+        loaded();
+    }
+
+    private static List<Path> once(Supplier<List<Path>> holder) {
         try {
-            Cpu.LOADED.size();
+            return holder.get();
         } catch (ExceptionInInitializerError | NoClassDefFoundError e) {
             if (e.getCause() instanceof DeviceException cause) {
                 throw cause;
@@ -53,10 +72,11 @@ final class NativeLibraries {
         }
     }
 
-    /** Where the loaded libraries lie. */
+    /** Where the loaded libraries of a CPU device lie. */
     static List<Path> loaded() {
-        loadCpu();
-        return Cpu.LOADED;
+        List<Path> loaded = new ArrayList<>(once(() -> Kernels.LOADED));
+        loaded.addAll(once(() -> Products.LOADED));
+        return List.copyOf(loaded);
     }
 
     private static List<Path> load(List<String> resources) {

@@ -1,9 +1,13 @@
 package lapidary.image;
 
 import java.io.ByteArrayOutputStream;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import lapidary.ffi.image.ImageTable;
+import lapidary.ffi.image.im_scan;
 
 /**
  * JPEG of 8 bits, Huffman coded: baseline, extended and progressive; grey, RGB, YCbCr, CMYK and YCCK.
@@ -34,11 +38,10 @@ final class JpegDecoder {
     private static final int MAX_LOW = 13;
 
     private final Bytes in;
-    private final int[][] quantisers = new int[4][];
-    private final JpegHuffman.Table[] dcTables = new JpegHuffman.Table[4];
-    private final JpegHuffman.Table[] acTables = new JpegHuffman.Table[4];
-    private final JpegTransform transform = new JpegTransform();
-    private final short[] block = new short[64];
+    private final NativeImage pixels;
+    private final Quantisers[] quantisers = new Quantisers[4];
+    private final boolean[] hasDcCodes = new boolean[4];
+    private final boolean[] hasAcCodes = new boolean[4];
     private final ByteArrayOutputStream exif = new ByteArrayOutputStream();
     private byte[] xmp = {};
     private int restartInterval;
@@ -53,25 +56,22 @@ final class JpegDecoder {
     private int across; // largest sampling factors
     private int down;
 
-    private JpegDecoder(byte[] bytes) {
+    /** Where in the file a table of 64 quantisers is, of two bytes each where it is wide. */
+    private record Quantisers(int position, boolean wide) {}
+
+    private JpegDecoder(byte[] bytes, NativeImage pixels) {
         this.in = new Bytes(JPEG, bytes, 2, bytes.length);
+        this.pixels = pixels;
     }
 
     static Decoded decode(byte[] bytes) throws ImageFault {
-        JpegDecoder decoder = new JpegDecoder(bytes);
-        decoder.readSegments();
-        if (decoder.progressive) {
-            decoder.transformAll();
+        try (NativeImage pixels = new NativeImage()) {
+            JpegDecoder decoder = new JpegDecoder(bytes, pixels);
+            pixels.jpegFile(bytes);
+            decoder.readSegments();
+            Rgb image = pixels.jpegPixels(decoder.width, decoder.height, decoder.space());
+            return new Decoded(image, Orientation.of(decoder.exif.toByteArray(), decoder.xmp));
         }
-        Rgb image = new JpegColours(
-                        decoder.components,
-                        decoder.width,
-                        decoder.height,
-                        decoder.across,
-                        decoder.down,
-                        decoder.space())
-                .convert();
-        return new Decoded(image, Orientation.of(decoder.exif.toByteArray(), decoder.xmp));
     }
 
     /** Until the end marker, or until every pixel of a sequential frame is there. */
@@ -165,11 +165,9 @@ final class JpegDecoder {
                 throw ImageFault.damaged(
                         JPEG, "a quantiser table has number " + (head & 15) + ", precision " + (head >> 4));
             }
-            int[] table = new int[64];
-            for (int k = 0; k < 64; k++) {
-                table[k] = head >> 4 == 0 ? segment.u8("a quantiser table") : segment.u16be("a quantiser table");
-            }
-            quantisers[head & 15] = table;
+            boolean wide = head >> 4 == 1;
+            quantisers[head & 15] = new Quantisers(segment.position, wide);
+            segment.skip(wide ? 128 : 64, "a quantiser table");
         }
     }
 
@@ -179,6 +177,7 @@ final class JpegDecoder {
             if ((head & 15) > 3 || head >> 4 > 1) {
                 throw ImageFault.damaged(JPEG, "a Huffman table has number " + (head & 15) + ", class " + (head >> 4));
             }
+            int position = segment.position;
             int[] counts = new int[17];
             int sum = 0;
             for (int i = 1; i <= 16; i++) {
@@ -188,10 +187,22 @@ final class JpegDecoder {
             if (sum > 256) {
                 throw ImageFault.damaged(JPEG, "a Huffman table has " + sum + " symbols");
             }
-            segment.need(sum, "a Huffman table");
-            byte[] symbols = Arrays.copyOfRange(in.data, segment.position, segment.position + sum);
-            segment.position += sum;
-            (head >> 4 == 0 ? dcTables : acTables)[head & 15] = new JpegHuffman.Table(counts, symbols);
+            segment.skip(sum, "a Huffman table");
+            checkCodes(counts);
+            pixels.jpegCodes(head >> 4 == 1, head & 15, position);
+            (head >> 4 == 0 ? hasDcCodes : hasAcCodes)[head & 15] = true;
+        }
+    }
+
+    /** @param counts of the codes of 1 to 16 bits, from index 1 */
+    private static void checkCodes(int[] counts) throws ImageFault {
+        int code = 0; // the next one of this length
+        for (int length = 1; length <= 16; length++) {
+            code += counts[length];
+            if (code > 1 << length) {
+                throw ImageFault.damaged(JPEG, "a Huffman table has too many codes of " + length + " bits");
+            }
+            code <<= 1;
         }
     }
 
@@ -237,37 +248,28 @@ final class JpegDecoder {
             samples += (double) c.across * c.down / (across * down);
         }
         Limits.check(JPEG, width, height, 3 + samples * (progressive ? 3 : 1));
-        layOut(found);
+        checkLength(found);
+        pixels.jpegFrame(found, width, height, progressive);
         components = found;
     }
 
-    private void layOut(JpegComponent[] found) throws ImageFault {
+    /** Whether the file can hold all blocks of 8 x 8: a Huffman code of each one's DC has a bit at least. */
+    private void checkLength(JpegComponent[] found) throws ImageFault {
         long blocks = 0;
         for (JpegComponent c : found) {
-            c.width = Math.ceilDiv(width * c.across, across);
-            c.height = Math.ceilDiv(height * c.down, down);
-            c.blocksAcross = Math.ceilDiv(c.width, 8);
-            c.blocksDown = Math.ceilDiv(c.height, 8);
-            c.paddedAcross = Math.ceilDiv(width, 8 * across) * c.across;
-            c.paddedDown = Math.ceilDiv(height, 8 * down) * c.down;
-            blocks += (long) c.blocksAcross * c.blocksDown;
+            blocks += (long) Math.ceilDiv(Math.ceilDiv(width * c.across, across), 8)
+                    * Math.ceilDiv(Math.ceilDiv(height * c.down, down), 8);
         }
-        if (blocks / 8 > in.remaining()) { // a Huffman code of each block's DC has a bit at least
+        if (blocks / 8 > in.remaining()) {
             throw ImageFault.truncated(
                     JPEG, "after " + in.end + " bytes, too few for " + width + " x " + height + " pixels");
-        }
-        for (JpegComponent c : found) {
-            c.samples = new byte[Math.multiplyExact(64 * c.paddedAcross, c.paddedDown)];
-            if (progressive) {
-                c.coefficients = new short[c.samples.length];
-            }
         }
     }
 
     /** Whether each component has had a scan. */
     private boolean complete() {
         for (JpegComponent c : components) {
-            if (c.quantisers.length == 0) {
+            if (!c.isBegun) {
                 return false;
             }
         }
@@ -288,7 +290,6 @@ final class JpegDecoder {
             }
             c.dcTable = tables >> 4;
             c.acTable = tables & 15;
-            c.dcPrediction = 0;
             chosen.add(c);
         }
         int first = segment.u8("a scan header");
@@ -302,20 +303,73 @@ final class JpegDecoder {
         }
         for (JpegComponent c : chosen) {
             checkProgress(c, scan, count);
-            if (c.quantisers.length == 0) {
-                if (quantisers[c.tableNumber] == null) {
+            if (!c.isBegun) {
+                Quantisers table = quantisers[c.tableNumber];
+                if (table == null) {
                     throw ImageFault.damaged(JPEG, "quantiser table " + c.tableNumber + " is missing");
                 }
-                c.quantisers = quantisers[c.tableNumber];
+                pixels.jpegQuantisers(List.of(components).indexOf(c), table.position(), table.wide());
+                c.isBegun = true;
             }
             checkTables(c, scan);
         }
-        JpegHuffman entropy = new JpegHuffman(in, scan, dcTables, acTables);
-        if (count == 1) {
-            oneComponent(chosen.get(0), entropy);
-        } else {
-            interleaved(chosen, entropy);
+        coefficients(chosen, scan);
+    }
+
+    /** What follows the scan's header, up to a marker. */
+    private void coefficients(List<JpegComponent> chosen, JpegScan scan) throws ImageFault {
+        MemorySegment header = pixels.newScan();
+        im_scan.position(header, in.position);
+        im_scan.components(header, chosen.size());
+        for (int i = 0; i < chosen.size(); i++) {
+            JpegComponent c = chosen.get(i);
+            im_scan.component(header)
+                    .setAtIndex(ValueLayout.JAVA_INT, i, List.of(components).indexOf(c));
+            im_scan.dc_table(header).setAtIndex(ValueLayout.JAVA_INT, i, c.dcTable);
+            im_scan.ac_table(header).setAtIndex(ValueLayout.JAVA_INT, i, c.acTable);
         }
+        im_scan.restart_interval(header, restartInterval);
+        im_scan.first(header, scan.first());
+        im_scan.last(header, scan.last());
+        im_scan.high(header, scan.high());
+        im_scan.low(header, scan.low());
+        boolean good = pixels.jpegScan(header);
+        in.position = (int) im_scan.position(header);
+        if (!good) {
+            throw fault(header);
+        }
+    }
+
+    private ImageFault fault(MemorySegment scan) {
+        int kind = im_scan.fault(scan);
+        int value = im_scan.value(scan);
+        if (kind == ImageTable.IM_ENDS_IN_PIXELS()) {
+            return ImageFault.truncated(
+                    JPEG,
+                    "at byte " + in.position + " of " + in.end + ", near row " + im_scan.row(scan) + " of " + height);
+        }
+        if (kind == ImageTable.IM_ENDS_IN_MARKER()) {
+            return ImageFault.truncated(JPEG, "at byte " + in.end + ", in a segment header");
+        }
+        if (kind == ImageTable.IM_OTHER_MARKER()) {
+            return ImageFault.damaged(
+                    JPEG,
+                    String.format(
+                            "there is a marker ff%02x near byte %d where the restart marker ff%02x belongs",
+                            value, in.position, im_scan.expected(scan)));
+        }
+        if (kind == ImageTable.IM_DC_BITS()) {
+            return ImageFault.damaged(JPEG, "a DC coefficient has " + value + " bits");
+        }
+        if (kind == ImageTable.IM_REFINED_BITS()) {
+            return ImageFault.damaged(JPEG, "a refining scan holds a coefficient of " + value + " bits");
+        }
+        return ImageFault.damaged(
+                JPEG,
+                "the pixels near byte " + in.position
+                        + (kind == ImageTable.IM_LONG_RUN()
+                                ? " hold a run beyond the end of a block"
+                                : " hold an unknown Huffman code"));
     }
 
     private JpegComponent component(int id) throws ImageFault {
@@ -330,7 +384,7 @@ final class JpegDecoder {
     /** Each scan has to add what is not there yet: this also bounds their number. */
     private void checkProgress(JpegComponent c, JpegScan scan, int count) throws ImageFault {
         if (!progressive) {
-            if (c.quantisers.length > 0) {
+            if (c.isBegun) {
                 throw ImageFault.damaged(JPEG, "component " + c.id + " has two scans");
             }
             return;
@@ -356,89 +410,22 @@ final class JpegDecoder {
     private void checkTables(JpegComponent c, JpegScan scan) throws ImageFault {
         boolean needsDc = scan.first() == 0 && scan.high() == 0;
         boolean needsAc = scan.last() > 0;
-        if (needsDc && dcTables[c.dcTable] == null || needsAc && acTables[c.acTable] == null) {
+        if (needsDc && !hasDcCodes[c.dcTable] || needsAc && !hasAcCodes[c.acTable]) {
             throw ImageFault.damaged(JPEG, "a Huffman table of component " + c.id + " is missing");
         }
     }
 
-    private void oneComponent(JpegComponent c, JpegHuffman entropy) throws ImageFault {
-        int done = 0;
-        for (int y = 0; y < c.blocksDown; y++) {
-            for (int x = 0; x < c.blocksAcross; x++, done++) {
-                restartIfDue(entropy, done, List.of(c));
-                block(c, x, y, entropy);
-                checkOverrun(entropy, 8 * y);
-            }
-        }
-    }
-
-    private void interleaved(List<JpegComponent> chosen, JpegHuffman entropy) throws ImageFault {
-        int unitsAcross = Math.ceilDiv(width, 8 * across);
-        int unitsDown = Math.ceilDiv(height, 8 * down);
-        int done = 0;
-        for (int y = 0; y < unitsDown; y++) {
-            for (int x = 0; x < unitsAcross; x++, done++) {
-                restartIfDue(entropy, done, chosen);
-                for (JpegComponent c : chosen) {
-                    for (int i = 0; i < c.across * c.down; i++) {
-                        block(c, x * c.across + i % c.across, y * c.down + i / c.across, entropy);
-                    }
-                }
-                checkOverrun(entropy, 8 * down * y);
-            }
-        }
-    }
-
-    private void restartIfDue(JpegHuffman entropy, int done, List<JpegComponent> chosen) throws ImageFault {
-        if (restartInterval > 0 && done > 0 && done % restartInterval == 0) {
-            entropy.restart(RST0 + (done / restartInterval - 1) % 8);
-            for (JpegComponent c : chosen) {
-                c.dcPrediction = 0;
-            }
-        }
-    }
-
-    private void checkOverrun(JpegHuffman entropy, int row) throws ImageFault {
-        if (entropy.overrun()) {
-            throw ImageFault.truncated(
-                    JPEG, "at byte " + entropy.position() + " of " + in.end + ", near row " + row + " of " + height);
-        }
-    }
-
-    private void block(JpegComponent c, int x, int y, JpegHuffman entropy) throws ImageFault {
-        if (progressive) {
-            entropy.read(c, c.coefficients, 64 * (y * c.paddedAcross + x));
-        } else {
-            Arrays.fill(block, (short) 0);
-            entropy.read(c, block, 0);
-            transform.inverse(block, 0, c.quantisers, c.samples, 8 * (y * c.stride() + x), c.stride());
-        }
-    }
-
-    private void transformAll() {
-        for (JpegComponent c : components) {
-            for (int y = 0; y < c.blocksDown; y++) {
-                for (int x = 0; x < c.blocksAcross; x++) {
-                    int from = 64 * (y * c.paddedAcross + x);
-                    transform.inverse(
-                            c.coefficients, from, c.quantisers, c.samples, 8 * (y * c.stride() + x), c.stride());
-                }
-            }
-            c.coefficients = new short[0];
-        }
-    }
-
     /** What the components mean: libjpeg's rules. */
-    private JpegColours.Space space() {
+    private int space() {
         if (components.length == 1) {
-            return JpegColours.Space.GREY;
+            return ImageTable.IM_GREY();
         }
         if (components.length == 4) {
-            return adobe && adobeTransform != 0 ? JpegColours.Space.YCCK : JpegColours.Space.CMYK;
+            return adobe && adobeTransform != 0 ? ImageTable.IM_YCCK() : ImageTable.IM_CMYK();
         }
         boolean named = components[0].id == 'R' && components[1].id == 'G' && components[2].id == 'B';
         boolean rgb = !jfif && (adobe ? adobeTransform == 0 : named);
-        return rgb ? JpegColours.Space.RGB : JpegColours.Space.YCC;
+        return rgb ? ImageTable.IM_RGB() : ImageTable.IM_YCC();
     }
 
     /** Skips to the next marker and over it; its second byte. */
@@ -452,17 +439,6 @@ final class JpegDecoder {
             if (marker != 0) {
                 return marker;
             }
-        }
-    }
-
-    static void expectMarker(Bytes in, int expected) throws ImageFault {
-        int marker = nextMarker(in);
-        if (marker != expected) {
-            throw ImageFault.damaged(
-                    JPEG,
-                    String.format(
-                            "there is a marker ff%02x near byte %d where the restart marker ff%02x belongs",
-                            marker, in.position, expected));
         }
     }
 }
