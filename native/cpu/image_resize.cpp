@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "image_context.h"
 
 namespace im {
@@ -94,13 +98,13 @@ bool make_weights(im_ctx* ctx, Weights& weights, int64_t in, int64_t out, int32_
 
 // The common numbers of weights are written out: a loop of two or three costs more than its sums.
 template <int kTaps>
-void across(uint8_t* codes, const uint8_t* rgb, const Weights& weights) {
+void across(uint8_t* codes, const uint8_t* rgb, const Weights& weights, int64_t from) {
     const int32_t taps = kTaps > 0 ? kTaps : weights.taps;
     const int32_t half = weights.half();
     const int32_t places = weights.places;
     const int64_t out = weights.out;
-    const int32_t* value = weights.value;
-    for (int64_t x = 0; x < out; x++, value += taps) {
+    const int32_t* value = weights.value + from * taps;
+    for (int64_t x = from; x < out; x++, value += taps) {
         const uint8_t* at = rgb + int64_t{3} * weights.first[x];
         int32_t red = half;
         int32_t green = half;
@@ -116,16 +120,91 @@ void across(uint8_t* codes, const uint8_t* rgb, const Weights& weights) {
     }
 }
 
-void resize_row(uint8_t* codes, const uint8_t* rgb, const Weights& weights) {
+#if defined(__x86_64__)
+
+// Sixteen outputs at a time: one look-up of bytes brings each of them two neighbouring source pixels of a colour, wherever
+// they are among the 64 bytes from the first one's on; products of pairs follow. For weights of 16 bits.
+struct Sixteens {
+    uint8_t* places;  // [groups, 64] of the bytes that hold the pair's red
+    int32_t* pairs;   // [groups, pairs, 16] two weights each
+    int64_t groups;
+    int32_t count;  // pairs of taps
+};
+
+// Where the processor or the scale does not allow it, places is null. False where there is no memory.
+bool make_sixteens(im_ctx* ctx, Sixteens& sixteens, const Weights& weights) {
+    sixteens.places = nullptr;
+    if (!__builtin_cpu_supports("avx512vbmi") || !__builtin_cpu_supports("avx512bw") || weights.places == 0) return true;
+    const int64_t groups = weights.out / 16;  // the few behind them go one by one
+    for (int64_t i = 0; i < groups; i++) {
+        if (3 * (weights.first[16 * i + 15] - weights.first[16 * i]) + 5 > 63) return true;
+    }
+    for (int64_t i = 0; i < weights.out * weights.taps; i++) {
+        if (weights.value[i] > INT16_MAX) return true;
+    }
+    const int32_t count = (weights.taps + 1) / 2;
+    sixteens.groups = groups;
+    sixteens.count = count;
+    sixteens.pairs = static_cast<int32_t*>(allocate(ctx, 64 * groups * count));
+    sixteens.places = static_cast<uint8_t*>(allocate(ctx, 64 * groups));
+    if (!sixteens.pairs || !sixteens.places) return false;
+    for (int64_t x = 0; x < 16 * groups; x++) {
+        const int64_t group = x / 16;
+        const int32_t from = 3 * (weights.first[x] - weights.first[16 * group]);
+        uint8_t* place = sixteens.places + 4 * x;
+        place[0] = place[1] = static_cast<uint8_t>(from);
+        place[2] = place[3] = static_cast<uint8_t>(from + 3);
+        for (int32_t p = 0; p < count; p++) {
+            const int32_t* w = weights.value + x * weights.taps + 2 * p;
+            sixteens.pairs[(group * count + p) * 16 + x % 16] = w[0] | (2 * p + 1 < weights.taps ? w[1] << 16 : 0);
+        }
+    }
+    return true;
+}
+
+// rgb may be read to kReach bytes behind the row's end.
+constexpr int64_t kReach = 64 + 6;
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) void across_sixteens(uint8_t* codes, const uint8_t* rgb,
+                                                                                      const Weights& weights,
+                                                                                      const Sixteens& sixteens) {
+    const __mmask64 low_bytes = 0x5555555555555555;  // a pair's two pixels, each in 16 bits
+    const __mmask16 all = 0xffff;  // without a mask GCC 12 warns of its own header
+    const __m512i half = _mm512_set1_epi32(weights.half());
+    const __m128i places = _mm_cvtsi32_si128(weights.places);
+    for (int64_t group = 0; group < sixteens.groups; group++) {
+        const uint8_t* at = rgb + int64_t{3} * weights.first[16 * group];
+        const __m512i place = _mm512_loadu_si512(sixteens.places + 64 * group);
+        __m512i sum[3] = {half, half, half};
+        for (int32_t p = 0; p < sixteens.count; p++) {
+            const __m512i source = _mm512_loadu_si512(at + 6 * p);
+            const __m512i pair = _mm512_loadu_si512(sixteens.pairs + (group * sixteens.count + p) * 16);
+            for (int c = 0; c < 3; c++) {
+                const __m512i of_colour = _mm512_add_epi8(place, _mm512_set1_epi8(static_cast<char>(c)));
+                const __m512i pixels = _mm512_maskz_permutexvar_epi8(low_bytes, of_colour, source);
+                sum[c] = _mm512_add_epi32(sum[c], _mm512_madd_epi16(pixels, pair));
+            }
+        }
+        for (int c = 0; c < 3; c++) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + c * weights.out + 16 * group),
+                             _mm512_maskz_cvtusepi32_epi8(all, _mm512_maskz_sra_epi32(all, sum[c], places)));
+        }
+    }
+}
+
+#endif
+
+// The outputs from that one on.
+void across_rest(uint8_t* codes, const uint8_t* rgb, const Weights& weights, int64_t from) {
     switch (weights.taps) {
         case 1:
-            return across<1>(codes, rgb, weights);
+            return across<1>(codes, rgb, weights, from);
         case 2:
-            return across<2>(codes, rgb, weights);
+            return across<2>(codes, rgb, weights, from);
         case 3:
-            return across<3>(codes, rgb, weights);
+            return across<3>(codes, rgb, weights, from);
         default:
-            return across<0>(codes, rgb, weights);
+            return across<0>(codes, rgb, weights, from);
     }
 }
 
@@ -177,10 +256,28 @@ int32_t resize(im_ctx* ctx, uint8_t* codes, const uint8_t* rgb, int64_t width, i
     uint8_t* rows = static_cast<uint8_t*>(allocate(ctx, n * y.taps));
     int32_t* sum = static_cast<int32_t*>(allocate(ctx, 4 * n));
     if (!rows || !sum) return fail(ctx, IM_OUT_OF_MEMORY, "resize: the system has no memory for %d rows", y.taps);
+    const int64_t row_bytes = 3 * rgb_width;
+#if defined(__x86_64__)
+    Sixteens sixteens;
+    uint8_t* padded = static_cast<uint8_t*>(allocate(ctx, row_bytes + kReach + 6 * int64_t{x.taps}));
+    if (!padded || !make_sixteens(ctx, sixteens, x)) return fail(ctx, IM_OUT_OF_MEMORY, "resize: the system has no memory");
+    std::memset(padded + row_bytes, 0, static_cast<size_t>(kReach));
+#endif
+    const auto resize_row = [&](uint8_t* to, const uint8_t* from) {
+#if defined(__x86_64__)
+        if (sixteens.places) {
+            std::memcpy(padded, from, static_cast<size_t>(row_bytes));
+            across_sixteens(to, padded, x, sixteens);
+            across_rest(to, from, x, 16 * sixteens.groups);
+            return;
+        }
+#endif
+        across_rest(to, from, x, 0);
+    };
     int64_t done = 0;
     for (int64_t i = 0; i < height; i++) {
         const int64_t first = y.first[i];
-        for (; done < first + y.taps; done++) resize_row(rows + done % y.taps * n, rgb + 3 * rgb_width * done, x);
+        for (; done < first + y.taps; done++) resize_row(rows + done % y.taps * n, rgb + row_bytes * done);
         const int32_t* w = y.value + i * y.taps;
         const auto row = [&](int64_t t) { return rows + (first + t) % y.taps * n; };
         for (int c = 0; c < 3; c++) {

@@ -6,6 +6,8 @@ import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -25,6 +27,9 @@ import lapidary.format.FormatException;
  */
 public record ImagePreprocessor(
         int height, int width, double rescaleFactor, List<Double> mean, List<Double> std, Resize.Precision precision) {
+
+    /** Values that are on their way at a time from native memory to the heap, which a processor's own cache holds. */
+    private static final int AT_A_TIME = 1 << 15;
 
     /** Gemma 3's own numbers at this size, by torchvision's arithmetic. */
     public static ImagePreprocessor gemma3(int size) {
@@ -84,18 +89,26 @@ public record ImagePreprocessor(
     public float[] pixelValues(Rgb image) {
         int plane = width * height;
         float[] values = new float[3 * plane];
-        float[][] tables =
-                precision == Resize.Precision.TORCHVISION ? null : new float[][] {table(0), table(1), table(2)};
-        Resize.rows(image, width, height, precision, (y, codes) -> {
+        try (NativeImage pixels = new NativeImage()) {
+            MemorySegment codes = pixels.resize(image, width, height, precision);
+            MemorySegment some = pixels.allocate(4L * Math.min(plane, AT_A_TIME));
             for (int c = 0; c < 3; c++) {
-                int to = c * plane + y * width;
-                if (tables == null) { // as exact as a table, and done on many pixels at a time
-                    normalise(codes, c * width, values, to, width, folded(mean, c), folded(std, c));
-                } else {
-                    look(codes, c * width, values, to, width, tables[c]);
+                for (int from = c * plane, end = from + plane; from < end; from += AT_A_TIME) {
+                    int n = Math.min(AT_A_TIME, end - from);
+                    if (precision == Resize.Precision.TORCHVISION) {
+                        pixels.normalise(some, codes.asSlice(from, n), 1, folded(mean, c), folded(std, c));
+                    } else {
+                        pixels.normalise(
+                                some,
+                                codes.asSlice(from, n),
+                                rescaleFactor,
+                                mean.get(c).floatValue(),
+                                std.get(c).floatValue());
+                    }
+                    MemorySegment.copy(some, ValueLayout.JAVA_FLOAT, 0, values, from, n);
                 }
             }
-        });
+        }
         return values;
     }
 
@@ -132,18 +145,6 @@ public record ImagePreprocessor(
             System.arraycopy(image.pixels(), from, pixels, 3 * crop.width() * y, 3 * crop.width());
         }
         return new Rgb(crop.width(), crop.height(), pixels);
-    }
-
-    private static void normalise(int[] codes, int from, float[] values, int to, int width, float mean, float std) {
-        for (int x = 0; x < width; x++) {
-            values[to + x] = (codes[from + x] - mean) / std;
-        }
-    }
-
-    private static void look(int[] codes, int from, float[] values, int to, int width, float[] table) {
-        for (int x = 0; x < width; x++) {
-            values[to + x] = table[codes[from + x]];
-        }
     }
 
     /** A channel's mean or deviation for codes that are not rescaled: torch folds the factor into both. */

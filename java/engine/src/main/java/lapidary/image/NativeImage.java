@@ -112,6 +112,30 @@ final class NativeImage implements AutoCloseable {
         return new Rgb(width, height, rgb.toArray(ValueLayout.JAVA_BYTE));
     }
 
+    // ---- from pixels to values -----------------------------------------------------------------------------------
+
+    /** Codes of 0 to 255: [3, height, width]. */
+    MemorySegment resize(Rgb image, int width, int height, Resize.Precision precision) {
+        MemorySegment codes = allocate(3L * width * height);
+        check(im_table.resize.invoke(
+                im_table.resize(table),
+                ctx,
+                codes,
+                copyOf(image.pixels()),
+                width,
+                height,
+                image.width(),
+                image.height(),
+                precision == Resize.Precision.PILLOW ? ImageTable.IM_PILLOW() : ImageTable.IM_TORCHVISION()));
+        return codes;
+    }
+
+    /** values[i] = ((float) (codes[i] * factor) - mean) / std, of as many as there are codes. */
+    void normalise(MemorySegment values, MemorySegment codes, double factor, float mean, float std) {
+        check(im_table.normalise.invoke(
+                im_table.normalise(table), ctx, values, codes, codes.byteSize(), factor, mean, std));
+    }
+
     private void check(int status) {
         if (status == ImageTable.IM_OK()) {
             return;
