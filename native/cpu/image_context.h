@@ -62,7 +62,10 @@ void inverse_transform_flat(int16_t dc, const int32_t* quantisers, uint8_t* samp
 
 struct im_ctx {
     char error[256];
-    void* blocks;  // a list of what was allocated
+    void* blocks;  // a list of what was allocated beside the region
+    unsigned char* region;
+    int64_t region_bytes;
+    int64_t used;  // of the region, or what would be if it were large enough
 
     const uint8_t* data;
     int64_t length;
