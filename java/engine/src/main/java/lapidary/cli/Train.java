@@ -160,8 +160,11 @@ final class Train implements Callable<Integer> {
         @Option(names = "--seed", paramLabel = "N", description = "Of adapters, data order and dropout (default: 42).")
         private long seed = 42;
 
-        @Option(names = "--logging_steps", paramLabel = "N", description = "Steps between reports (default: 10).")
-        private int loggingSteps = 10;
+        @Option(
+                names = "--logging_steps",
+                paramLabel = "N",
+                description = "Steps between reports; below 1 a share of all steps (default: 10).")
+        private double loggingSteps = 10;
 
         @Option(
                 names = "--report_to",

@@ -99,7 +99,7 @@ public record EvalOptions(
     }
 
     /** @throws IllegalArgumentException where checkpoints are not written when evaluation wants them */
-    void checkBeside(SaveOptions saving, int loggingSteps) {
+    void checkBeside(SaveOptions saving, double loggingSteps) {
         if (saving.strategy() == SaveOptions.Strategy.BEST) {
             require(strategy != Strategy.NO, "save_strategy", "best", "--eval_strategy steps or epoch beside it");
             return;
@@ -149,7 +149,7 @@ public record EvalOptions(
     }
 
     /** Whether an evaluation is due after that many steps. */
-    boolean isDue(int step, BatchPlan plan, int loggingSteps) {
+    boolean isDue(int step, BatchPlan plan, double loggingSteps) {
         return switch (strategy) {
             case NO -> false;
             case STEPS -> step % Intervals.of(steps == 0 ? loggingSteps : steps, plan.maxSteps()) == 0

@@ -53,7 +53,7 @@ record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
         settings.put("max_length", config.packing() ? config.data().maxLength() : 0);
         settings.put("compat", config.profile().name());
         Map<String, Object> harmless = new LinkedHashMap<>();
-        harmless.put("logging_steps", config.loggingSteps());
+        harmless.put("logging_steps", Intervals.plain(config.loggingSteps()));
         harmless.put("gradient_checkpointing", config.gradientCheckpointing());
         harmless.put("eval_strategy", config.evaluation().strategy().name());
         harmless.put("eval_steps", config.evaluation().steps());

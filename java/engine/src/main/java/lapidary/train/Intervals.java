@@ -12,6 +12,14 @@ final class Intervals {
         }
     }
 
+    /** As a user writes it: without a point where it is whole. */
+    static Number plain(double steps) {
+        if (steps == Math.rint(steps)) {
+            return (long) steps;
+        }
+        return steps;
+    }
+
     static int of(double steps, int maxSteps) {
         return Math.max(1, (int) (steps < 1 ? Math.ceil(maxSteps * steps) : steps));
     }

@@ -162,7 +162,7 @@ public final class Sft {
                         optimizer,
                         new Progress(
                                 plan,
-                                config.loggingSteps(),
+                                Intervals.of(config.loggingSteps(), plan.maxSteps()),
                                 UsefulFlops.of(shape),
                                 device.peakFlops(config.dtype()),
                                 this::deviceBytes),

@@ -72,7 +72,7 @@ public record SftConfig(
         List<String> llmInt8SkipModules,
         DType dtype,
         long seed,
-        int loggingSteps,
+        double loggingSteps,
         ReportOptions reporting,
         SaveOptions saving,
         EvalOptions evaluation,
@@ -100,7 +100,7 @@ public record SftConfig(
                 "lora_target_modules",
                 loraTargetModules,
                 "all-linear or a list of names");
-        require(loggingSteps > 0, "logging_steps", loggingSteps, "at least 1");
+        Intervals.check("logging_steps", loggingSteps);
         require(dtype == DType.F32 || dtype == DType.BF16, "dtype", dtype, "float32 or bfloat16");
         Objects.requireNonNull(profile, "profile");
         Objects.requireNonNull(data, "data");
@@ -144,7 +144,7 @@ public record SftConfig(
         all.put("llm_int8_skip_modules", llmInt8SkipModules);
         all.put("dtype", dtype == DType.F32 ? "float32" : "bfloat16");
         all.put("seed", seed);
-        all.put("logging_steps", loggingSteps);
+        all.put("logging_steps", Intervals.plain(loggingSteps));
         all.put("report_to", reporting.tensorboard() ? "tensorboard" : "none");
         all.put("save_strategy", saving.strategy().name().toLowerCase(Locale.ROOT));
         all.put("save_steps", saving.steps());
@@ -252,7 +252,7 @@ public record SftConfig(
         private List<String> llmInt8SkipModules = List.of();
         private DType dtype = DType.BF16;
         private long seed = 42;
-        private int loggingSteps = 10;
+        private double loggingSteps = 10;
         private ReportOptions reporting = ReportOptions.NONE;
         private SaveOptions saving = SaveOptions.DEFAULT;
         private EvalOptions evaluation = EvalOptions.NEVER;
@@ -387,7 +387,7 @@ public record SftConfig(
             return this;
         }
 
-        public Builder loggingSteps(int steps) {
+        public Builder loggingSteps(double steps) {
             loggingSteps = steps;
             return this;
         }

@@ -41,7 +41,7 @@ final class TrainerState {
         state.put("is_local_process_zero", true);
         state.put("is_world_process_zero", true);
         state.put("log_history", summary.history());
-        state.put("logging_steps", config.loggingSteps());
+        state.put("logging_steps", Intervals.of(config.loggingSteps(), plan.maxSteps()));
         state.put("max_steps", plan.maxSteps());
         state.put("num_input_tokens_seen", 0);
         state.put("num_train_epochs", Math.ceilDiv(plan.maxSteps(), plan.stepsPerEpoch()));

@@ -18,6 +18,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
 import lapidary.format.FormatException;
+import lapidary.format.Json;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -127,6 +128,20 @@ final class ConfigTest {
                         .filter(line -> line.contains("dataloader_pin_memory"))
                         .count(),
                 out.toString());
+    }
+
+    /** transformers' get_steps: below 1 it is a share of all steps. */
+    @Test
+    void loggingStepsMayBeAShare() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(yaml, inputs(output) + "max_steps: 4\nlora_r: 2\nlogging_steps: 0.5\nsave_strategy: no\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+        List<Integer> logged = Files.readAllLines(output.resolve("metrics.jsonl")).stream()
+                .map(line -> (int) Json.parse("metrics.jsonl", line).integer("step"))
+                .toList();
+        assertEquals(List.of(2, 4), logged);
+        assertEquals(2, Json.read(output.resolve("trainer_state.json")).integer("logging_steps"));
+        assertEquals("0.5", effective(output, "logging_steps"));
     }
 
     @Test
