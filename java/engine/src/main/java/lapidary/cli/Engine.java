@@ -67,6 +67,7 @@ public final class Engine implements Runnable {
     private static CommandLine commandLine(List<Class<?>> commands) {
         CommandLine root = new CommandLine(new Engine());
         commands.forEach(root::addSubcommand);
+        Numbers.readBy(root);
         root.getSubcommands().values().forEach(command -> {
             if (!(command.getCommandSpec().preprocessor() instanceof TrainArguments)) { // which sees to them, too
                 command.getCommandSpec().preprocessor(new Flags());

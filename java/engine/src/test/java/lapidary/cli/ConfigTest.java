@@ -144,6 +144,18 @@ final class ConfigTest {
         assertEquals("0.5", effective(output, "logging_steps"));
     }
 
+    /** PyYAML and Python's int and float take underscores between digits. */
+    @Test
+    void numbersMayHaveUnderscores() throws IOException {
+        Path output = dir.resolve("out_1_000");
+        Files.writeString(yaml, inputs(output) + "max_steps: 1\nlora_r: 2\nsave_steps: 1_000\nseed: 1_0\n");
+        assertEquals(0, train("--config=" + yaml, "--max_length", "1_024"), err::toString);
+        assertEquals("1000.0", effective(output, "save_steps"));
+        assertEquals("10", effective(output, "seed"));
+        assertEquals("1024", effective(output, "max_length"));
+        refused(inputs(output) + "max_steps: 1__0\n", "--max_steps 1__0", "expected a whole number", "line 4");
+    }
+
     @Test
     void theEffectiveConfigurationMakesTheSameRun() throws IOException {
         Path first = dir.resolve("first");
