@@ -1,7 +1,9 @@
 package lapidary.hub;
 
+import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -29,6 +31,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.zip.GZIPInputStream;
 
 /**
  * Requests to the Hub and to where it sends us: redirects are followed by hand and checked, the token goes to the Hub's own
@@ -222,7 +225,26 @@ final class Http implements AutoCloseable {
         Duration whole = sink == null && call.body() == null ? stall.multipliedBy(WHOLE) : Duration.ofDays(365);
         HttpResponse<byte[]> response = await(future, uri, lastByte, stall, whole);
         answered = true;
-        return new Reply(response.statusCode(), uri, response.headers(), response.body());
+        String encoding = response.headers().firstValue("content-encoding").orElse("");
+        byte[] content =
+                encoding.equals("gzip") && response.body().length > 0 ? unzipped(response.body()) : response.body();
+        return new Reply(response.statusCode(), uri, response.headers(), content);
+    }
+
+    /** Of an answer that is held in memory: proxies zip it, whatever is asked for. */
+    static byte[] unzipped(byte[] zipped) throws IOException {
+        try (InputStream in = new GZIPInputStream(new ByteArrayInputStream(zipped))) {
+            byte[] content = in.readNBytes(LONGEST_ANSWER + 1);
+            if (content.length > LONGEST_ANSWER) {
+                throw tooLong();
+            }
+            return content;
+        }
+    }
+
+    private static HubException tooLong() {
+        return new HubException(
+                "an answer of the Hub is longer than " + LONGEST_ANSWER + " bytes; is HF_ENDPOINT right?");
     }
 
     private static String userAgent() {
@@ -436,8 +458,7 @@ final class Http implements AutoCloseable {
         @Override
         public void write(ByteBuffer part) throws IOException {
             if (bytes.size() + part.remaining() > LONGEST_ANSWER) {
-                throw new HubException(
-                        "an answer of the Hub is longer than " + LONGEST_ANSWER + " bytes; is HF_ENDPOINT right?");
+                throw tooLong();
             }
             byte[] copy = new byte[part.remaining()];
             part.get(copy);

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
@@ -24,6 +25,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.Stream;
+import java.util.zip.GZIPOutputStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -599,6 +601,27 @@ final class DownloadTest {
         server.faults.add(Fault.status(
                 "GET .*config.json", 9, 200, Map.of("X-Repo-Commit", repo.head().id()), "x".repeat(100_000)));
         assertContains(failure(), "config.json", "sends more than the 24 bytes");
+    }
+
+    /** Proxies do, whatever is asked for. */
+    @Test
+    void answersInGzipAreRead() throws IOException {
+        model();
+        server.zips = true;
+        assertArrayEquals(weights, Files.readAllBytes(fetch().resolve("model.safetensors")));
+        assertContains(failure(settings("hf_other", false, QUICK), "main"), "refuses the token");
+    }
+
+    @Test
+    void anAnswerInGzipIsAsShortAsAnother() throws IOException {
+        ByteArrayOutputStream bomb = new ByteArrayOutputStream();
+        try (GZIPOutputStream zip = new GZIPOutputStream(bomb)) {
+            zip.write(new byte[(64 << 20) + 1]);
+        }
+        assertContains(
+                assertThrows(HubException.class, () -> Http.unzipped(bomb.toByteArray()))
+                        .getMessage(),
+                "longer than");
     }
 
     @Test

@@ -23,6 +23,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.zip.GZIPOutputStream;
 import lapidary.format.Json;
 import lapidary.format.JsonWriter;
 
@@ -54,6 +55,7 @@ public final class FakeHub implements AutoCloseable {
     public final List<Seen> seen = new CopyOnWriteArrayList<>();
     public final List<Fault> faults = new CopyOnWriteArrayList<>();
     int pageSize = 1000;
+    boolean zips; // its JSON comes in gzip, asked for or not
     int partSize; // bytes of a part of a multipart upload; 0: uploads are in one piece
 
     public FakeHub() {
@@ -164,8 +166,21 @@ public final class FakeHub implements AutoCloseable {
             if (ranges && headers.containsKey("range") && (fault == null || !fault.wholeFile())) {
                 answer = range(answer, headers.get("range"));
             }
-            send(exchange, answer, fault);
+            send(exchange, zips ? zipped(answer) : answer, fault);
         }
+    }
+
+    private static Answer zipped(Answer answer) {
+        if (!answer.headers().getOrDefault("Content-Type", "").equals("application/json")) {
+            return answer;
+        }
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        try (GZIPOutputStream zip = new GZIPOutputStream(out)) {
+            zip.write(answer.content());
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        return new Answer(answer.status(), answer.headers(), out.toByteArray()).with("Content-Encoding", "gzip");
     }
 
     private static Answer range(Answer whole, String range) {
