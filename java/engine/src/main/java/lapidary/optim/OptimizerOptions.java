@@ -25,11 +25,22 @@ public record OptimizerOptions(String optim, double beta1, double beta2, double 
 
     /** @throws IllegalArgumentException naming the option, its value and what it may be */
     public OptimizerOptions {
-        require(NAMES.contains(optim), "optim", optim, "one of " + String.join(", ", NAMES));
+        require(NAMES.contains(optim), "optim", optim, "one of " + String.join(", ", NAMES) + hint(optim));
         require(beta1 >= 0 && beta1 < 1, "adam_beta1", beta1, "0 <= beta < 1");
         require(beta2 >= 0 && beta2 < 1, "adam_beta2", beta2, "0 <= beta < 1");
         require(epsilon >= 0 && epsilon < 1e6, "adam_epsilon", epsilon, "a number from 0");
         require(weightDecay >= 0 && weightDecay < 1e6, "weight_decay", weightDecay, "a number from 0");
+    }
+
+    /** What to take instead of a name that transformers has, where that is the same rule. */
+    private static String hint(String optim) {
+        return switch (optim) {
+            case "adamw_bnb_8bit" -> ": it is another name of " + ADAMW_8BIT;
+            case "paged_adamw_8bit" -> ": moments are not paged here, otherwise " + ADAMW_8BIT + " is the same";
+            case "paged_adamw",
+                    "paged_adamw_32bit" -> ": moments are not paged here, otherwise adamw_torch is the same";
+            default -> "";
+        };
     }
 
     private static void require(boolean holds, String option, Object value, String expected) {

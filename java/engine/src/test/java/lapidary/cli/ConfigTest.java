@@ -144,6 +144,14 @@ final class ConfigTest {
         assertEquals("0.5", effective(output, "logging_steps"));
     }
 
+    @Test
+    void optimisersOfTransformersAreRefusedWithTheOneToTake() throws IOException {
+        String inputs = inputs(dir.resolve("out"));
+        refused(inputs + "optim: paged_adamw_8bit\n", "--optim is paged_adamw_8bit", "not paged", "line 4");
+        refused(inputs + "optim: adamw_bnb_8bit\n", "another name of adamw_8bit", "line 4");
+        refused(inputs + "optim: paged_adamw_32bit\n", "not paged", "adamw_torch");
+    }
+
     /** PyYAML and Python's int and float take underscores between digits. */
     @Test
     void numbersMayHaveUnderscores() throws IOException {
