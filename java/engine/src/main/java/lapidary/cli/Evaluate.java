@@ -17,6 +17,7 @@ import lapidary.data.Datasets;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
+import lapidary.gemma3.ChatTemplate;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Message;
 import lapidary.infer.Answer;
@@ -140,11 +141,12 @@ final class Evaluate implements Callable<Integer> {
             throw new FormatException(row.id() + ": the last message is of role \"" + last.role()
                     + "\", expected the assistant's, which is the right answer");
         }
-        Conversation question =
-                new Conversation(row.id(), messages.subList(0, messages.size() - 1), row.images(), row.lost());
+        int asked = Math.max(0, row.images().size() - places(last));
+        Conversation question = new Conversation(
+                row.id(), messages.subList(0, messages.size() - 1), row.images().subList(0, asked), row.lost());
         Generation generation = Generate.ask(model, options, question);
         try {
-            return new Asked(text(last).strip(), generation, model.loss(messages));
+            return new Asked(text(last).strip(), generation, model.loss(messages, row.images(), asked));
         } catch (IllegalArgumentException e) {
             throw new FormatException(row.id() + ": " + e.getMessage(), e);
         }
@@ -164,6 +166,15 @@ final class Evaluate implements Callable<Integer> {
             json.put("loss", row.loss().sum() / row.loss().tokens());
             Generate.write(channel, json);
         }
+    }
+
+    /** Pictures that a message has places for. */
+    private static int places(Message message) {
+        int places = 0;
+        for (Content part : message.content()) {
+            places += part instanceof Content.Text words ? words.text().split(ChatTemplate.IMAGE, -1).length - 1 : 1;
+        }
+        return places;
     }
 
     private static String text(Message message) {

@@ -166,7 +166,7 @@ final class Generate implements Callable<Integer> {
                 throw new IllegalArgumentException(row.lost().get(0)
                         + " is nothing that Gemma 3 reads, expected \"text\" or \"image\"; take it out");
             }
-            return model.generate(row.messages(), options);
+            return model.generate(row.messages(), row.images(), options);
         } catch (IllegalArgumentException e) {
             throw new FormatException(row.id() + ": " + e.getMessage(), e);
         }

@@ -227,7 +227,17 @@ public final class LanguageModel implements AutoCloseable {
      * @throws IllegalStateException where the model is closed
      */
     public Generation generate(List<Message> messages, GenerationOptions options) {
-        Prompt prompt = prompts.of(messages);
+        return generate(messages, Prompts.images(messages), options);
+    }
+
+    /**
+     * The same with pictures apart from the messages, as rows of data have them.
+     *
+     * @param images all of the conversation's, in the order of their places: image parts, and each
+     *     {@code <start_of_image>} among the words
+     */
+    public Generation generate(List<Message> messages, List<ImageSource> images, GenerationOptions options) {
+        Prompt prompt = prompts.of(messages, images);
         if (prompt.tokens() >= contextLength) {
             throw new IllegalArgumentException("the prompt has " + prompt.tokens()
                     + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
@@ -257,7 +267,7 @@ public final class LanguageModel implements AutoCloseable {
 
     /** Tokens of the prompt that a conversation makes, those of its images included. */
     public int countTokens(List<Message> messages) {
-        return prompts.of(messages).tokens();
+        return prompts.of(messages, Prompts.images(messages)).tokens();
     }
 
     /**
@@ -267,12 +277,26 @@ public final class LanguageModel implements AutoCloseable {
      * @throws IllegalArgumentException where the messages do not end with the model's, or are longer than the context
      */
     public TokenLoss loss(List<Message> messages) {
+        List<ImageSource> images = Prompts.images(messages);
+        List<Message> asked = messages.subList(0, Math.max(0, messages.size() - 1));
+        return loss(messages, images, Prompts.images(asked).size());
+    }
+
+    /**
+     * The same with pictures apart from the messages, as rows of data have them.
+     *
+     * @param images all of the conversation's, in the order of their places: image parts, and each
+     *     {@code <start_of_image>} among the words
+     * @param asked how many of them come before the last message
+     */
+    public TokenLoss loss(List<Message> messages, List<ImageSource> images, int asked) {
         int last = messages.size() - 1;
         if (last < 1) {
             throw new IllegalArgumentException("the conversation has no answer");
         }
-        int prompt = prompts.of(messages.subList(0, last)).tokens();
-        Prompt whole = prompts.whole(messages);
+        int prompt =
+                prompts.of(messages.subList(0, last), images.subList(0, asked)).tokens();
+        Prompt whole = prompts.whole(messages, images);
         if (whole.tokens() > contextLength) {
             throw new IllegalArgumentException(
                     "the conversation has " + whole.tokens() + " tokens, the context " + contextLength);

@@ -10,6 +10,7 @@ import lapidary.gemma3.Message;
 import lapidary.gemma3.Rendered;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
+import lapidary.image.ImageSource;
 
 /** From messages to {@link Prompt}s: the template written out, tokens, pictures decoded. Safe for many threads. */
 final class Prompts {
@@ -28,41 +29,42 @@ final class Prompts {
     /**
      * The conversation up to and including the opening of the model's turn.
      *
+     * @param images all of them, in the order of their places: image parts, and placeholders among the words
      * @throws IllegalArgumentException where the messages do not alternate or do not end with the user's
      * @throws lapidary.format.FormatException where a picture cannot be decoded, naming it
      */
-    Prompt of(List<Message> messages) {
+    Prompt of(List<Message> messages, List<ImageSource> images) {
         ChatTemplate.checkRoles(messages);
         if (messages.isEmpty() || !messages.get(messages.size() - 1).role().equals("user")) {
             throw new IllegalArgumentException(
                     "the conversation " + (messages.isEmpty() ? "is empty" : "ends with the model's turn")
                             + ", expected the user's message to answer last");
         }
-        return encoded(messages, processor.template().render(messages, true));
+        return encoded(images, processor.template().render(messages, true));
     }
 
     /** A whole conversation, up to the end of its last turn. */
-    Prompt whole(List<Message> messages) {
+    Prompt whole(List<Message> messages, List<ImageSource> images) {
         ChatTemplate.checkRoles(messages);
-        return encoded(messages, processor.template().render(messages, false).stripEnd());
+        return encoded(images, processor.template().render(messages, false).stripEnd());
     }
 
-    private Prompt encoded(List<Message> messages, Rendered text) {
-        List<Content.Image> images = images(messages);
+    private Prompt encoded(List<ImageSource> images, Rendered text) {
         Gemma3Processor.Encoded encoded = processor.encode(text, images.size(), false, false);
         List<float[]> pixels = new ArrayList<>();
-        for (Content.Image image : images) {
-            pixels.add(preprocessor.pixelValues(ImageDecoder.decode(image.source())));
+        for (ImageSource image : images) {
+            pixels.add(preprocessor.pixelValues(ImageDecoder.decode(image)));
         }
         return new Prompt(encoded.ids(), encoded.tokenTypeIds(), pixels);
     }
 
-    private static List<Content.Image> images(List<Message> messages) {
-        List<Content.Image> images = new ArrayList<>();
+    /** The pictures that are parts of messages. */
+    static List<ImageSource> images(List<Message> messages) {
+        List<ImageSource> images = new ArrayList<>();
         for (Message message : messages) {
             for (Content part : message.content()) {
                 if (part instanceof Content.Image image) {
-                    images.add(image);
+                    images.add(image.source());
                 }
             }
         }

@@ -346,6 +346,30 @@ final class InferCommandsTest {
         assertFalse(Json.parse("row", lines.get(1)).bool("exact_match"));
     }
 
+    /** The words may say where a picture goes, as they may for train; the picture stands in a column then. */
+    @Test
+    void aPictureMayHaveItsPlaceAmongTheWords() throws IOException {
+        Path data = folder.resolve("test.jsonl");
+        Path answers = folder.resolve("answers.jsonl");
+        String asked =
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"<start_of_image>How many shapes are there?\"}";
+        String column = "], \"images\": [\"" + PICTURE + "\"]}\n";
+        Files.writeString(data, asked + column);
+        String[] generate = with("generate", "--adapter_name_or_path", ADAPTER, "--temperature", "0", "--in");
+        generate = Arrays.copyOf(generate, generate.length + 3);
+        generate[generate.length - 3] = data.toString();
+        generate[generate.length - 2] = "--out";
+        generate[generate.length - 1] = answers.toString();
+        assertEquals(0, engine(generate), err::toString);
+        assertEquals("Four.", Json.parse("answer", Files.readString(answers)).string("text"));
+        Files.writeString(data, asked + ", {\"role\": \"assistant\", \"content\": \"Four.\"}" + column);
+        assertEquals(
+                0,
+                engine(with("evaluate", "--adapter_name_or_path", ADAPTER, "--dataset_name", data.toString())),
+                err::toString);
+        assertTrue(out.toString().contains("(1 of 1)"), out::toString);
+    }
+
     @Test
     void evaluateNeedsAnAnswerToCompareWith() throws IOException {
         Path data = folder.resolve("test.jsonl");
