@@ -142,16 +142,12 @@ final class Merge implements Callable<Integer> {
                             original,
                             maxShardBytes,
                             Objects.requireNonNullElse(inputs.prompts, List.of()),
-                            Objects.requireNonNullElse(inputs.images, List.of())),
+                            Objects.requireNonNullElse(inputs.images, List.of()),
+                            notes(model)),
                     device);
         }
         PrintWriter out = spec.commandLine().getOut();
         written.lines().forEach(out::println);
-        if (!quant.loadIn4bit() && !Gemma3.readConfig(model).isQuantized() && trainedIn4bit()) {
-            out.println(
-                    "note: " + inputs.adapter.resolve(EffectiveConfig.FILE) + " says that the adapter was trained with"
-                            + " --load_in_4bit, which was not given here: it is merged into other weights than it was trained beside");
-        }
         out.printf(
                 Locale.ROOT,
                 "%s has %,.1f MB of tensors in %d file%s; the report is %s%n",
@@ -162,6 +158,15 @@ final class Merge implements Callable<Integer> {
                 inputs.output.resolve(MergedCheckpoint.REPORT_FILE));
         out.flush();
         return 0;
+    }
+
+    private List<String> notes(Path model) {
+        if (quant.loadIn4bit() || !trainedIn4bit() || Gemma3.readConfig(model).isQuantized()) {
+            return List.of();
+        }
+        return List.of(
+                "note: " + inputs.adapter.resolve(EffectiveConfig.FILE) + " says that the adapter was trained with"
+                        + " --load_in_4bit, which was not given here: it is merged into other weights than it was trained beside");
     }
 
     /** Whether the run's options beside the adapter say so; where they cannot be read, they say nothing. */

@@ -55,6 +55,7 @@ public final class MergedCheckpoint {
      * @param maxShardBytes of tensors in one file; more make several files and an index
      * @param prompts to compare logits on; none for the built-in ones
      * @param images to compare logits on, each a prompt of its own
+     * @param notes of the caller's, for the report
      */
     public record Options(
             Path model,
@@ -65,7 +66,8 @@ public final class MergedCheckpoint {
             boolean ontoOriginal,
             long maxShardBytes,
             List<String> prompts,
-            List<Path> images) {}
+            List<Path> images,
+            List<String> notes) {}
 
     /**
      * What was done, in lines to print; the same is in {@value #REPORT_FILE}.
@@ -282,6 +284,7 @@ public final class MergedCheckpoint {
             lines.add("merged " + weights.mergedLayers() + " layers of " + options.adapter() + " into "
                     + options.model());
             weights.otherName().ifPresent(lines::add);
+            lines.addAll(options.notes());
             lines.add("base: " + base());
             lines.add("embed_tokens: " + embedding() + "; lm_head: " + head());
             lines.add(String.format(
@@ -339,6 +342,7 @@ public final class MergedCheckpoint {
                 logits.put("merged_against_nf4_base_and_adapter", cost.json());
             }
             json.put("logits", logits);
+            json.put("printed", lines());
             return json;
         }
 

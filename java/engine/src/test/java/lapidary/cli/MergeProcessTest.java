@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import lapidary.format.Json;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -37,6 +38,24 @@ final class MergeProcessTest {
         assertTrue(run.out().contains("the likeliest token is the same at"), run.out());
         assertEquals(List.of("config.json", "merge_report.json", "model.safetensors"), EngineProcess.list(merged));
         assertEquals(List.of("merged"), EngineProcess.list(folder.resolve("made")));
+    }
+
+    @Test
+    void whatIsPrintedIsInTheReport() throws IOException, InterruptedException {
+        Path adapter = Files.createDirectory(folder.resolve("adapter"));
+        for (String file : List.of("adapter_config.json", "adapter_model.safetensors")) {
+            Files.copy(Path.of(MODEL + "/init", file), adapter.resolve(file));
+        }
+        Files.writeString(adapter.resolve("train_config.yaml"), "load_in_4bit: true\n");
+        Path merged = folder.resolve("merged");
+        EngineProcess run = merge("--adapter_name_or_path", adapter.toString(), "--output_dir", merged.toString());
+        assertEquals(0, run.code(), run.err());
+        List<String> printed = run.out().lines().toList();
+        assertTrue(printed.stream().anyMatch(line -> line.contains("--load_in_4bit, which was not given")), run.out());
+        List<String> kept = Json.read(merged.resolve("merge_report.json")).get("printed").elements().stream()
+                .map(Json::string)
+                .toList();
+        assertEquals(printed.subList(0, printed.size() - 1), kept); // the last line names the folder
     }
 
     @ParameterizedTest

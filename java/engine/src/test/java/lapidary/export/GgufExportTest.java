@@ -304,6 +304,7 @@ final class GgufExportTest {
                         false,
                         1L << 30,
                         List.of("Why?"),
+                        List.of(),
                         List.of()),
                 device);
         GgufExport.write(

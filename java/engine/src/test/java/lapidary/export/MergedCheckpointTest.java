@@ -62,7 +62,16 @@ final class MergedCheckpointTest {
 
     private MergedCheckpoint.Options options(Path model, Path adapter, DType dtype) {
         return new MergedCheckpoint.Options(
-                model, adapter, folder.resolve("merged"), dtype, null, false, 1L << 30, List.of(), List.of());
+                model,
+                adapter,
+                folder.resolve("merged"),
+                dtype,
+                null,
+                false,
+                1L << 30,
+                List.of(),
+                List.of(),
+                List.of());
     }
 
     private String merge(Path model, Path adapter, DType dtype) {
@@ -368,7 +377,7 @@ final class MergedCheckpointTest {
         MergedCheckpoint.Options whole = options(model, INIT, DType.BF16);
         MergedCheckpoint.Written written = MergedCheckpoint.write(
                 new MergedCheckpoint.Options(
-                        model, INIT, whole.target(), DType.BF16, null, false, 100_000, List.of(), List.of()),
+                        model, INIT, whole.target(), DType.BF16, null, false, 100_000, List.of(), List.of(), List.of()),
                 device);
         assertTrue(written.files() > 2);
         try (Checkpoint checkpoint = Checkpoint.open(whole.target())) {
@@ -432,6 +441,7 @@ final class MergedCheckpointTest {
                         new Nf4Options(nested, List.of("model.vision_tower")),
                         original,
                         1L << 30,
+                        List.of(),
                         List.of(),
                         List.of()),
                 device);
@@ -572,6 +582,7 @@ final class MergedCheckpointTest {
                                 nf4,
                                 false,
                                 1L << 30,
+                                List.of(),
                                 List.of(),
                                 List.of()),
                         device));
