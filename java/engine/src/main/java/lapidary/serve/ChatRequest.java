@@ -174,7 +174,8 @@ record ChatRequest(
             if (++images > maxImages) {
                 throw ApiError.badRequest(
                         "messages",
-                        "the request has more than " + maxImages + " pictures, which is this server's limit");
+                        "the request has more than " + maxImages + (maxImages == 1 ? " picture" : " pictures")
+                                + ", which is this server's limit");
             }
             Json image = part.get("image_url");
             Json url = image.isString() ? image : image.get("url");

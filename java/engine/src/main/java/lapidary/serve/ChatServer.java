@@ -157,7 +157,9 @@ public final class ChatServer implements AutoCloseable {
                 refuse(call, ApiError.internal("the server failed on this request; its log says why"));
             }
         } catch (ClientGone | CancellationException | IOException e) {
-            metrics.clientGone();
+            if (isChat(call)) {
+                metrics.clientGone();
+            }
             log.accept(call.line("gone"));
             throw e instanceof IOException io ? io : new IOException(e);
         }
@@ -389,8 +391,14 @@ public final class ChatServer implements AutoCloseable {
     // ---- responses -----------------------------------------------------------------------------------------------
 
     private void responded(Call call, int status) {
-        metrics.responded(status);
+        if (isChat(call)) {
+            metrics.responded(status);
+        }
         log.accept(call.line(Integer.toString(status)));
+    }
+
+    private static boolean isChat(Call call) {
+        return CHAT.equals(call.http().getRequestURI().getPath());
     }
 
     private void refuse(Call call, ApiError error) throws IOException {

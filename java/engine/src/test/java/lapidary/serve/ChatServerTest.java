@@ -353,6 +353,10 @@ final class ChatServerTest extends DeviceTest {
         assertEquals(405, get.status());
         assertEquals("POST", get.header("allow"));
         assertEquals(405, client.send(client.request("/health").DELETE()).status());
+        String metrics = client.get("/metrics").body();
+        assertTrue(
+                metrics.contains("lapidary_chat_responses_total{status=\"405\"} 1\n"), metrics); // of the chat's path
+        assertFalse(metrics.contains("lapidary_chat_responses_total{status=\"404\"}"), metrics);
     }
 
     @Test
