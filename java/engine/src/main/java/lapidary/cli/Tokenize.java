@@ -15,7 +15,10 @@ import lapidary.format.FormatException;
 import lapidary.format.Json;
 import lapidary.tokenizer.Tokenizer;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
 
 /** {@code engine tokenize}: a JSON string a line in, a JSON array of its token ids a line out, no {@code <bos>}. */
 @Command(
@@ -26,21 +29,26 @@ import picocli.CommandLine.Option;
 final class Tokenize implements Callable<Integer> {
     private static final int BUFFER = 1 << 16; // bytes of output that are written at once
 
+    @Spec
+    private CommandSpec spec;
+
     @Option(
             names = "--tokenizer",
             paramLabel = "FILE|DIR",
-            required = true,
             description = "a Gemma 3 tokenizer.json, or the model's folder with it")
     private Path tokenizer;
 
-    @Option(names = "--in", paramLabel = "TEXTS.jsonl", required = true, description = "a JSON string a line")
+    @Option(names = "--in", paramLabel = "TEXTS.jsonl", description = "a JSON string a line")
     private Path in;
 
-    @Option(names = "--out", paramLabel = "IDS.jsonl", required = true, description = "appears complete, or not at all")
+    @Option(names = "--out", paramLabel = "IDS.jsonl", description = "appears complete, or not at all")
     private Path out;
 
     @Override
     public Integer call() {
+        require(tokenizer, "--tokenizer");
+        require(in, "--in");
+        require(out, "--out");
         if (!Files.exists(in) || Files.isDirectory(in)) {
             throw new FormatException(
                     Files.exists(in)
@@ -54,6 +62,13 @@ final class Tokenize implements Callable<Integer> {
                 Tokenizer.load(Files.isDirectory(tokenizer) ? tokenizer.resolve("tokenizer.json") : tokenizer);
         AtomicFile.write(out, channel -> tokenize(loaded, in, channel));
         return 0;
+    }
+
+    private void require(Object value, String option) {
+        if (value == null) {
+            throw new ParameterException(
+                    spec.commandLine(), "tokenize needs " + option + "; see engine tokenize --help");
+        }
     }
 
     private static boolean isSame(Path in, Path out) {

@@ -66,6 +66,21 @@ class TokenizeTest {
     }
 
     @Test
+    void aMissingOptionIsNamed() {
+        PrintStream before = System.err;
+        ByteArrayOutputStream error = new ByteArrayOutputStream();
+        System.setErr(new PrintStream(error, true, StandardCharsets.UTF_8));
+        try {
+            assertEquals(2, Engine.commandLine().execute("tokenize", "--in", "texts.jsonl"));
+        } finally {
+            System.setErr(before);
+        }
+        assertEquals(
+                "engine: tokenize needs --tokenizer; see engine tokenize --help",
+                error.toString(StandardCharsets.UTF_8).strip());
+    }
+
+    @Test
     void theTokenizerMayBeTheModelsFolder() throws IOException {
         Path in = Files.writeString(folder.resolve("texts.jsonl"), "\"a shape\"\n");
         Path out = folder.resolve("ids.jsonl");
