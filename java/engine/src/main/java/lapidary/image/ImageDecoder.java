@@ -32,8 +32,7 @@ public final class ImageDecoder {
             bytes = source.bytes();
         } catch (NoSuchFileException e) {
             throw new FormatException(
-                    source.name() + ": there is no such image file; correct the path, or remove it from the data set",
-                    e);
+                    source.name() + ": there is no such image file; correct the path, or leave the picture out", e);
         } catch (IOException e) {
             throw new FormatException(source.name() + ": the image cannot be read: " + e.getMessage(), e);
         }

@@ -10,11 +10,11 @@ final class ImageFault extends Exception {
 
     static ImageFault truncated(String format, String where) {
         return new ImageFault(format + " is truncated: the data ends " + where
-                + "; copy or download the file again, or remove it from the data set");
+                + "; copy or download the file again, or leave the picture out");
     }
 
     static ImageFault damaged(String format, String what) {
-        return new ImageFault(format + " is damaged: " + what + "; replace the file, or remove it from the data set");
+        return new ImageFault(format + " is damaged: " + what + "; replace the file, or leave the picture out");
     }
 
     static ImageFault unsupported(String what) {
