@@ -22,8 +22,8 @@ final class LoraOptions {
             arity = "1..*",
             split = ",",
             description =
-                    "Linear layers that get adapters: ends of their names, or all-linear: every one but the output"
-                            + " head, vision tower included (default: all-linear).")
+                    "Linear layers that get adapters: ends of their names; or one regular expression for whole names; or"
+                            + " all-linear: every one but the output head, vision tower included (default: all-linear).")
     List<String> targets;
 
     @Option(

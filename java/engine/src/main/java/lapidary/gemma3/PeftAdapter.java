@@ -527,7 +527,8 @@ public final class PeftAdapter implements AutoCloseable {
      * adapters and no other. Where names were asked for, those; they select the same modules.
      */
     private static List<String> targetNames(List<Parameter> parameters, List<String> linears, LoraSpec spec) {
-        boolean full = spec.targetModules().stream().anyMatch(name -> name.contains("."));
+        boolean full = spec.isExpression()
+                || spec.targetModules().stream().anyMatch(name -> name.contains("."));
         if (!spec.targetModules().contains(LoraSpec.ALL_LINEAR) && !full) {
             return spec.targetModules();
         }

@@ -174,15 +174,19 @@ final class Slots {
             return;
         }
         for (String target : lora.targetModules()) {
-            boolean matched = target.equals(LoraSpec.ALL_LINEAR)
-                    || linears.stream().anyMatch(module -> module.equals(target) || module.endsWith("." + target));
+            boolean matched = lora.isExpression()
+                    ? linears.stream().anyMatch(lora::targets)
+                    : target.equals(LoraSpec.ALL_LINEAR)
+                            || linears.stream()
+                                    .anyMatch(module -> module.equals(target) || module.endsWith("." + target));
             if (!matched) {
                 List<String> known = linears.stream()
                         .map(module -> module.substring(module.lastIndexOf('.') + 1))
                         .distinct()
                         .toList();
                 throw new IllegalArgumentException("target module " + target + " of --lora_target_modules, or of the"
-                        + " adapter to start from, matches no linear layer of this model, which has " + known);
+                        + " adapter to start from, matches no linear layer of this model, which has " + known
+                        + ", by whole names like " + linears.get(0));
             }
         }
         for (String module : lora.modulesToSave()) {

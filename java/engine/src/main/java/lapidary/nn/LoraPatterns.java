@@ -43,18 +43,27 @@ public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<Strin
     /** The value of the first expression that matches. */
     static <T> Optional<T> first(String where, Map<String, T> patterns, String module) {
         for (Map.Entry<String, T> pattern : patterns.entrySet()) {
-            if (compile(where, pattern.getKey())
-                    .matcher(new Bounded(module, where, pattern.getKey(), new int[] {MOST_LOOKS}))
-                    .matches()) {
+            if (matches(where, "(.*\\.)?(" + pattern.getKey() + ")", module)) {
                 return Optional.of(pattern.getValue());
             }
         }
         return Optional.empty();
     }
 
+    /**
+     * Whether an expression matches the whole name of a module.
+     *
+     * @throws IllegalArgumentException where it is none, or takes too long
+     */
+    static boolean matches(String where, String expression, String module) {
+        return compile(where, expression)
+                .matcher(new Bounded(module, where, expression, new int[] {MOST_LOOKS}))
+                .matches();
+    }
+
     private static Pattern compile(String where, String key) {
         try {
-            return Pattern.compile("(.*\\.)?(" + key + ")");
+            return Pattern.compile(key);
         } catch (PatternSyntaxException e) {
             throw new IllegalArgumentException(
                     where + " has " + key + ", which is no regular expression: " + e.getDescription(), e);

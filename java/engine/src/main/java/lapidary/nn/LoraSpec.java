@@ -1,6 +1,7 @@
 package lapidary.nn;
 
 import java.util.List;
+import java.util.regex.Pattern;
 
 /**
  * Which linear layers get an adapter and which modules are trained whole. Names match a module when they are its full
@@ -8,7 +9,8 @@ import java.util.List;
  *
  * @param r rank
  * @param alpha adapters are scaled by alpha / r
- * @param targetModules name endings, or the one word {@code all-linear}: every linear layer but the output head
+ * @param targetModules name endings; or the one word {@code all-linear}: every linear layer but the output head; or one regular
+ *     expression, which whole names match
  * @param modulesToSave {@code lm_head}, {@code embed_tokens}, or nothing
  * @param patterns where rank and scale differ from r and alpha / r
  */
@@ -20,6 +22,7 @@ public record LoraSpec(
         List<String> modulesToSave,
         LoraPatterns patterns) {
     public static final String ALL_LINEAR = "all-linear";
+    private static final Pattern NAME = Pattern.compile("[\\w.-]+");
 
     public LoraSpec {
         if (r < 1) {
@@ -52,7 +55,15 @@ public record LoraSpec(
 
     /** Whether the linear layer of that name gets an adapter. */
     public boolean targets(String module) {
-        return targetModules.contains(ALL_LINEAR) || matches(targetModules, module);
+        return targetModules.contains(ALL_LINEAR)
+                || (isExpression()
+                        ? LoraPatterns.matches("lora_target_modules", targetModules.get(0), module)
+                        : matches(targetModules, module));
+    }
+
+    /** Whether the targets are one regular expression: no name, and alone, as PEFT has it. */
+    public boolean isExpression() {
+        return targetModules.size() == 1 && !NAME.matcher(targetModules.get(0)).matches();
     }
 
     /** Whether the module of that name is trained whole. */

@@ -28,7 +28,8 @@ import lapidary.optim.Schedule;
  * @param maxGradNorm gradients are scaled down to this norm; 0 for never
  * @param loraR rank, or null where it is not given: the initial adapter's, else 16
  * @param loraAlpha adapters are scaled by alpha / r; or null where it is not given: the initial adapter's, else 32
- * @param loraTargetModules name endings of linear layers, or the one word {@code all-linear}; or null where they are not
+ * @param loraTargetModules name endings of linear layers, or one regular expression for whole names, or the one word
+ *     {@code all-linear}; or null where they are not
  *     given: the initial adapter's, else all-linear
  * @param loraModulesToSave {@code lm_head}, {@code embed_tokens}: trained whole, as copies of their own; or null where
  *     they are not given: the initial adapter's, else none

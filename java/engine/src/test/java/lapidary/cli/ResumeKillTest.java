@@ -28,7 +28,7 @@ import org.junit.jupiter.api.io.TempDir;
  * {@code mvn -pl java/engine test -Dtest=ResumeKillTest -DargLine="... -Dlapidary.kills=1000"} makes it the long test.
  */
 final class ResumeKillTest {
-    private static final int KILLS = Integer.getInteger("lapidary.kills", 48);
+    private static final int KILLS = Integer.getInteger("lapidary.kills", 100);
     private static final long SEED = Long.getLong("lapidary.kills.seed", 21);
     private static final int STEPS = 12;
 

@@ -20,6 +20,7 @@ import lapidary.format.FormatException;
 import lapidary.format.Json;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -90,6 +91,19 @@ record PeftAdapterTest(Device device) {
             PeftAdapter.write(folder, model.parameters(), model.linears(), spec, "base");
         }
         assertEquals(new TreeSet<>(targets), written(folder, "target_modules"));
+    }
+
+    @Test
+    void anExpressionIsWrittenAsTheNamesThatItSelects(@TempDir Path folder) {
+        LoraSpec spec = new LoraSpec(2, 4, 0, List.of(".*layers\\.[01]\\.self_attn\\.(q|v)_proj"), List.of());
+        try (Gemma3 model = load("text", DType.F32, spec)) {
+            PeftAdapter.write(folder, model.parameters(), model.linears(), spec, "base");
+        }
+        Set<String> expected = new TreeSet<>();
+        for (String module : List.of("0.self_attn.q", "0.self_attn.v", "1.self_attn.q", "1.self_attn.v")) {
+            expected.add("model.layers." + module + "_proj");
+        }
+        assertEquals(expected, written(folder, "target_modules"));
     }
 
     @ParameterizedTest
