@@ -29,7 +29,8 @@ import lapidary.image.ImageSource;
  * the conversation tells of these. Other fields are ignored.
  *
  * <p>A picture is {@code {bytes, path}}, bytes, a path, or a {@code data:} URI; in JSON, bytes are base64. A part of OpenAI's type
- * {@code image_url} brings its picture along, too. A path is relative to the folder of the data file, or absolute; either way it is
+ * {@code image_url} brings its picture along, too, as one of type {@code image} does under {@code image}, {@code url}, {@code path} or
+ * {@code base64}. A path is relative to the folder of the data file, or absolute; either way it is
  * the user's own data, so that it may lead anywhere; {@link PictureFiles} says how it leads into zip files. URLs are
  * refused: nothing is fetched.
  *
@@ -37,6 +38,9 @@ import lapidary.image.ImageSource;
  */
 final class RowParser {
     private static final Pattern URL = Pattern.compile("^[A-Za-z][A-Za-z0-9+.-]+://.*", Pattern.DOTALL);
+
+    /** Of a part of type image, in the order in which Transformers looks. */
+    private static final List<String> OWN_IMAGE = List.of("image", "url", "path", "base64");
 
     private static final int SHOWN = 60; // characters of what is wrong
 
@@ -204,7 +208,7 @@ final class RowParser {
             out.add(new Content.Text(text));
         } else if (type.equals("image")) {
             out.add(new Content.Image(ownImage(part)
-                    .map(own -> pictures.own(image(own, at + ".image")))
+                    .map(key -> pictures.own(ownImage(part, key, at + "." + key)))
                     .orElseGet(() -> pictures.take(part.get("index"), at))));
         } else if (type.equals("image_url")) {
             out.add(new Content.Image(pictures.own(imageUrl(part.get("image_url"), at + ".image_url"))));
@@ -222,16 +226,22 @@ final class RowParser {
                 : image(string(value, at), at);
     }
 
-    /** The picture that a part brings along: Arrow gives every part every key, most of them null. */
-    private static Optional<Object> ownImage(Map<?, ?> part) {
-        for (String key : List.of("image", "path")) {
-            Object value = part.get(key);
-            boolean empty = value instanceof Map<?, ?> m && m.get("bytes") == null && m.get("path") == null;
-            if (value != null && !empty) {
-                return Optional.of(value);
-            }
-        }
-        return Optional.empty();
+    /** The key of the picture that a part brings along: Arrow gives every part every key, most of them null. */
+    private static Optional<String> ownImage(Map<?, ?> part) {
+        return OWN_IMAGE.stream()
+                .filter(key -> {
+                    Object value = part.get(key);
+                    return value != null
+                            && !(value instanceof Map<?, ?> m && m.get("bytes") == null && m.get("path") == null);
+                })
+                .findFirst();
+    }
+
+    private ImageSource ownImage(Map<?, ?> part, String key, String at) {
+        Object value = part.get(key);
+        return key.equals("base64")
+                ? ImageSource.of(name(at, null), base64(string(value, at), at))
+                : image(value, at);
     }
 
     private List<ImageSource> column(Map<?, ?> row) {

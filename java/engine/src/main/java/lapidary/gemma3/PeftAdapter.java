@@ -174,6 +174,11 @@ public final class PeftAdapter implements AutoCloseable {
         Set<String> saved = new LinkedHashSet<>();
         for (String key : file.names()) {
             TensorEntry entry = file.entry(key);
+            if (key.contains(".base_layer.") || key.contains(".lora_embedding_")) {
+                throw new FormatException(modelFile + ": tensor " + key + " belongs to LoRA on a table of tokens, lm_head or"
+                        + " embed_tokens, which this engine does not compute; train the table whole (modules_to_save), or"
+                        + " merge this adapter with PEFT first");
+            }
             if (!key.startsWith(PREFIX) || !key.endsWith(".weight")) {
                 throw new FormatException(modelFile + ": tensor " + key + " is no adapter weight: expected " + PREFIX
                         + "<module>.lora_A.weight, .lora_B.weight or a saved module's .weight");

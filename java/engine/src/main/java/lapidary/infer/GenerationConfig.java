@@ -15,7 +15,8 @@ import lapidary.format.Json;
  * What a model folder's generation_config.json says. Every key is used, or changes nothing here, or asks for something that
  * this engine does not do and is refused.
  *
- * @param eosTokenIds ids that end an answer: those of config.json too
+ * @param eosTokenIds ids that end an answer: those of config.json where this file names none. (Transformers lets such an answer run
+ *     to its limit.)
  */
 record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
     private static final String FILE = "generation_config.json";
@@ -111,14 +112,14 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
         for (Map.Entry<String, JsonNode> setting : config.node().properties()) {
             check(config, setting.getKey(), setting.getValue());
         }
-        Set<Integer> eos = new TreeSet<>(eosTokenIds);
+        Set<Integer> eos = new TreeSet<>();
         if (given(config, "eos_token_id")) {
             Json ids = config.get("eos_token_id");
             for (Json id : ids.isArray() ? ids.elements() : List.of(ids)) {
                 eos.add(id.intBetween(0, Integer.MAX_VALUE));
             }
         }
-        return new GenerationConfig(defaults(config), eos);
+        return new GenerationConfig(defaults(config), eos.isEmpty() ? Set.copyOf(eosTokenIds) : eos);
     }
 
     private static GenerationOptions defaults(Json config) {

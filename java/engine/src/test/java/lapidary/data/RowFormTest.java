@@ -253,6 +253,24 @@ class RowFormTest {
         }
     }
 
+    @ParameterizedTest
+    @CsvSource({"image,a.png", "path,a.png", "url,a.png", "url,'data:image/png;base64,AQID'", "base64,AQID"})
+    void transformersPartsBringTheirPicture(String key, String value) throws IOException {
+        Files.write(dir.resolve("a.png"), new byte[] {1, 2, 3});
+        Conversation row = only("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"" + key
+                + "\": \"" + value + "\"}, {\"type\": \"text\", \"text\": \"q\"}]}]}");
+        assertArrayEquals(new byte[] {1, 2, 3}, row.images().get(0).bytes());
+    }
+
+    @Test
+    void aPartsAddressIsNotFetched() {
+        FormatException e = assertThrows(
+                FormatException.class,
+                () -> only("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"url\":"
+                        + " \"http://127.0.0.1:1/a.png\"}]}]}"));
+        assertTrue(e.getMessage().contains(".content[0].url"), e.getMessage());
+    }
+
     @Test
     void aListIsReadElementByElement() throws IOException {
         String one = "{\"prompt\": \"a ] } \\\" , \\\\\", \"completion\": \"1\"}";

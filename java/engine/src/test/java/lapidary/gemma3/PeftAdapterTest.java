@@ -9,6 +9,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -173,6 +176,27 @@ record PeftAdapterTest(Device device) {
         Path adapter = altered(folder, key, value);
         FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
         assertTrue(e.getMessage().contains(key), e.getMessage());
+    }
+
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "base_model.model.lm_head.base_layer.weight",
+                "base_model.model.model.embed_tokens.lora_embedding_A"
+            })
+    void loraOnATableIsRefusedWithWhatToDo(String key, @TempDir Path folder) throws IOException {
+        Path adapter = altered(folder, "target_modules", "[\"lm_head\"]").resolve("adapter_model.safetensors");
+        ByteBuffer file = ByteBuffer.wrap(Files.readAllBytes(adapter)).order(ByteOrder.LITTLE_ENDIAN);
+        byte[] header = new byte[(int) file.getLong()];
+        file.get(header);
+        byte[] renamed = new String(header, StandardCharsets.UTF_8)
+                .replace("base_model.model.lm_head.weight", key)
+                .getBytes(StandardCharsets.UTF_8);
+        ByteBuffer changed = ByteBuffer.allocate(8 + renamed.length + file.remaining());
+        changed.order(ByteOrder.LITTLE_ENDIAN).putLong(renamed.length).put(renamed).put(file);
+        Files.write(adapter, changed.array());
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter.getParent()));
+        assertTrue(e.getMessage().contains(key + " belongs to LoRA on a table") && e.getMessage().contains("merge"), e.getMessage());
     }
 
     @ParameterizedTest

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import lapidary.DeviceTest;
@@ -472,5 +473,20 @@ final class LanguageModelTest extends DeviceTest {
                         FormatException.class, () -> LanguageModel.load(folder, LoadOptions.DEFAULT, device))
                 .getMessage();
         assertTrue(message.contains("generation_config.json") && message.contains(why), message);
+    }
+
+    /** As Transformers, but for a file that names none. */
+    @Test
+    void whatEndsAnAnswerIsTheGenerationConfigsWhereItNamesAny(@TempDir Path other) throws IOException {
+        assertEquals(Set.of(1, 7), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds());
+        Path file = other.resolve("generation_config.json");
+        for (String none : List.of("{}", "{\"eos_token_id\": null}", "{\"eos_token_id\": []}")) {
+            Files.writeString(file, none);
+            assertEquals(Set.of(1, 7), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds(), none);
+        }
+        Files.writeString(file, "{\"eos_token_id\": 5}");
+        assertEquals(Set.of(5), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds());
+        Files.writeString(file, "{\"eos_token_id\": [1, 5]}");
+        assertEquals(Set.of(1, 5), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds());
     }
 }
