@@ -4,6 +4,9 @@ import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.concurrent.TimeUnit;
 import javax.imageio.ImageIO;
 import lapidary.image.ImageDecoder;
@@ -40,6 +43,7 @@ public class ImageBenchmark {
     private byte[] png;
     private Rgb image;
     private ImagePreprocessor preprocessor;
+    private MemorySegment values; // [3, SIZE, SIZE] F32
 
     @Setup
     public void draw() throws IOException {
@@ -56,6 +60,7 @@ public class ImageBenchmark {
         png = encode(drawing, "png");
         image = ImageDecoder.decode(png, "png", true);
         preprocessor = ImagePreprocessor.gemma3(SIZE);
+        values = Arena.ofAuto().allocate(ValueLayout.JAVA_FLOAT, 3 * SIZE * SIZE);
     }
 
     private static byte[] encode(BufferedImage drawing, String format) throws IOException {
@@ -95,7 +100,8 @@ public class ImageBenchmark {
     }
 
     @Benchmark
-    public float[] pixelValues() {
-        return preprocessor.pixelValues(image);
+    public MemorySegment pixelValues() {
+        preprocessor.pixelValues(image).values(0, values);
+        return values;
     }
 }

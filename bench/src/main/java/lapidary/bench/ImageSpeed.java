@@ -1,6 +1,9 @@
 package lapidary.bench;
 
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Iterator;
@@ -14,7 +17,8 @@ import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
 
 /**
- * Pictures a second from their files to the tensors that the vision tower reads, several threads as in training:
+ * Pictures a second from their files to the values that the vision tower reads, several threads as in training, each of
+ * which writes them into memory of its own as a step writes them into its tensor:
  * {@code ImageSpeed FOLDER THREADS SECONDS}. Prints one number.
  */
 public final class ImageSpeed {
@@ -40,8 +44,16 @@ public final class ImageSpeed {
                 .iterator();
         long begun = System.nanoTime();
         int done = 0;
-        try (Prefetch<ImageSource, float[]> ahead = new Prefetch<>(
-                again, picture -> preprocessor.pixelValues(ImageDecoder.decode(picture)), threads, 2 * threads)) {
+        ThreadLocal<MemorySegment> values =
+                ThreadLocal.withInitial(() -> Arena.ofAuto().allocate(ValueLayout.JAVA_FLOAT, 3 * SIZE * SIZE));
+        try (Prefetch<ImageSource, Float> ahead = new Prefetch<>(
+                again,
+                picture -> {
+                    preprocessor.pixelValues(ImageDecoder.decode(picture)).values(0, values.get());
+                    return values.get().getAtIndex(ValueLayout.JAVA_FLOAT, 0);
+                },
+                threads,
+                2 * threads)) {
             while (System.nanoTime() - begun < seconds * 1e9) {
                 ahead.next();
                 done++;

@@ -23,6 +23,7 @@ import lapidary.gemma3.Rendered;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
+import lapidary.image.Pixels;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 
@@ -50,7 +51,7 @@ public final class Logprobs {
             model.dropout().setTraining(false);
             for (String line : Files.readAllLines(Path.of(args[2]))) {
                 Json prompt = Json.parse(args[2], line);
-                List<float[]> pixels = new ArrayList<>();
+                List<Pixels> pixels = new ArrayList<>();
                 for (Json image : prompt.get("images").elements()) {
                     pixels.add(ImagePreprocessor.read(folder)
                             .pixelValues(ImageDecoder.decode(ImageSource.of(Path.of(image.string())))));

@@ -305,7 +305,7 @@ final class CheckReport {
         out.append("</span></h3><div class=\"pictures\">");
         boolean one = loaded.pixels().size() == loaded.pictures().size(); // a view for each picture
         for (int v = 0; v < loaded.pixels().size(); v++) {
-            Rgb view = samples.picture(loaded.pixels().get(v));
+            Rgb view = loaded.pixels().get(v).picture();
             int side = Math.min(VIEW, view.width());
             out.append("<figure>");
             image(

@@ -49,7 +49,7 @@ public final class SampleDump {
             long[] shape = {views, 3, view.height(), view.width()};
             items.add(new Item(name + "pixel_values", "F32", shape, out -> {
                 if (views > 0) {
-                    samples.load(row, true).pixels().forEach(each -> out.accept(MemorySegment.ofArray(each)));
+                    samples.load(row, true).pixels().forEach(each -> out.accept(MemorySegment.ofArray(each.values())));
                 }
             }));
         });

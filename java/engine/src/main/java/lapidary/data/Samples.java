@@ -10,6 +10,7 @@ import java.util.Set;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3Config;
 import lapidary.gemma3.Gemma3Processor;
+import lapidary.image.CodedPixels;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
@@ -37,7 +38,7 @@ public final class Samples {
      * @param isDropped whether it is too long and left out; then there are no pictures
      * @param endsWithAnswer whether the last to speak is the model
      * @param pictures sizes of its pictures as decoded, before they are resized
-     * @param pixels a picture's views, or nothing where they were not asked for: each F32 [3, height, width]
+     * @param pixels a picture's views, or nothing where they were not asked for: each [3, height, width]
      */
     public record Loaded(
             Sample sample,
@@ -45,7 +46,7 @@ public final class Samples {
             boolean isDropped,
             boolean endsWithAnswer,
             List<Size> pictures,
-            List<float[]> pixels) {}
+            List<CodedPixels> pixels) {}
 
     /** Pixels. */
     public record Size(int width, int height) {
@@ -164,11 +165,6 @@ public final class Samples {
         return watched;
     }
 
-    /** What the model sees of a picture, for people: a view of {@link Loaded#pixels}. */
-    public Rgb picture(float[] view) {
-        return preprocessor.picture(view);
-    }
-
     /**
      * A row's tokens alone; its pictures are not decoded where that is not needed to know them.
      *
@@ -183,7 +179,7 @@ public final class Samples {
     private Loaded loaded(
             Conversation conversation, LengthLimit.Fitted fitted, List<Rgb> pictures, boolean withPixels) {
         List<Size> sizes = new ArrayList<>();
-        List<float[]> pixels = new ArrayList<>();
+        List<CodedPixels> pixels = new ArrayList<>();
         for (Rgb picture : pictures) {
             sizes.add(new Size(picture.width(), picture.height()));
             if (withPixels && panAndScan) {

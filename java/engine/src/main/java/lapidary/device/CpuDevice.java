@@ -84,6 +84,11 @@ public final class CpuDevice implements Device {
     }
 
     @Override
+    public void copyIn(MemorySegment device, Source host) {
+        host.write(0, device);
+    }
+
+    @Override
     public void copyOut(MemorySegment host, MemorySegment device) {
         host.copyFrom(device);
     }

@@ -205,6 +205,11 @@ public final class CudaDevice implements Device {
 
     @Override
     public void copyIn(MemorySegment device, MemorySegment host) {
+        staging.copyIn(device, (from, to) -> to.copyFrom(host.asSlice(from, to.byteSize())));
+    }
+
+    @Override
+    public void copyIn(MemorySegment device, Source host) {
         staging.copyIn(device, host);
     }
 

@@ -30,12 +30,12 @@ final class CudaStaging implements AutoCloseable {
     }
 
     /** Queues a copy to the device; the host's memory may change as soon as this returns. */
-    void copyIn(MemorySegment device, MemorySegment host) {
-        for (long at = 0; at < host.byteSize(); at += piece) {
-            long n = Math.min(piece, host.byteSize() - at);
+    void copyIn(MemorySegment device, Device.Source host) {
+        for (long at = 0; at < device.byteSize(); at += piece) {
+            long n = Math.min(piece, device.byteSize() - at);
             long from = reserve(n);
             MemorySegment pinned = ring.asSlice(from, n);
-            pinned.copyFrom(host.asSlice(at, n));
+            host.write(at, pinned);
             cuda.copyIn(device.asSlice(at, n), pinned, stream);
             MemorySegment event = events.isEmpty() ? cuda.event() : events.pop();
             cuda.record(event, stream);

@@ -46,6 +46,16 @@ public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevi
     /** Copies bytes from the host to this device's memory; both segments have one size. */
     void copyIn(MemorySegment device, MemorySegment host);
 
+    /** Brings bytes to this device's memory that the host makes in memory of its own or, where it can, right there. */
+    void copyIn(MemorySegment device, Source host);
+
+    /** Bytes that are made when they are asked for. */
+    @FunctionalInterface
+    interface Source {
+        /** Writes bytes from the {@code from}-th on, as many as there is room for in native memory. */
+        void write(long from, MemorySegment to);
+    }
+
     /** Copies bytes from this device's memory to the host, after all work queued before it. */
     void copyOut(MemorySegment host, MemorySegment device);
 

@@ -110,6 +110,9 @@ public final class DryDevice implements Device {
     public void copyIn(MemorySegment device, MemorySegment host) {}
 
     @Override
+    public void copyIn(MemorySegment device, Source host) {}
+
+    @Override
     public void copyOut(MemorySegment host, MemorySegment device) {
         host.fill((byte) 0);
     }

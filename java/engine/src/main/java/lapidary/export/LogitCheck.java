@@ -25,6 +25,7 @@ import lapidary.gemma3.Precision;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
+import lapidary.image.Pixels;
 import lapidary.image.Rgb;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -228,7 +229,8 @@ final class LogitCheck {
         return rows;
     }
 
-    private static PackedBatch.Row row(Gemma3Processor processor, List<Content> content, List<float[]> pixels) {
+    private static PackedBatch.Row row(
+            Gemma3Processor processor, List<Content> content, List<? extends Pixels> pixels) {
         Gemma3Processor.Encoded encoded = processor.encode(
                 processor.template().render(List.of(new Message("user", content)), true), pixels.size(), false, false);
         return new PackedBatch.Row(encoded.ids(), encoded.tokenTypeIds(), pixels);
@@ -252,11 +254,11 @@ final class LogitCheck {
         Arrays.fill(all, ids.length, ids.length + config.mmTokensPerImage(), config.imageTokenId());
         Arrays.fill(types, ids.length, ids.length + config.mmTokensPerImage(), 1);
         System.arraycopy(ids, 0, all, ids.length + config.mmTokensPerImage(), ids.length);
-        float[] pixels = new float[vision.numChannels() * vision.imageSize() * vision.imageSize()];
-        for (int i = 0; i < pixels.length; i++) {
-            pixels[i] = random.nextFloat(-1, 1);
-        }
-        return new PackedBatch.Row(all, types, List.of(pixels));
+        int side = vision.imageSize();
+        byte[] pixels = new byte[3 * side * side];
+        random.nextBytes(pixels);
+        Pixels picture = ImagePreprocessor.gemma3(side).pixelValues(new Rgb(side, side, pixels));
+        return new PackedBatch.Row(all, types, List.of(picture));
     }
 
     /** Colours that run, and a disc. */

@@ -1,6 +1,5 @@
 package lapidary.gemma3;
 
-import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -13,6 +12,7 @@ import lapidary.device.DryDevice;
 import lapidary.format.Checkpoint;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
+import lapidary.image.Pixels;
 import lapidary.nn.Dropout;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
@@ -273,7 +273,7 @@ public final class Gemma3 implements AutoCloseable {
     }
 
     /** What the decoder reads in place of image tokens: [images * tokens, hidden]. */
-    public Tensor imageFeatures(Tape tape, List<float[]> pixels) {
+    public Tensor imageFeatures(Tape tape, List<? extends Pixels> pixels) {
         return imageFeatures(tape, pixels, false, List.of());
     }
 
@@ -394,7 +394,8 @@ public final class Gemma3 implements AutoCloseable {
         return RopeTable.of(step, dtype, positions, headDim, rope.theta(), rope.factor());
     }
 
-    private Tensor imageFeatures(Tape tape, List<float[]> pixels, boolean checkpointing, List<Tensor> trained) {
+    private Tensor imageFeatures(
+            Tape tape, List<? extends Pixels> pixels, boolean checkpointing, List<Tensor> trained) {
         if (config.isTextOnly()) {
             throw new IllegalArgumentException(
                     "this checkpoint is text-only (model_type gemma3_text) and takes no images");
@@ -405,12 +406,16 @@ public final class Gemma3 implements AutoCloseable {
         Tensor stacked = tape.frame()
                 .empty(DType.F32, Shape.of(images, vision.numChannels(), vision.imageSize(), vision.imageSize()));
         for (int i = 0; i < images; i++) {
-            if (pixels.get(i).length != each) {
+            Pixels picture = pixels.get(i);
+            if (picture.length() != each) {
                 throw new IllegalArgumentException(
-                        "[image] " + i + " has " + pixels.get(i).length + " values, expected " + each + " = "
+                        "[image] " + i + " has " + picture.length() + " values, expected " + each + " = "
                                 + vision.numChannels() + " x " + vision.imageSize() + " x " + vision.imageSize());
             }
-            frame.device().copyIn(stacked.slice(i, i + 1).segment(), MemorySegment.ofArray(pixels.get(i)));
+            frame.device()
+                    .copyIn(
+                            stacked.slice(i, i + 1).segment(),
+                            (from, floats) -> picture.values(Math.toIntExact(from / Float.BYTES), floats));
         }
         int patches = vision.side() * vision.side();
         int most = frame.device().isGpu() ? PATCHES_TOGETHER_ON_A_GPU : PATCHES_TOGETHER;

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import lapidary.image.Pixels;
 
 /**
  * Token sequences laid end to end, without padding, and the images that belong to them in order.
@@ -11,14 +12,14 @@ import java.util.stream.IntStream;
  * @param ids [tokens]
  * @param tokenTypes [tokens], 1 for an image token
  * @param starts [rows + 1], row r is the tokens {@code [starts[r], starts[r + 1])}
- * @param pixels per image, F32 [channels, size, size], in row order
+ * @param pixels per image, [channels, size, size], in row order
  */
-public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[]> pixels) {
+public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<? extends Pixels> pixels) {
     /** Tokens that matrix products come in without a remainder. */
     private static final int MULTIPLE = 64;
 
     /** One row to pack. */
-    public record Row(int[] ids, int[] tokenTypes, List<float[]> pixels) {}
+    public record Row(int[] ids, int[] tokenTypes, List<? extends Pixels> pixels) {}
 
     public static PackedBatch of(List<Row> rows) {
         int[] starts = new int[rows.size() + 1];
@@ -27,7 +28,7 @@ public record PackedBatch(int[] ids, int[] tokenTypes, int[] starts, List<float[
         }
         int[] ids = new int[starts[rows.size()]];
         int[] types = new int[ids.length];
-        List<float[]> pixels = new ArrayList<>();
+        List<Pixels> pixels = new ArrayList<>();
         for (int r = 0; r < rows.size(); r++) {
             Row row = rows.get(r);
             System.arraycopy(row.ids(), 0, ids, starts[r], row.ids().length);

@@ -28,9 +28,6 @@ import lapidary.format.FormatException;
 public record ImagePreprocessor(
         int height, int width, double rescaleFactor, List<Double> mean, List<Double> std, Resize.Precision precision) {
 
-    /** Values that are on their way at a time from native memory to the heap, which a processor's own cache holds. */
-    private static final int AT_A_TIME = 1 << 15;
-
     /** Gemma 3's own numbers at this size, by torchvision's arithmetic. */
     public static ImagePreprocessor gemma3(int size) {
         List<Double> half = List.of(0.5, 0.5, 0.5);
@@ -85,38 +82,19 @@ public record ImagePreprocessor(
         return new Settings(preprocessor.toString(), Settings.parse(preprocessor)).read();
     }
 
-    /** Values of one image: [3, height, width] F32, row-major. */
-    public float[] pixelValues(Rgb image) {
-        int plane = width * height;
-        float[] values = new float[3 * plane];
+    /** One image: [3, height, width]. */
+    public CodedPixels pixelValues(Rgb image) {
         try (NativeImage pixels = new NativeImage()) {
             MemorySegment codes = pixels.resize(image, width, height, precision);
-            MemorySegment some = pixels.allocate(4L * Math.min(plane, AT_A_TIME));
-            for (int c = 0; c < 3; c++) {
-                for (int from = c * plane, end = from + plane; from < end; from += AT_A_TIME) {
-                    int n = Math.min(AT_A_TIME, end - from);
-                    if (precision == Resize.Precision.TORCHVISION) {
-                        pixels.normalise(some, codes.asSlice(from, n), 1, folded(mean, c), folded(std, c));
-                    } else {
-                        pixels.normalise(
-                                some,
-                                codes.asSlice(from, n),
-                                rescaleFactor,
-                                mean.get(c).floatValue(),
-                                std.get(c).floatValue());
-                    }
-                    MemorySegment.copy(some, ValueLayout.JAVA_FLOAT, 0, values, from, n);
-                }
-            }
+            return new CodedPixels(this, codes.toArray(ValueLayout.JAVA_BYTE));
         }
-        return values;
     }
 
     /**
-     * Values of the whole image, then of each of its crops, if it is long enough to be cut: each [3, height, width] F32.
+     * The whole image, then each of its crops, if it is long enough to be cut: each [3, height, width].
      */
-    public List<float[]> pixelValues(Rgb image, PanAndScan panAndScan) {
-        List<float[]> views = new ArrayList<>();
+    public List<CodedPixels> pixelValues(Rgb image, PanAndScan panAndScan) {
+        List<CodedPixels> views = new ArrayList<>();
         views.add(pixelValues(image));
         for (PanAndScan.Crop crop : panAndScan.crops(image.width(), image.height())) {
             views.add(pixelValues(cut(image, crop)));
@@ -124,18 +102,15 @@ public record ImagePreprocessor(
         return views;
     }
 
-    /** The picture that {@code values} of {@link #pixelValues(Rgb)} were made of: what the model sees, for people. */
-    public Rgb picture(float[] values) {
-        byte[] pixels = new byte[values.length];
-        int plane = width * height;
-        for (int c = 0; c < 3; c++) {
-            float[] table = table(c);
-            float scale = 255 / (table[255] - table[0]);
-            for (int i = 0; i < plane; i++) {
-                pixels[3 * i + c] = (byte) Math.round((values[c * plane + i] - table[0]) * scale);
-            }
+    /** Values of a channel's codes, rounded where the library rounds. */
+    void normalise(NativeImage image, int channel, MemorySegment values, MemorySegment codes) {
+        if (precision == Resize.Precision.TORCHVISION) {
+            image.normalise(values, codes, 1, folded(mean, channel), folded(std, channel));
+        } else {
+            float m = mean.get(channel).floatValue();
+            float s = std.get(channel).floatValue();
+            image.normalise(values, codes, rescaleFactor, m, s);
         }
-        return new Rgb(width, height, pixels);
     }
 
     private static Rgb cut(Rgb image, PanAndScan.Crop crop) {
@@ -150,21 +125,6 @@ public record ImagePreprocessor(
     /** A channel's mean or deviation for codes that are not rescaled: torch folds the factor into both. */
     private float folded(List<Double> of, int channel) {
         return of.get(channel).floatValue() * (float) (1.0 / rescaleFactor);
-    }
-
-    /** The value of each of the 256 codes of a channel, rounded where the library rounds. */
-    private float[] table(int channel) {
-        float m = mean.get(channel).floatValue();
-        float s = std.get(channel).floatValue();
-        float[] table = new float[256];
-        for (int code = 0; code < 256; code++) {
-            if (precision == Resize.Precision.TORCHVISION) {
-                table[code] = (code - folded(mean, channel)) / folded(std, channel);
-            } else {
-                table[code] = ((float) (code * rescaleFactor) - m) / s;
-            }
-        }
-        return table;
     }
 
     /** The JSON object, key by key: each is read, or must have the one value that is done here, or is ignored. */

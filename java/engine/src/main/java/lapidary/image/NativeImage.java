@@ -77,9 +77,8 @@ final class NativeImage implements AutoCloseable {
         im_frame.height(frame, height);
         im_frame.components(frame, components.length);
         im_frame.progressive(frame, progressive ? 1 : 0);
-        for (int i = 0;
-                i < components.length;
-                i++) { // the generated setters of an array's elements leave out its offset
+        // the generated setters of an array's elements leave out its offset
+        for (int i = 0; i < components.length; i++) {
             im_frame.across(frame).setAtIndex(ValueLayout.JAVA_INT, i, components[i].across);
             im_frame.down(frame).setAtIndex(ValueLayout.JAVA_INT, i, components[i].down);
         }

@@ -2,15 +2,16 @@ package lapidary.infer;
 
 import java.util.Arrays;
 import java.util.List;
+import lapidary.image.Pixels;
 
 /**
  * What a model reads before it answers.
  *
  * @param ids [tokens]
  * @param types [tokens], 1 for an image's tokens
- * @param pixels per image, F32 [channels, size, size], in the order of their tokens
+ * @param pixels per image, [channels, size, size], in the order of their tokens
  */
-record Prompt(int[] ids, int[] types, List<float[]> pixels) {
+record Prompt(int[] ids, int[] types, List<? extends Pixels> pixels) {
     Prompt {
         pixels = List.copyOf(pixels);
     }
@@ -38,7 +39,7 @@ record Prompt(int[] ids, int[] types, List<float[]> pixels) {
         while (n < Math.min(ids.length, other.ids.length) && ids[n] == other.ids[n] && types[n] == other.types[n]) {
             if (types[n] == 1 && !isInside(n)) {
                 image++;
-                if (!Arrays.equals(pixels.get(image), other.pixels.get(image))) {
+                if (!pixels.get(image).equals(other.pixels.get(image))) {
                     return n;
                 }
             }

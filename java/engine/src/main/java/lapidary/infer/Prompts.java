@@ -11,6 +11,7 @@ import lapidary.gemma3.Rendered;
 import lapidary.image.ImageDecoder;
 import lapidary.image.ImagePreprocessor;
 import lapidary.image.ImageSource;
+import lapidary.image.Pixels;
 
 /** From messages to {@link Prompt}s: the template written out, tokens, pictures decoded. Safe for many threads. */
 final class Prompts {
@@ -51,7 +52,7 @@ final class Prompts {
 
     private Prompt encoded(List<ImageSource> images, Rendered text) {
         Gemma3Processor.Encoded encoded = processor.encode(text, images.size(), false, false);
-        List<float[]> pixels = new ArrayList<>();
+        List<Pixels> pixels = new ArrayList<>();
         for (ImageSource image : images) {
             pixels.add(preprocessor.pixelValues(ImageDecoder.decode(image)));
         }

@@ -16,6 +16,9 @@ import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Gemma3Config;
 import lapidary.gemma3.PackedBatch;
 import lapidary.gemma3.PeftAdapter;
+import lapidary.image.ImagePreprocessor;
+import lapidary.image.Pixels;
+import lapidary.image.Rgb;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
 import lapidary.optim.Optimizer;
@@ -204,7 +207,7 @@ public final class MemoryEstimate implements AutoCloseable {
     private long pictures(List<MicroBatch> group, int microBatches) {
         long most = group.stream()
                 .mapToLong(batch -> batch.packed().pixels().stream()
-                        .mapToLong(view -> 4L * view.length)
+                        .mapToLong(Pixels::heapBytes)
                         .sum())
                 .max()
                 .orElse(0);
@@ -279,14 +282,13 @@ public final class MemoryEstimate implements AutoCloseable {
                 .toList();
     }
 
+    private static Pixels black(int side) {
+        return ImagePreprocessor.gemma3(side).pixelValues(new Rgb(side, side, new byte[3 * side * side]));
+    }
+
     private MicroBatch microBatch(List<Row> rows, int[] next) {
         Gemma3Config shape = model.config();
-        float[] view = shape.isTextOnly()
-                ? new float[0]
-                : new float
-                        [shape.vision().numChannels()
-                                * shape.vision().imageSize()
-                                * shape.vision().imageSize()];
+        Pixels view = shape.isTextOnly() ? null : black(shape.vision().imageSize());
         List<PackedBatch.Row> packed = new ArrayList<>();
         for (Row row : rows) {
             int soft = row.views() * shape.mmTokensPerImage();

@@ -15,6 +15,8 @@ import lapidary.DeviceTest;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.image.FloatPixels;
+import lapidary.image.Pixels;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.Test;
@@ -47,7 +49,7 @@ final class KvCacheTest extends DeviceTest {
         Random random = new Random(seed);
         int[] ids = random.ints(tokens, 14, TEXT_IDS).toArray();
         int[] types = new int[tokens];
-        List<float[]> pixels = new ArrayList<>();
+        List<Pixels> pixels = new ArrayList<>();
         for (int at : images) {
             Arrays.fill(ids, at, at + IMAGE, SOFT);
             Arrays.fill(types, at, at + IMAGE, 1);
@@ -55,7 +57,7 @@ final class KvCacheTest extends DeviceTest {
             for (int i = 0; i < image.length; i++) {
                 image[i] = (float) random.nextGaussian();
             }
-            pixels.add(image);
+            pixels.add(new FloatPixels(image));
         }
         return new PackedBatch.Row(ids, types, pixels);
     }
@@ -88,7 +90,7 @@ final class KvCacheTest extends DeviceTest {
         int from = cache.length();
         int[] types = Arrays.copyOfRange(row.tokenTypes(), from, to);
         int before = images(row, from);
-        List<float[]> pixels = row.pixels().subList(before, images(row, to));
+        List<? extends Pixels> pixels = row.pixels().subList(before, images(row, to));
         try (Frame pass = model.frame().child("read")) {
             Tensor features = pixels.isEmpty() ? Tensor.NONE : model.imageFeatures(Tape.notRecording(pass), pixels);
             Tensor hidden = model.read(pass, cache, Arrays.copyOfRange(row.ids(), from, to), types, features);

@@ -205,7 +205,9 @@ class HostileImageTest {
                     png(chunk("IHDR", ihdr), chunk("IDAT", deflate(rows)), chunk("IEND", new byte[0])), "a", true);
             assertEquals(size[0], image.width());
             assertEquals(size[1], image.height());
-            assertEquals(3 * 896 * 896, ImagePreprocessor.gemma3(896).pixelValues(image).length);
+            assertEquals(
+                    3 * 896 * 896,
+                    ImagePreprocessor.gemma3(896).pixelValues(image).length());
         }
     }
 

@@ -1,14 +1,20 @@
 package lapidary.image;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
 import lapidary.format.FormatException;
@@ -16,6 +22,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -61,12 +68,13 @@ class ImagePreprocessorTest {
     }
 
     private static void check(ImagePreprocessor preprocessor, Rgb image, boolean crops, int count, String sha256) {
-        List<float[]> views =
+        List<CodedPixels> views =
                 crops ? preprocessor.pixelValues(image, PanAndScan.DEFAULT) : List.of(preprocessor.pixelValues(image));
         assertEquals(count, views.size());
-        ByteBuffer bytes = ByteBuffer.allocate(4 * count * views.get(0).length).order(ByteOrder.LITTLE_ENDIAN);
+        ByteBuffer bytes =
+                ByteBuffer.allocate(4 * count * views.get(0).length()).order(ByteOrder.LITTLE_ENDIAN);
         views.forEach(view -> {
-            for (float value : view) {
+            for (float value : view.values()) {
                 bytes.putFloat(value);
             }
         });
@@ -77,15 +85,63 @@ class ImagePreprocessorTest {
     @Test
     void blackIsMinusOneAndWhiteIsOne() {
         byte[] pixels = {0, 0, 0, -1, -1, -1};
-        float[] values = ImagePreprocessor.gemma3(1).pixelValues(new Rgb(1, 1, new byte[] {0, -1, 127}));
+        float[] values = ImagePreprocessor.gemma3(1)
+                .pixelValues(new Rgb(1, 1, new byte[] {0, -1, 127}))
+                .values();
         assertEquals(-1f, values[0]);
         assertEquals(1f, values[1]);
         assertEquals(3, values.length);
         values = new ImagePreprocessor(
                         1, 2, 1 / 255.0, List.of(0.5, 0.5, 0.5), List.of(0.5, 0.5, 0.5), Resize.Precision.PILLOW)
-                .pixelValues(new Rgb(2, 1, pixels));
+                .pixelValues(new Rgb(2, 1, pixels))
+                .values();
         assertEquals(-1f, values[4]);
         assertEquals(1f, values[5]);
+    }
+
+    @ParameterizedTest
+    @EnumSource(Resize.Precision.class)
+    void anyPieceOfTheValuesIsThatOfTheWhole(Resize.Precision precision) {
+        ImagePreprocessor preprocessor =
+                new ImagePreprocessor(190, 181, 1 / 255.0, List.of(0.5, 0.4, 0.3), List.of(0.5, 0.6, 0.7), precision);
+        CodedPixels pixels = preprocessor.pixelValues(Golden.noise(70, 50, false));
+        float[] all = pixels.values();
+        assertEquals(3 * 190 * 181, all.length);
+        int[][] pieces = {{0, 1}, {5, 64}, {190 * 181 - 7, 20}, {100, 2 * 190 * 181}, {all.length - 3, 3}, {9, 0}};
+        try (Arena arena = Arena.ofConfined()) {
+            for (int[] piece : pieces) {
+                MemorySegment floats = arena.allocate(ValueLayout.JAVA_FLOAT, piece[1]);
+                pixels.values(piece[0], floats);
+                assertArrayEquals(
+                        Arrays.copyOfRange(all, piece[0], piece[0] + piece[1]), floats.toArray(ValueLayout.JAVA_FLOAT));
+            }
+            MemorySegment floats = arena.allocate(ValueLayout.JAVA_FLOAT, 4);
+            assertThrows(IndexOutOfBoundsException.class, () -> pixels.values(all.length - 3, floats));
+        }
+    }
+
+    @Test
+    void pixelsAreEqualIfTheirValuesAre() {
+        ImagePreprocessor preprocessor = ImagePreprocessor.gemma3(8);
+        Rgb image = Golden.noise(20, 10, false);
+        CodedPixels pixels = preprocessor.pixelValues(image);
+        assertEquals(pixels, ImagePreprocessor.gemma3(8).pixelValues(image));
+        assertEquals(pixels.hashCode(), preprocessor.pixelValues(image).hashCode());
+        assertNotEquals(pixels, preprocessor.pixelValues(Golden.noise(20, 11, false)));
+        ImagePreprocessor other = new ImagePreprocessor(
+                8, 8, 1 / 255.0, List.of(0.5, 0.5, 0.4), preprocessor.std(), preprocessor.precision());
+        assertNotEquals(pixels, other.pixelValues(image));
+    }
+
+    @Test
+    void pixelsOfASizeThatIsKeptShowThePicture() {
+        byte[] rgb = new byte[3 * 16 * 16];
+        for (int i = 0; i < rgb.length; i++) {
+            rgb[i] = (byte) (i * 37);
+        }
+        CodedPixels pixels = ImagePreprocessor.gemma3(16).pixelValues(new Rgb(16, 16, rgb));
+        assertArrayEquals(rgb, pixels.picture().pixels());
+        assertEquals(16, pixels.picture().width());
     }
 
     @Test

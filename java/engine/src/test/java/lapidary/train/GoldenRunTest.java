@@ -26,6 +26,8 @@ import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.PackedBatch;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.Precision;
+import lapidary.image.FloatPixels;
+import lapidary.image.Pixels;
 import lapidary.nn.LoraSpec;
 import lapidary.nn.Parameter;
 import lapidary.op.LinearCrossEntropy;
@@ -107,9 +109,9 @@ final class GoldenRunTest extends DeviceTest {
         }
         int image = 0;
         for (JsonNode row : Json.read(plain(model).resolve("batch.json")).node()) {
-            List<float[]> images = new ArrayList<>();
+            List<Pixels> images = new ArrayList<>();
             for (int i = 0; i < row.path("images").asInt(0); i++) {
-                images.add(Arrays.copyOfRange(pixels, image * perImage, (image + 1) * perImage));
+                images.add(new FloatPixels(Arrays.copyOfRange(pixels, image * perImage, (image + 1) * perImage)));
                 image++;
             }
             int[] ids = ints(row.get("ids"));
@@ -319,7 +321,7 @@ final class GoldenRunTest extends DeviceTest {
 
     @Test
     void equalPicturesOfDifferentPartsMeetDifferentMasks() {
-        float[] picture = batch("multimodal").packed().pixels().get(0);
+        Pixels picture = batch("multimodal").packed().pixels().get(0);
         try (PeftAdapter init = PeftAdapter.open(golden("multimodal").resolve("init"))) {
             LoraSpec spec = init.spec();
             LoraSpec dropping = new LoraSpec(spec.r(), spec.alpha(), 0.5, spec.targetModules(), spec.modulesToSave());

@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.List;
 import lapidary.gemma3.PackedBatch;
+import lapidary.image.FloatPixels;
+import lapidary.image.Pixels;
 import lapidary.op.LinearCrossEntropy;
 import org.junit.jupiter.api.Test;
 
@@ -13,10 +15,11 @@ final class ProgressTest {
     private static Progress afterOneStep(double peak) {
         BatchPlan plan = BatchPlan.of(4, 2, 1, 1, -1);
         Progress progress = new Progress(plan, 1, FLOPS, peak, () -> 0);
-        List<float[]> pictures = List.of(new float[3], new float[3]);
+        Pixels picture = new FloatPixels(new float[3]);
+        List<Pixels> pictures = List.of(picture, picture);
         PackedBatch packed = PackedBatch.of(List.of(
                 new PackedBatch.Row(new int[5], new int[5], pictures),
-                new PackedBatch.Row(new int[7], new int[7], List.of(new float[3]))));
+                new PackedBatch.Row(new int[7], new int[7], List.of(picture))));
         progress.startStep();
         progress.add(
                 new MicroBatch(packed, 12, new int[12], 12, List.of("a", "b")),
