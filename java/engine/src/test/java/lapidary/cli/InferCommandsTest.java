@@ -182,7 +182,9 @@ final class InferCommandsTest {
     void aRowThatCannotBeAnsweredIsNamedAndNothingIsWritten() throws IOException {
         Path in = folder.resolve("prompts.jsonl");
         Path answers = folder.resolve("answers.jsonl");
+        Files.write(folder.resolve("broken.png"), new byte[] {(byte) 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n', 0});
         for (String bad : List.of(
+                user("Hi", "broken.png"),
                 user("Hi", PICTURE) + ", {\"role\": \"assistant\", \"content\": \"Ho\"}",
                 user("Hi", "no-such.png"),
                 user("Hi <image_soft_token>", PICTURE) + "," + user("Hi", PICTURE))) {
