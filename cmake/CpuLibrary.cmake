@@ -51,3 +51,16 @@ foreach(test nf4_test nf4_linear_test)
   target_sources(${test} PRIVATE ${cpu}/context.cpp ${cpu}/memory.cpp ${cpu}/team.cpp)
 endforeach()
 target_sources(team_test PRIVATE ${cpu}/team.cpp)
+
+# The image members on damaged files, whose way to a wrong address no test in Java would notice.
+file(GLOB image_sources CONFIGURE_DEPENDS ${cpu}/image_*.cpp)
+add_executable(image_test EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/image_test.cpp ${image_sources})
+target_include_directories(image_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include)
+target_compile_options(image_test PRIVATE -O1 -g -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math
+                       -fsanitize=address,undefined -fno-sanitize-recover=all)
+target_link_options(image_test PRIVATE -fsanitize=address,undefined)
+target_link_libraries(image_test PRIVATE OpenMP::OpenMP_CXX)
+add_dependencies(native_tests image_test)
+set(jpegs ${CMAKE_CURRENT_SOURCE_DIR}/../java/engine/src/test/resources/lapidary/image)
+add_test(NAME image_test COMMAND image_test ${jpegs}/jpeg-420-33x31.jpg ${jpegs}/jpeg-420-33x31-progressive.jpg
+         ${jpegs}/jpeg-411-7x5-progressive.jpg ${jpegs}/jpeg-420-100x75.jpg)

@@ -129,18 +129,20 @@ int32_t jpeg_frame(im_ctx* ctx, const im_frame* frame) {
     const im_frame& f = *frame;
     bool good = !ctx->components && f.width >= 1 && f.width <= kMaxSide && f.height >= 1 && f.height <= kMaxSide &&
                 (f.components == 1 || f.components == 3 || f.components == 4);
-    ctx->across = 0;
-    ctx->down = 0;
+    int32_t across = 0;
+    int32_t down = 0;
     for (int i = 0; good && i < f.components; i++) {
         good = f.across[i] >= 1 && f.across[i] <= 4 && f.down[i] >= 1 && f.down[i] <= 4;
-        ctx->across = std::max(ctx->across, f.across[i]);
-        ctx->down = std::max(ctx->down, f.down[i]);
+        across = std::max(across, f.across[i]);
+        down = std::max(down, f.down[i]);
     }
-    for (int i = 0; good && i < f.components; i++) good = ctx->across % f.across[i] == 0 && ctx->down % f.down[i] == 0;
+    for (int i = 0; good && i < f.components; i++) good = across % f.across[i] == 0 && down % f.down[i] == 0;
     if (!good) {
         return fail(ctx, IM_BAD_ARGUMENT, "jpeg_frame: %d x %d pixels of %d components, or their sampling factors", f.width,
                     f.height, f.components);
     }
+    ctx->across = across;
+    ctx->down = down;
     for (int i = 0; i < f.components; i++) {
         Component& c = ctx->component[i];
         c.across = f.across[i];
