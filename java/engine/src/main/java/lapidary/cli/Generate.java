@@ -170,9 +170,7 @@ final class Generate implements Callable<Integer> {
         } catch (IllegalArgumentException e) {
             throw new FormatException(row.id() + ": " + e.getMessage(), e);
         } catch (FormatException e) { // of a picture, which has the row in its name or is a file of its own
-            throw e.getMessage().startsWith(row.id())
-                    ? e
-                    : new FormatException(row.id() + ": " + e.getMessage(), e);
+            throw e.getMessage().startsWith(row.id()) ? e : new FormatException(row.id() + ": " + e.getMessage(), e);
         }
     }
 

@@ -239,9 +239,7 @@ final class RowParser {
 
     private ImageSource ownImage(Map<?, ?> part, String key, String at) {
         Object value = part.get(key);
-        return key.equals("base64")
-                ? ImageSource.of(name(at, null), base64(string(value, at), at))
-                : image(value, at);
+        return key.equals("base64") ? ImageSource.of(name(at, null), base64(string(value, at), at)) : image(value, at);
     }
 
     private List<ImageSource> column(Map<?, ?> row) {

@@ -175,9 +175,10 @@ public final class PeftAdapter implements AutoCloseable {
         for (String key : file.names()) {
             TensorEntry entry = file.entry(key);
             if (key.contains(".base_layer.") || key.contains(".lora_embedding_")) {
-                throw new FormatException(modelFile + ": tensor " + key + " belongs to LoRA on a table of tokens, lm_head or"
-                        + " embed_tokens, which this engine does not compute; train the table whole (modules_to_save), or"
-                        + " merge this adapter with PEFT first");
+                throw new FormatException(
+                        modelFile + ": tensor " + key + " belongs to LoRA on a table of tokens, lm_head or"
+                                + " embed_tokens, which this engine does not compute; train the table whole (modules_to_save), or"
+                                + " merge this adapter with PEFT first");
             }
             if (!key.startsWith(PREFIX) || !key.endsWith(".weight")) {
                 throw new FormatException(modelFile + ": tensor " + key + " is no adapter weight: expected " + PREFIX
@@ -532,8 +533,7 @@ public final class PeftAdapter implements AutoCloseable {
      * adapters and no other. Where names were asked for, those; they select the same modules.
      */
     private static List<String> targetNames(List<Parameter> parameters, List<String> linears, LoraSpec spec) {
-        boolean full = spec.isExpression()
-                || spec.targetModules().stream().anyMatch(name -> name.contains("."));
+        boolean full = spec.isExpression() || spec.targetModules().stream().anyMatch(name -> name.contains("."));
         if (!spec.targetModules().contains(LoraSpec.ALL_LINEAR) && !full) {
             return spec.targetModules();
         }

@@ -8,10 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -193,10 +193,16 @@ record PeftAdapterTest(Device device) {
                 .replace("base_model.model.lm_head.weight", key)
                 .getBytes(StandardCharsets.UTF_8);
         ByteBuffer changed = ByteBuffer.allocate(8 + renamed.length + file.remaining());
-        changed.order(ByteOrder.LITTLE_ENDIAN).putLong(renamed.length).put(renamed).put(file);
+        changed.order(ByteOrder.LITTLE_ENDIAN)
+                .putLong(renamed.length)
+                .put(renamed)
+                .put(file);
         Files.write(adapter, changed.array());
         FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter.getParent()));
-        assertTrue(e.getMessage().contains(key + " belongs to LoRA on a table") && e.getMessage().contains("merge"), e.getMessage());
+        assertTrue(
+                e.getMessage().contains(key + " belongs to LoRA on a table")
+                        && e.getMessage().contains("merge"),
+                e.getMessage());
     }
 
     @ParameterizedTest

@@ -482,7 +482,8 @@ final class LanguageModelTest extends DeviceTest {
         Path file = other.resolve("generation_config.json");
         for (String none : List.of("{}", "{\"eos_token_id\": null}", "{\"eos_token_id\": []}")) {
             Files.writeString(file, none);
-            assertEquals(Set.of(1, 7), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds(), none);
+            assertEquals(
+                    Set.of(1, 7), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds(), none);
         }
         Files.writeString(file, "{\"eos_token_id\": 5}");
         assertEquals(Set.of(5), GenerationConfig.read(other, List.of(1, 7)).eosTokenIds());

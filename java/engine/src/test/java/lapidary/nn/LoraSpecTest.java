@@ -54,6 +54,7 @@ final class LoraSpecTest {
     void whatIsNoExpressionIsRefused(String target, String reason) {
         LoraSpec spec = spec(target);
         IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> spec.targets(MODULES.get(0)));
-        assertTrue(e.getMessage().startsWith("lora_target_modules has " + target + ", which " + reason), e.getMessage());
+        assertTrue(
+                e.getMessage().startsWith("lora_target_modules has " + target + ", which " + reason), e.getMessage());
     }
 }
