@@ -65,7 +65,7 @@ def python(kind, folder, threads, seconds):
 
 def engine(folder, threads, seconds):
     jar = Path(__file__).resolve().parent.parent.parent / "target" / "benchmarks.jar"
-    return float(subprocess.check_output([os.environ.get("JAVA", "java"), "-Xmx1g", "-cp", jar, "lapidary.bench.ImageSpeed", folder,
+    return float(subprocess.check_output([os.environ.get("JAVA", "java"), "-Xmx1g", "-XX:+UseTransparentHugePages", "-cp", jar, "lapidary.bench.ImageSpeed", folder,
                                           str(threads), str(seconds)], text=True))
 
 

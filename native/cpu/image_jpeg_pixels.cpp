@@ -1,4 +1,6 @@
 // From decoded components to RGB: chroma upsampled by libjpeg's triangle filter, colours by its 16-bit fixed point (JFIF 1.02).
+#include <cstring>
+
 #include "image_context.h"
 
 namespace im {
@@ -14,6 +16,10 @@ inline int32_t clamp(int32_t value) { return value < 0 ? 0 : value > 255 ? 255 :
 // ---- one row of one component, at the picture's width ------------------------------------------------------------
 
 KT_CLONES void repeat(uint8_t* __restrict out, const uint8_t* __restrict samples, int64_t width, int32_t times) {
+    if (times == 1) {
+        std::memcpy(out, samples, static_cast<size_t>(width));
+        return;
+    }
     for (int64_t x = 0; x < width; x++) out[x] = samples[x / times];
 }
 
