@@ -245,8 +245,10 @@ final class Download {
                 Matcher range =
                         RANGE.matcher(headers.firstValue("content-range").orElse(""));
                 if (!range.matches() || Long.parseLong(range.group(1)) != have) {
+                    truncate(); // so that the next run does not ask for a range
                     throw new HubException(Text.shown(uri) + " was asked for the bytes from " + have + " and sends \""
-                            + Text.oneLine(headers.firstValue("content-range").orElse("")) + "\"");
+                            + Text.oneLine(headers.firstValue("content-range").orElse(""))
+                            + "\"; run again, to begin anew");
                 }
             } else if (have > 0) { // the server begins anew
                 truncate();
