@@ -424,7 +424,9 @@ final class Train implements Callable<Integer> {
         String variable = System.getenv("TENSORBOARD_LOGGING_DIR");
         return running.loggingDir != null || variable == null || variable.isBlank()
                 ? running.loggingDir
-                : Path.of(variable.replaceFirst("^~(?=/|$)", System.getProperty("user.home")));
+                : Path.of(variable.replaceFirst(
+                        "^~(?=/|$)",
+                        Matcher.quoteReplacement(CacheFolder.userHome().toString())));
     }
 
     private SftConfig config(Path model, String dataset, String heldOut) {

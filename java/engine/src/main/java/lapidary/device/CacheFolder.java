@@ -21,8 +21,17 @@ public final class CacheFolder {
     public static Path path() {
         String xdg = System.getenv("XDG_CACHE_HOME");
         Path base =
-                xdg != null && xdg.startsWith("/") ? Path.of(xdg) : Path.of(System.getProperty("user.home"), ".cache");
+                xdg != null && xdg.startsWith("/") ? Path.of(xdg) : userHome().resolve(".cache");
         return base.resolve("lapidary");
+    }
+
+    /** What {@code ~} stands for, as shells and Python have it: {@code $HOME}, else what the system says of the user. */
+    public static Path userHome() {
+        return userHome(System.getenv("HOME"), System.getProperty("user.home"));
+    }
+
+    static Path userHome(String variable, String user) {
+        return Path.of(variable == null || variable.isEmpty() ? user : variable);
     }
 
     /**

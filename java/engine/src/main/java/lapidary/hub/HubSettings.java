@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import lapidary.device.CacheFolder;
 
 /**
  * Where the Hub and its cache are, and who asks: the environment variables of huggingface_hub, with its defaults.
@@ -41,7 +42,7 @@ public record HubSettings(
 
     /** The settings of this process. */
     public static HubSettings ofEnvironment() {
-        return of(System.getenv(), Path.of(System.getProperty("user.home")));
+        return of(System.getenv(), CacheFolder.userHome());
     }
 
     /**

@@ -62,4 +62,11 @@ class CacheFolderTest {
                 file + " is not a folder",
                 assertThrows(IOException.class, () -> CacheFolder.make(file)).getMessage());
     }
+
+    @Test
+    void theHomeIsTheVariablesWhereThereIsOne() {
+        assertEquals(Path.of("/a"), CacheFolder.userHome("/a", "/root"));
+        assertEquals(Path.of("/root"), CacheFolder.userHome(null, "/root"));
+        assertEquals(Path.of("/root"), CacheFolder.userHome("", "/root"));
+    }
 }
