@@ -183,6 +183,7 @@ int32_t jpeg_quantisers(im_ctx* ctx, int32_t component, int64_t position, int32_
 }  // namespace
 
 void* allocate(im_ctx* ctx, int64_t bytes) {
+    if (bytes < 0 || bytes > int64_t{1} << 40) return nullptr;  // no system has as much, and sums stay in range
     const int64_t whole = (bytes + kSlack + 63) / 64 * 64;
     ctx->used += whole;
     if (ctx->used <= ctx->region_bytes) return ctx->region + ctx->used - whole;

@@ -222,6 +222,7 @@ public final class Gradients implements AutoCloseable {
         for (Scope scope : scopes) {
             if (scope.taken == dx.identity()) {
                 scope.taken = null;
+                seed = dx.identity() == seed ? null : seed; // other gradients may now be added to it
                 return true;
             }
         }
