@@ -6,7 +6,6 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -57,7 +56,8 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
     enum Kind {
         SCALAR,
         LIST,
-        MAPPING
+        /** A mapping, or a list with more than words in it; its value is JSON. */
+        NESTED
     }
 
     /**
@@ -126,7 +126,7 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
             }
             String key = ((ScalarNode) tuple.getKeyNode()).getValue();
             int line = line(tuple.getKeyNode());
-            Entry before = entries.put(key, entry(file, key, line, tuple.getValueNode()));
+            Entry before = entries.put(key, entry(file, line, tuple.getValueNode()));
             if (before != null) {
                 throw wrong(file, line, Printable.line(key) + " is given again, line " + before.line + " has it too");
             }
@@ -134,21 +134,21 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
         return entries;
     }
 
-    private static Entry entry(Path file, String key, int line, Node value) {
+    private static Entry entry(Path file, int line, Node value) {
         if (value instanceof ScalarNode scalar) {
             return new Entry(line, List.of(word(scalar)), Kind.SCALAR);
         }
         if (value instanceof SequenceNode sequence) {
-            List<String> values = new ArrayList<>();
-            for (Node item : sequence.getValue()) {
-                if (!(item instanceof ScalarNode)) {
-                    throw wrong(file, line(item), Printable.line(key) + " has a list or mapping in its list");
-                }
-                values.add(word((ScalarNode) item));
+            if (sequence.getValue().stream().allMatch(ScalarNode.class::isInstance)) {
+                return new Entry(
+                        line,
+                        sequence.getValue().stream()
+                                .map(item -> word((ScalarNode) item))
+                                .toList(),
+                        Kind.LIST);
             }
-            return new Entry(line, values, Kind.LIST);
         }
-        return new Entry(line, List.of(json(file, value).toString()), Kind.MAPPING);
+        return new Entry(line, List.of(json(file, value).toString()), Kind.NESTED);
     }
 
     /** As on a command line; nothing at all is null. */

@@ -154,8 +154,13 @@ final class TrainArguments implements IParameterPreprocessor {
     }
 
     private static String value(ConfigFile file, String name, ConfigFile.Entry entry, OptionSpec option) {
-        if (entry.kind() == ConfigFile.Kind.MAPPING && !name.endsWith("_kwargs")) {
-            throw file.wrong(name, name + " is a mapping, expected one value");
+        if (entry.kind() == ConfigFile.Kind.NESTED && !name.endsWith("_kwargs")) {
+            throw file.wrong(
+                    name,
+                    name
+                            + (entry.values().get(0).startsWith("[")
+                                    ? " has a list or mapping in its list"
+                                    : " is a mapping, expected one value"));
         }
         if (entry.kind() == ConfigFile.Kind.LIST && !option.isMultiValue()) {
             throw file.wrong(name, name + " is a list, expected one value");

@@ -75,7 +75,7 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
         only(all, "false", "rows are drawn at random", "group_by_length");
         only(all, "false", "the last batch is always trained on", "dataloader_drop_last");
         only(all, "false", "the log's first line is that of --logging_steps", "logging_first_step");
-        only(all, "false", "evaluation starts with training", "eval_on_start");
+        only(all, "false", "the first evaluation is where --eval_strategy says", "eval_on_start");
         only(all, "false", "a checkpoint holds all that the run depends on", "save_only_model");
         only(all, "false", "a resumed run goes on where it was", "ignore_data_skip");
         only(all, "false", "choose --per_device_train_batch_size", "auto_find_batch_size");
@@ -86,6 +86,8 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
         only(all, REFUSED, "--adam_beta1, --adam_beta2 and --adam_epsilon are there", "optim_args");
         only(all, REFUSED, "the optimisers of --optim train whole tensors", "optim_target_modules");
         only(all, REFUSED, ONE_DEVICE, "fsdp", "fsdp_config", "deepspeed", "parallelism_config", "accelerator_config");
+        only(all, REFUSED, ONE_DEVICE, "accelerate_config"); // of TRL's launcher, as the next
+        only(all, "1", ONE_DEVICE, "num_processes", "num_machines");
         only(all, REFUSED, "the adapter is published on the main branch", "hub_revision");
         only(all, REFUSED, "a token belongs in HF_TOKEN or engine login, not in a file or a command", "hub_token");
         only(
