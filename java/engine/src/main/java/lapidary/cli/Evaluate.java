@@ -172,7 +172,7 @@ final class Evaluate implements Callable<Integer> {
     private static int places(Message message) {
         int places = 0;
         for (Content part : message.content()) {
-            places += part instanceof Content.Text words ? words.text().split(ChatTemplate.IMAGE, -1).length - 1 : 1;
+            places += part instanceof Content.Text words ? ChatTemplate.places(words.text()) : 1;
         }
         return places;
     }

@@ -138,12 +138,12 @@ final class RowParser {
         int written = 0;
         for (Object message : messages) {
             Object content = message instanceof Map<?, ?> m ? m.get("content") : null;
-            written += content instanceof String text ? places(text) : 0;
+            written += content instanceof String text ? ChatTemplate.places(text) : 0;
             for (Object item : content instanceof List<?> items ? items : List.of()) {
                 if (item instanceof Map<?, ?> part && "image".equals(part.get("type"))) {
                     parts += ownImage(part).isEmpty() ? 1 : 0;
                 } else if (item instanceof Map<?, ?> part && "text".equals(part.get("type"))) {
-                    written += part.get("text") instanceof String text ? places(text) : 0;
+                    written += part.get("text") instanceof String text ? ChatTemplate.places(text) : 0;
                 }
             }
         }
@@ -161,16 +161,6 @@ final class RowParser {
                             : " without a part"));
         }
         return new Pictures(column, false, true);
-    }
-
-    private static int places(String text) {
-        int places = 0;
-        for (int at = text.indexOf(ChatTemplate.IMAGE);
-                at >= 0;
-                at = text.indexOf(ChatTemplate.IMAGE, at + ChatTemplate.IMAGE.length())) {
-            places++;
-        }
-        return places;
     }
 
     private Message message(Object value, String at, Pictures pictures) {
@@ -402,7 +392,7 @@ final class RowParser {
 
         /** Takes a picture for each placeholder in {@code text}, where those count. */
         void takeFor(String text, String at) {
-            for (int i = written ? places(text) : 0; i > 0; i--) {
+            for (int i = written ? ChatTemplate.places(text) : 0; i > 0; i--) {
                 take(null, at);
             }
         }

@@ -22,6 +22,11 @@ public record ChatTemplate(String bosToken) {
     /** What an image is in a rendered text, before its soft tokens are put there. */
     public static final String IMAGE = "<start_of_image>";
 
+    /** How many times a text has {@link #IMAGE}. */
+    public static int places(String text) {
+        return text.split(IMAGE, -1).length - 1;
+    }
+
     /** SHA-256 of the template's text, line ends as "\n", white space at the end cut. */
     private static final String KNOWN = "8d9e3a3c114fb2053ec500184677af4f7e5f8ec2582443cd535834e68b3ade29";
 
