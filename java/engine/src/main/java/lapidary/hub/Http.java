@@ -226,8 +226,9 @@ final class Http implements AutoCloseable {
         HttpResponse<byte[]> response = await(future, uri, lastByte, stall, whole);
         answered = true;
         String encoding = response.headers().firstValue("content-encoding").orElse("");
-        byte[] content =
-                encoding.equals("gzip") && response.body().length > 0 ? unzipped(response.body()) : response.body();
+        byte[] content = encoding.equalsIgnoreCase("gzip") && response.body().length > 0
+                ? unzipped(response.body())
+                : response.body();
         return new Reply(response.statusCode(), uri, response.headers(), content);
     }
 
