@@ -27,13 +27,13 @@ public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<Strin
         ranks = Collections.unmodifiableMap(new LinkedHashMap<>(ranks)); // Map.copyOf has another order
         alphas = Collections.unmodifiableMap(new LinkedHashMap<>(alphas));
         ranks.forEach((key, rank) -> {
-            compile("rank_pattern", key);
+            compile("rank_pattern", key, key);
             if (rank < 1) {
                 throw new IllegalArgumentException("rank_pattern gives " + key + " the rank " + rank);
             }
         });
         alphas.forEach((key, alpha) -> {
-            compile("alpha_pattern", key);
+            compile("alpha_pattern", key, key);
             if (!(alpha > 0) || Double.isInfinite(alpha)) {
                 throw new IllegalArgumentException("alpha_pattern gives " + key + " the alpha " + alpha);
             }
@@ -43,7 +43,8 @@ public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<Strin
     /** The value of the first expression that matches. */
     static <T> Optional<T> first(String where, Map<String, T> patterns, String module) {
         for (Map.Entry<String, T> pattern : patterns.entrySet()) {
-            if (matches(where, "(.*\\.)?(" + pattern.getKey() + ")", module)) {
+            String key = pattern.getKey();
+            if (matches(where, key, compile(where, key, "(.*\\.)?(" + key + ")"), module)) {
                 return Optional.of(pattern.getValue());
             }
         }
@@ -56,14 +57,18 @@ public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<Strin
      * @throws IllegalArgumentException where it is none, or takes too long
      */
     static boolean matches(String where, String expression, String module) {
-        return compile(where, expression)
-                .matcher(new Bounded(module, where, expression, new int[] {MOST_LOOKS}))
+        return matches(where, expression, compile(where, expression, expression), module);
+    }
+
+    private static boolean matches(String where, String key, Pattern pattern, String module) {
+        return pattern.matcher(new Bounded(module, where, key, new int[] {MOST_LOOKS}))
                 .matches();
     }
 
-    private static Pattern compile(String where, String key) {
+    /** @param key what the user wrote */
+    private static Pattern compile(String where, String key, String expression) {
         try {
-            return Pattern.compile(key);
+            return Pattern.compile(expression);
         } catch (PatternSyntaxException e) {
             throw new IllegalArgumentException(
                     where + " has " + key + ", which is no regular expression: " + e.getDescription(), e);

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -45,6 +46,14 @@ final class LoraSpecTest {
     @Test
     void oneOfSeveralIsAName() {
         assertTrue(MODULES.stream().noneMatch(spec(".*q_proj", ".*up_proj")::targets));
+    }
+
+    @Test
+    void aPatternIsNamedAsItWasWritten() {
+        LoraPatterns patterns = new LoraPatterns(false, Map.of(), Map.of("(.*.*.*.*.*.*.*.*)*x", 1.0));
+        LoraSpec spec = new LoraSpec(2, 4, 0, List.of("all-linear"), List.of(), patterns);
+        IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> spec.scaling(MODULES.get(0)));
+        assertTrue(e.getMessage().startsWith("alpha_pattern has (.*.*.*.*.*.*.*.*)*x, which takes"), e.getMessage());
     }
 
     @ParameterizedTest
