@@ -22,7 +22,7 @@ struct Codes {
     struct Look {
         int16_t value;   // of a coefficient, where the number is within the look
         uint8_t length;  // bits: the code's, or the code's and the number's; 0 where the code is longer than the look
-        uint8_t symbol;  // run of zeros << 4 | bits of the number; the latter 0 where value is it, and run is not 15
+        uint8_t symbol;  // run of zeros << 4 | bits of the number
         bool whole() const { return value != 0; }
     };
 

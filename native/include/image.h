@@ -3,8 +3,8 @@
  *
  * The CPU library exports it beside its kernel table. Every member returns a status, 0 for success, and leaves a text in
  * last_error otherwise. Headers are read and refused by the caller; here every size, offset and index is checked again, so
- * that no bytes of a file and no argument make a member touch memory that is not its own. All arithmetic is exact: every
- * result is the same on every machine.
+ * that no bytes of a file and no argument make a member touch memory that is not its own. Every result is rounded in
+ * one way, so that it is the same on every machine.
  */
 #ifndef LAPIDARY_IMAGE_H
 #define LAPIDARY_IMAGE_H

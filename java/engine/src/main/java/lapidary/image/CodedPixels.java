@@ -49,14 +49,7 @@ public final class CodedPixels implements Pixels {
 
     /** What the model sees, for people. */
     public Rgb picture() {
-        byte[] rgb = new byte[codes.length];
-        int plane = codes.length / 3;
-        for (int i = 0; i < plane; i++) {
-            for (int c = 0; c < 3; c++) {
-                rgb[3 * i + c] = codes[c * plane + i];
-            }
-        }
-        return new Rgb(preprocessor.width(), preprocessor.height(), rgb);
+        return Rgb.ofPlanes(preprocessor.width(), preprocessor.height(), codes);
     }
 
     @Override

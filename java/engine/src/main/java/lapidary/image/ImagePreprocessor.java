@@ -28,6 +28,9 @@ import lapidary.format.FormatException;
 public record ImagePreprocessor(
         int height, int width, double rescaleFactor, List<Double> mean, List<Double> std, Resize.Precision precision) {
 
+    private static final String SIZES =
+            "sides of 1 to " + Limits.MAX_SIDE + " and at most " + Limits.MAX_PIXELS + " pixels";
+
     /** Gemma 3's own numbers at this size, by torchvision's arithmetic. */
     public static ImagePreprocessor gemma3(int size) {
         List<Double> half = List.of(0.5, 0.5, 0.5);
@@ -37,9 +40,9 @@ public record ImagePreprocessor(
     public ImagePreprocessor {
         mean = List.copyOf(mean);
         std = List.copyOf(std);
-        if (height < 1 || width < 1 || height > Limits.MAX_SIDE || width > Limits.MAX_SIDE) {
-            throw new IllegalArgumentException("[image_preprocessor] size is " + height + " x " + width
-                    + ", expected sides of 1 to " + Limits.MAX_SIDE);
+        if (!isSize(height, width)) {
+            throw new IllegalArgumentException(
+                    "[image_preprocessor] size is " + height + " x " + width + ", expected " + SIZES);
         }
         if (mean.size() != 3
                 || std.size() != 3
@@ -52,6 +55,14 @@ public record ImagePreprocessor(
             throw new IllegalArgumentException(
                     "[image_preprocessor] rescale_factor is " + rescaleFactor + ", expected a positive number");
         }
+    }
+
+    private static boolean isSize(int height, int width) {
+        return height >= 1
+                && width >= 1
+                && height <= Limits.MAX_SIDE
+                && width <= Limits.MAX_SIDE
+                && (long) height * width <= Limits.MAX_PIXELS;
     }
 
     /** The same with another arithmetic. */
@@ -198,6 +209,9 @@ public record ImagePreprocessor(
                         && !entry.getValue().isNull()) {
                     throw refused("size", size, "height and width alone");
                 }
+            }
+            if (!isSize(side(size, "height"), side(size, "width"))) {
+                throw refused("size", size, SIZES);
             }
             // transformers: IMAGENET_STANDARD_MEAN and _STD, and 1/255, where the file is silent
             return new ImagePreprocessor(

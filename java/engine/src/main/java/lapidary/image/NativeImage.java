@@ -34,24 +34,25 @@ final class NativeImage implements AutoCloseable {
         }
     }
 
-    private final Arena arena = Arena.ofConfined(); // of the arguments that are structures
     private final MemorySegment table = Library.TABLE;
+    private final Arena arena = Arena.ofConfined(); // of the arguments that are structures
     private final MemorySegment ctx;
 
     NativeImage() {
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
         int status = im_table.context_create.invoke(im_table.context_create(table), out);
         if (status != ImageTable.IM_OK()) {
+            arena.close();
             throw new OutOfMemoryError("the system has no memory to decode a picture");
         }
         ctx = out.get(ValueLayout.ADDRESS, 0);
     }
 
-    /** Native memory of unspecified content. */
+    /** Native memory of unspecified content; using it after this is closed throws. */
     MemorySegment allocate(long bytes) {
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
         check(im_table.allocate.invoke(im_table.allocate(table), ctx, out, bytes));
-        return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
+        return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes, arena, null);
     }
 
     MemorySegment copyOf(byte[] bytes) {
@@ -151,7 +152,7 @@ final class NativeImage implements AutoCloseable {
 
     @Override
     public void close() {
+        arena.close(); // throws in another thread, before anything is freed
         im_table.context_destroy.invoke(im_table.context_destroy(table), ctx);
-        arena.close();
     }
 }

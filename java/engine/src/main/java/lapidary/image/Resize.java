@@ -1,5 +1,6 @@
 package lapidary.image;
 
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
 /**
@@ -41,17 +42,9 @@ public final class Resize {
         if (image.width() == width && image.height() == height) {
             return image;
         }
-        byte[] planes;
         try (NativeImage pixels = new NativeImage()) {
-            planes = pixels.resize(image, width, height, precision).toArray(ValueLayout.JAVA_BYTE);
+            MemorySegment planes = pixels.resize(image, width, height, precision);
+            return Rgb.ofPlanes(width, height, planes.toArray(ValueLayout.JAVA_BYTE));
         }
-        byte[] result = new byte[planes.length];
-        int plane = width * height;
-        for (int i = 0; i < plane; i++) {
-            result[3 * i] = planes[i];
-            result[3 * i + 1] = planes[i + plane];
-            result[3 * i + 2] = planes[i + 2 * plane];
-        }
-        return new Rgb(width, height, result);
     }
 }

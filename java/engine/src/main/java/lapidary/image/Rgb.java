@@ -12,4 +12,16 @@ public record Rgb(int width, int height, byte[] pixels) {
                     + " bytes, expected width * height * 3");
         }
     }
+
+    /** @param planes [3, height, width] */
+    static Rgb ofPlanes(int width, int height, byte[] planes) {
+        byte[] pixels = new byte[planes.length];
+        int plane = width * height;
+        for (int i = 0; i < plane; i++) {
+            pixels[3 * i] = planes[i];
+            pixels[3 * i + 1] = planes[i + plane];
+            pixels[3 * i + 2] = planes[i + 2 * plane];
+        }
+        return new Rgb(width, height, pixels);
+    }
 }

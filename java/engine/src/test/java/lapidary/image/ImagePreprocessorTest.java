@@ -187,6 +187,7 @@ class ImagePreprocessorTest {
                 "\"height\": 896 | \"height\": 0 | size.height",
                 "\"height\": 896 | \"height\": 70000 | size.height",
                 "\"height\": 896 | \"height\": 1e300 | size.height",
+                "{\"height\": 896, \"width\": 896} | {\"height\": 65535, \"width\": 65535} | size",
                 "[0.5, 0.5, 0.5], \"image_processor_type\" | [0.5, 0.5], \"image_processor_type\" | image_mean",
                 "\"image_std\": [0.5, 0.5, 0.5] | \"image_std\": [0.5, 0, 0.5] | image_std",
                 "\"image_std\": [0.5, 0.5, 0.5] | \"image_std\": [0.5, \"a\", 0.5] | image_std",
