@@ -1,8 +1,8 @@
 #include "rms_norm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <vector>
 
 #include "table.h"
 
@@ -35,32 +35,42 @@ KT_CLONES void forward_rows(T* y, float* rstd, const T* x, const T* w, const T* 
     }
 }
 
-// With g = dy (1 + w): dx = rstd (g - x rstd^2 mean(g x)). dx may be dy.
+// With g = dy (1 + w): dx = rstd (g - x k), k = rstd^2 mean(g x). dx may be dy.
 template <typename T>
-[[gnu::always_inline]] inline void backward_row(T* dx, const T* dy, const T* x, const T* w, float rstd, int64_t cols) {
+[[gnu::always_inline]] inline float mean_factor(const T* dy, const T* x, const T* w, float rstd, int64_t cols) {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t c = 0; c < cols; c++) dot += load(dy[c]) * (1.0f + load(w[c])) * load(x[c]);
-    const float k = dot / static_cast<float>(cols) * rstd * rstd;
+    return dot / static_cast<float>(cols) * rstd * rstd;
+}
+
+template <typename T>
+[[gnu::always_inline]] inline void gradients(T* dx, const T* dy, const T* x, const T* w, float rstd, float k, int64_t n) {
 #pragma omp simd
-    for (int64_t c = 0; c < cols; c++) {
-        dx[c] = store<T>(rstd * (load(dy[c]) * (1.0f + load(w[c])) - load(x[c]) * k));
-    }
+    for (int64_t c = 0; c < n; c++) dx[c] = store<T>(rstd * (load(dy[c]) * (1.0f + load(w[c])) - load(x[c]) * k));
 }
 
 template <typename T>
 KT_CLONES void backward_rows(T* dx, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows, int64_t cols) {
-    for (int64_t i = 0; i < rows; i++) backward_row(dx + i * cols, dy + i * cols, x + i * cols, w, rstd[i], cols);
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t at = i * cols;
+        gradients(dx + at, dy + at, x + at, w, rstd[i], mean_factor(dy + at, x + at, w, rstd[i], cols), cols);
+    }
 }
 
-// The same, added to dx: row is memory for one row.
+// The same, added to dx by pieces of a row, which keep the gradient's own rounding.
 template <typename T>
-KT_CLONES void add_backward_rows(T* dx, T* row, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows,
-                                 int64_t cols) {
+KT_CLONES void add_backward_rows(T* dx, const T* dy, const T* x, const T* w, const float* rstd, int64_t rows, int64_t cols) {
+    constexpr int64_t kPiece = 512;
+    T piece[kPiece];
     for (int64_t i = 0; i < rows; i++) {
-        backward_row(row, dy + i * cols, x + i * cols, w, rstd[i], cols);
-        T* sum = dx + i * cols;
-        for (int64_t c = 0; c < cols; c++) sum[c] = store<T>(load(sum[c]) + load(row[c]));
+        const float k = mean_factor(dy + i * cols, x + i * cols, w, rstd[i], cols);
+        for (int64_t begin = 0; begin < cols; begin += kPiece) {
+            const int64_t n = std::min(kPiece, cols - begin);
+            const int64_t at = i * cols + begin;
+            gradients(piece, dy + at, x + at, w + begin, rstd[i], k, n);
+            for (int64_t c = 0; c < n; c++) dx[at + c] = store<T>(load(dx[at + c]) + load(piece[c]));
+        }
     }
 }
 
@@ -120,12 +130,8 @@ int32_t rms_norm_backward(kt_ctx* ctx, void* dx, float* dw, const void* dy, cons
                 const T* from = static_cast<const T*>(dy) + at;
                 const T* of = static_cast<const T*>(x) + at;
                 const T* weight = static_cast<const T*>(w);
-                if (accumulate) {
-                    std::vector<T> row(static_cast<size_t>(cols));
-                    add_backward_rows(to, row.data(), from, of, weight, rstd + begin, end - begin, cols);
-                } else {
-                    backward_rows(to, from, of, weight, rstd + begin, end - begin, cols);
-                }
+                const auto rows_of = accumulate ? add_backward_rows<T> : backward_rows<T>;
+                rows_of(to, from, of, weight, rstd + begin, end - begin, cols);
             });
         }
         if (dw) weight_gradient(ctx, dw, static_cast<const T*>(dy), static_cast<const T*>(x), rstd, rows, cols);
