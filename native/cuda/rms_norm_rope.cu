@@ -144,13 +144,13 @@ struct WeightTerm {
     int64_t half;
 
     __device__ float operator()(int64_t row, int64_t c) const {
-        const int64_t position = rotation.position(row, true);
-        if (position < 0) return 0.0f;
+        const int64_t found = rotation.position(row, true), position = max(found, int64_t{0});
         const int64_t at = row * half * 2, pair = position * half + (c < half ? c : c - half);
         const float sin = c < half ? rotation.sin[pair] : -rotation.sin[pair];
         const float dn =
             turned<T>(load(dy[at + c]), load(dy[at + (c < half ? c + half : c - half)]), rotation.cos[pair], sin);
-        return dn * load(x[at + c]) * rstd[row];
+        // No return before: a term that may be left out is not contracted with the sum as the norm's is, and loses its bits.
+        return (found < 0 ? 0.0f : dn) * load(x[at + c]) * (found < 0 ? 0.0f : rstd[row]);
     }
 };
 
