@@ -140,9 +140,9 @@ final class Check implements Callable<Integer> {
             return memoryAlone();
         }
         require(dataset, "--dataset_name");
-        DataOptions options = sampleOptions.options(spec.commandLine());
-        config(model, dataset, options); // mistakes are told before anything is fetched
         Profile profile = Profiles.of(compat, spec.commandLine());
+        DataOptions options = sampleOptions.options(profile, spec.commandLine());
+        config(model, dataset, options); // mistakes are told before anything is fetched
         Split wanted = Splits.parse(split, spec.commandLine());
         Path folder = hub.model(model, spec.commandLine());
         String found = hub.dataset(dataset, wanted.name(), spec.commandLine());
@@ -177,7 +177,8 @@ final class Check implements Callable<Integer> {
 
     /** Of rows that are only told of. */
     private int memoryAlone() {
-        SftConfig config = config(model, "rows", sampleOptions.options(spec.commandLine()));
+        SftConfig config = config(
+                model, "rows", sampleOptions.options(Profiles.of(compat, spec.commandLine()), spec.commandLine()));
         Path folder = hub.model(model, spec.commandLine());
         Gemma3Config shape = Gemma3.readConfig(folder);
         if (rowPictures < 0 || rowPictures > 0 && shape.isTextOnly()) {

@@ -3,6 +3,7 @@ package lapidary.cli;
 import com.fasterxml.jackson.databind.node.TextNode;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
@@ -31,6 +32,7 @@ final class EffectiveConfig {
             }
         }
         values.put("output_dir", config.outputDir());
+        values.put("max_length_policy", config.data().overlong().name().toLowerCase(Locale.ROOT));
         values.put("gradient_checkpointing", config.gradientCheckpointing());
         if (config.initAdapter() == null) { // else they are the adapter's
             values.put("lora_r", config.loraR() == null ? 16 : config.loraR());

@@ -6,6 +6,7 @@ import java.util.Set;
 import lapidary.data.DataOptions;
 import lapidary.data.LengthLimit.Overlong;
 import lapidary.data.LossOn;
+import lapidary.data.Profile;
 import lapidary.data.RowForm;
 import picocli.CommandLine;
 import picocli.CommandLine.Option;
@@ -28,8 +29,9 @@ final class SampleOptions {
     @Option(
             names = "--max_length_policy",
             paramLabel = "WHAT",
-            description = "Of longer rows: error, drop, or truncate_text, which never cuts a picture (default: error).")
-    private String overlong = "error";
+            description = "Of longer rows: error, drop, or truncate_text, which never cuts a picture (default: error;"
+                    + " with --compat trl: truncate_text).")
+    private String overlong = "";
 
     @Option(
             names = "--assistant_only_loss",
@@ -64,8 +66,13 @@ final class SampleOptions {
             description = "error, or drop: go on without it (default: error).")
     private String onBad = "error";
 
-    /** @throws ParameterException naming the option that is wrong */
-    DataOptions options(CommandLine command) {
+    /**
+     * What the options say.
+     *
+     * @param compat what {@code --compat} says: TRL cuts long rows unless told otherwise
+     * @throws ParameterException naming the option that is wrong
+     */
+    DataOptions options(Profile compat, CommandLine command) {
         if (assistantOnly && completionOnly != null) {
             throw new ParameterException(
                     command, "--assistant_only_loss and --completion_only_loss each say what is trained; give one");
@@ -82,7 +89,9 @@ final class SampleOptions {
                     forms(command),
                     lossOn,
                     maxLength,
-                    one(Overlong.class, overlong, "--max_length_policy", command),
+                    overlong.isEmpty()
+                            ? compat == Profile.TRL ? Overlong.TRUNCATE_TEXT : Overlong.ERROR
+                            : one(Overlong.class, overlong, "--max_length_policy", command),
                     drop,
                     panAndScan);
         } catch (IllegalArgumentException e) {

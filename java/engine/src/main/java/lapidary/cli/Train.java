@@ -14,6 +14,7 @@ import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import lapidary.data.Profile;
 import lapidary.device.CacheFolder;
 import lapidary.device.DType;
 import lapidary.device.Device;
@@ -186,9 +187,9 @@ final class Train implements Callable<Integer> {
         @Option(
                 names = "--compat",
                 paramLabel = "WHAT",
-                description =
-                        "default: what the guide means. trl: as TRL 1.13 computes it (two <bos>, trained"
-                                + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters) (default: default).")
+                description = "default: what the guide means. trl: as TRL 1.13 computes it (two <bos>, trained"
+                        + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters, rows cut at"
+                        + " --max_length) (default: default).")
         private String compat = "default";
     }
 
@@ -393,6 +394,10 @@ final class Train implements Callable<Integer> {
     /** Hours of work are not replaced because a command was run again. */
     private void keepEarlierRun() {
         SaveOptions saving = checkpoints.options();
+        if (saving.isResumed() && !saving.isNewest() && !Files.isDirectory(Path.of(saving.resumeFrom()))) {
+            throw usage(CheckpointOptions.RESUME + " " + saving.resumeFrom()
+                    + " is no folder; give a checkpoint's folder, or true for the newest in --output_dir");
+        }
         Optional<String> there = CheckpointOptions.newestIn(outputDir());
         if (inputs.overwrite) {
             if (!saving.isResumed() && lora.isFromCheckpointIn(outputDir())) {
@@ -438,6 +443,7 @@ final class Train implements Callable<Integer> {
         quant.refuseOthers(spec.commandLine(), running.dtype);
         quant.refuseWithoutLoadIn4bit(spec.commandLine());
         try {
+            Profile profile = Profiles.of(running.compat, spec.commandLine());
             SftConfig.Builder builder = SftConfig.builder(model, dataset, outputDir());
             recipe.applyTo(builder, spec.commandLine());
             lora.applyTo(builder);
@@ -450,10 +456,10 @@ final class Train implements Callable<Integer> {
                     .seed(running.seed)
                     .loggingSteps(running.loggingSteps)
                     .reporting(ReportOptions.of(running.reportTo, loggingDir()))
-                    .data(samples.options(spec.commandLine()))
+                    .data(samples.options(profile, spec.commandLine()))
                     .saving(checkpoints.options())
                     .evaluation(evaluation.options(heldOut))
-                    .profile(Profiles.of(running.compat, spec.commandLine()))
+                    .profile(profile)
                     .build();
         } catch (IllegalArgumentException e) {
             throw usage(e.getMessage());

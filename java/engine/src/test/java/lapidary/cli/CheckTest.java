@@ -190,6 +190,9 @@ final class CheckTest {
         assertSays("3: 1 good, 0 bad, 2 too long and dropped", "row 1 (", "dropped)");
         assertEquals(0, check("--max_length", "40", "--max_length_policy", "truncate_text"));
         assertSays("3: 3 good, 0 bad, 2 too long and cut", "cut to 40)", "longest 40");
+        assertEquals(0, check("--max_length", "40", "--compat", "trl"), "TRL cuts");
+        assertSays("3: 3 good, 0 bad, 2 too long and cut", "longest 40");
+        assertEquals(1, check("--max_length", "40", "--compat", "trl", "--max_length_policy", "error"));
         assertEquals(1, check("--max_length", "99999999"));
         assertTrue(err.toString().contains("max_position_embeddings"), err.toString());
     }
