@@ -51,7 +51,7 @@ final class CheckpointOptions {
             try {
                 from = new BooleanConverter().convert(from).toString();
             } catch (picocli.CommandLine.TypeConversionException e) {
-                from = resume; // a folder that is not there: told by who looks for it
+                from = resume; // a folder that is not there: told when it is looked for
             }
         }
         return new SaveOptions(SaveOptions.Strategy.of(strategy), steps, totalLimit, from);

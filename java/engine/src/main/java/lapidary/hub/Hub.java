@@ -149,7 +149,8 @@ public final class Hub implements AutoCloseable {
 
     private void requireToken() {
         if (settings.offline()) {
-            throw new HubException("HF_HUB_OFFLINE forbids to talk to the Hub; unset it");
+            throw new HubException(
+                    "HF_HUB_OFFLINE is set, and --push_to_hub, upload and login talk to the Hub: unset it, or go without them");
         }
         if (!settings.token().isPresent()) {
             throw new HubException(

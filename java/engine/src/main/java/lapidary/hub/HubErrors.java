@@ -123,8 +123,19 @@ final class HubErrors {
         return text.startsWith("<") ? "" : text;
     }
 
-    /** The JSON of an answer. */
+    /**
+     * The JSON of an answer.
+     *
+     * @throws HubException it is none: some networks put a page of their own in the Hub's place
+     */
     static Json json(URI uri, Http.Reply reply) {
-        return Json.parse(Text.shown(uri), reply.content());
+        try {
+            return Json.parse(Text.shown(uri), reply.content());
+        } catch (FormatException e) {
+            throw new HubException(
+                    e.getMessage() + "; it was not the Hub that answered: check HF_ENDPOINT, HTTPS_PROXY, and whether"
+                            + " this network wants a login",
+                    e);
+        }
     }
 }

@@ -61,6 +61,9 @@ final class Output implements AutoCloseable {
                 throw unusable(directory, "a folder stands in the place of its file " + name + "; move it away");
             }
         }
+        if (Files.isSymbolicLink(directory) && !Files.exists(directory)) {
+            throw unusable(directory, "it is a link to what is not there; make that folder");
+        }
         List<Path> made = new ArrayList<>();
         for (Path at = directory.toAbsolutePath(); at != null && !Files.exists(at); at = at.getParent()) {
             made.add(at);

@@ -244,6 +244,8 @@ final class ConfigTest {
                     "--overwrite_output_dir",
                     "choose another folder");
         }
+        assertEquals(2, train("--config=" + yaml, "--resume_from_checkpoint=" + output.resolve("checkpoint-9")));
+        assertOneLine("--resume_from_checkpoint " + output.resolve("checkpoint-9") + " is no folder");
         assertEquals(0, train("--config=" + yaml, "--resume_from_checkpoint"), err::toString);
         Files.delete(output.resolve("adapter_config.json"));
         assertEquals(

@@ -177,7 +177,12 @@ final class HubCommandTest {
     void whatWasTrainedIsPublishedWithACard() throws Exception {
         environment.put("HF_TOKEN", TOKEN);
         server.user(TOKEN, "someone");
+        environment.put("HF_HUB_OFFLINE", "1");
         Run run = engine(train("--push_to_hub", "--hub_private_repo", "true"));
+        assertEquals(1, run.code(), run.text());
+        assertTrue(run.text().contains("HF_HUB_OFFLINE is set, and --push_to_hub"), run.text());
+        environment.remove("HF_HUB_OFFLINE");
+        run = engine(train("--push_to_hub", "--hub_private_repo", "true"));
         assertEquals(0, run.code(), run.text());
         FakeRepo repo = server.repo("models/someone/out");
         assertTrue(repo.isPrivate);

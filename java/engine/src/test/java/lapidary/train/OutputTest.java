@@ -129,6 +129,14 @@ class OutputTest {
     }
 
     @Test
+    void aLinkToNowhereIsToldAsOne() throws IOException {
+        Path link = Files.createSymbolicLink(dir.resolve("link"), dir.resolve("gone"));
+        String message =
+                assertThrows(FormatException.class, () -> Output.open(link)).getMessage();
+        assertTrue(message.contains(": it is a link to what is not there; make that folder, or "), message);
+    }
+
+    @Test
     void aRunThatWroteNothingLeavesNoFolders() throws IOException {
         Path kept = Files.createDirectories(dir.resolve("kept"));
         Output.open(kept.resolve("a/b/c")).close();
