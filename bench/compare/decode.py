@@ -37,8 +37,13 @@ def run(*command, **options):
     return done.stdout
 
 
-def bench(classpath, name, *args):
-    return run(java(), "--enable-native-access=ALL-UNNAMED", "-cp", classpath, "lapidary.bench." + name, *args)
+def bench(classpath, name, *args, flags=()):
+    return run(java(), *flags, "--enable-native-access=ALL-UNNAMED", "-cp", classpath, "lapidary.bench." + name, *args)
+
+
+def memory_bandwidth(args):
+    text = bench(args.classpath, "MemoryBandwidth", 2, flags=("-XX:+UseTransparentHugePages", "-Xms3g", "-Xmx3g"))
+    return float(re.search(r"([\d.]+) GB/s", text).group(1))
 
 
 def engine(args, model, form):
@@ -115,11 +120,10 @@ def main():
             if not (work / "gguf" / f"{size}-{form}").exists():
                 run(java(), "--enable-native-access=ALL-UNNAMED", "-jar", TOP / "target/engine.jar", "export", "--format", "gguf",
                     "--outtype", form, "--model_name_or_path", model, "--output_dir", work / "gguf" / f"{size}-{form}")
-    print(bench(args.classpath, "MemoryBandwidth", 2), flush=True)
     bandwidth = []
     speeds = {}
     for _ in range(args.repeats):
-        bandwidth.append(float(re.search(r"([\d.]+) GB/s", bench(args.classpath, "MemoryBandwidth", 2)).group(1)))
+        bandwidth.append(memory_bandwidth(args))
         for size in args.sizes:
             model = work / "models" / size
             sides = {"engine BF16": ("bf16", lambda: engine(args, model, "bf16")),

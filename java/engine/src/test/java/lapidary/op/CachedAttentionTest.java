@@ -171,7 +171,11 @@ final class CachedAttentionTest extends OpTest {
         "BF16, F32, 7, 61, 333",
         "BF16, BF16, 3, 2, 1",
         "F32, F32, 2, 5, 0",
-        "BF16, F32, 4, 9, 16"
+        "BF16, F32, 4, 9, 16",
+        "BF16, BF16, 5, 143, 1030",
+        "BF16, BF16, 5, 143, 410",
+        "BF16, F32, 2, 203, 330",
+        "F32, F32, 3, 203, 340"
     })
     void fewRowsTimesAMatrix(DType dtype, DType yType, int rows, int out, int in) {
         float[] x = random(1, dtype, rows * in);
