@@ -6,36 +6,132 @@
 
 #include "bf16.h"
 #include "context.h"
+#include "few_products.h"
 #include "math.h"
 #include "table.h"
 
 namespace kt {
 namespace {
 
-// scores[h, i] = q[h] . k[i] * scale, of heads queries [heads, dim] and n keys, stride elements apart.
-template <typename T>
-[[gnu::always_inline]] inline void score_loop(float* scores, int64_t ld, const float* q, const T* k, int64_t stride,
-                                              int64_t heads, int64_t n, int64_t dim, float scale) {
-    for (int64_t i = 0; i < n; i++) {
-        const T* key = k + i * stride;
-        for (int64_t h = 0; h < heads; h++) {
-            const float* query = q + h * dim;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t c = 0; c < dim; c++) sum += query[c] * load(key[c]);
-            scores[h * ld + i] = sum * scale;
+constexpr int kKeys = 4;      // whose scores are computed together
+constexpr int kValues = 16;   // that are added to an output before it is stored
+
+// scores[h, i] = q[h] . k[i] * scale, of R queries [R, dim] and O keys, stride elements apart.
+template <int Bytes, int O, int R, typename T>
+[[gnu::always_inline]] inline void score_block(float* scores, int64_t ld, const float* q, const T* k, int64_t stride, int64_t dim,
+                                               float scale) {
+    float sums[O * kBlockRows];
+    block<Bytes, O, R>(sums, q, dim, k, stride, dim);
+    for (int h = 0; h < R; h++) {
+        for (int i = 0; i < O; i++) scores[h * ld + i] = sums[i * kBlockRows + h] * scale;
+    }
+}
+
+template <int Bytes, int O, typename T>
+[[gnu::always_inline]] inline void score_heads(float* scores, int64_t ld, const float* q, const T* k, int64_t stride, int64_t heads,
+                                               int64_t dim, float scale) {
+    int64_t h = 0;
+    for (; h + 4 <= heads; h += 4) score_block<Bytes, O, 4>(scores + h * ld, ld, q + h * dim, k, stride, dim, scale);
+    if (h + 2 <= heads) {
+        score_block<Bytes, O, 2>(scores + h * ld, ld, q + h * dim, k, stride, dim, scale);
+        h += 2;
+    }
+    if (h < heads) score_block<Bytes, O, 1>(scores + h * ld, ld, q + h * dim, k, stride, dim, scale);
+}
+
+// out[h] += sum over i of p[h, i] * v[i], of R heads and n values, in the order of i.
+template <int Bytes, int R, typename T>
+[[gnu::always_inline]] inline void add_block(float* out, const float* p, int64_t ld, const T* v, int64_t stride, int64_t n,
+                                             int64_t dim) {
+    using V = Wide<Bytes>;
+    const int64_t whole = dim / V::kLanes * V::kLanes;
+    for (int64_t c = 0; c < whole; c += V::kLanes) {
+        typename V::Floats acc[R];
+#pragma GCC unroll 4
+        for (int h = 0; h < R; h++) V::read(acc[h], out + h * dim + c);
+        for (int64_t i = 0; i < n; i++) {
+            typename V::Floats values;
+            V::read(values, v + i * stride + c);
+#pragma GCC unroll 4
+            for (int h = 0; h < R; h++) acc[h] += p[h * ld + i] * values;
+        }
+#pragma GCC unroll 4
+        for (int h = 0; h < R; h++) std::memcpy(out + h * dim + c, &acc[h], sizeof acc[h]);
+    }
+    for (int h = 0; h < R; h++) {
+        for (int64_t c = whole; c < dim; c++) {
+            float sum = out[h * dim + c];
+            for (int64_t i = 0; i < n; i++) sum = __builtin_fmaf(p[h * ld + i], load(v[i * stride + c]), sum);
+            out[h * dim + c] = sum;
         }
     }
 }
 
-KT_CLONES void score(float* scores, int64_t ld, const float* q, const float* k, int64_t stride, int64_t heads, int64_t n,
-                     int64_t dim, float scale) {
-    score_loop(scores, ld, q, k, stride, heads, n, dim, scale);
+template <int Bytes, typename T>
+[[gnu::always_inline]] inline void add_heads(float* out, const float* p, int64_t ld, const T* v, int64_t stride, int64_t heads,
+                                             int64_t n, int64_t dim) {
+    int64_t h = 0;
+    for (; h + 4 <= heads; h += 4) add_block<Bytes, 4>(out + h * dim, p + h * ld, ld, v, stride, n, dim);
+    if (h + 2 <= heads) {
+        add_block<Bytes, 2>(out + h * dim, p + h * ld, ld, v, stride, n, dim);
+        h += 2;
+    }
+    if (h < heads) add_block<Bytes, 1>(out + h * dim, p + h * ld, ld, v, stride, n, dim);
 }
-KT_CLONES void score(float* scores, int64_t ld, const float* q, const bf16* k, int64_t stride, int64_t heads, int64_t n,
-                     int64_t dim, float scale) {
-    score_loop(scores, ld, q, k, stride, heads, n, dim, scale);
-}
+
+// The cached keys or values of one key head, and what the heads of its group make of them.
+template <typename T>
+struct Cached {
+    const T* rows;  // [n, dim]
+    int64_t stride; // elements between rows
+    int64_t n, dim, heads;
+
+    template <int Bytes>
+    [[gnu::always_inline]] void score(float* scores, int64_t ld, const float* q, float scale) const {
+        int64_t i = 0;
+        for (; i + kKeys <= n; i += kKeys) {
+            score_heads<Bytes, kKeys>(scores + i, ld, q, rows + i * stride, stride, heads, dim, scale);
+        }
+        for (; i < n; i++) score_heads<Bytes, 1>(scores + i, ld, q, rows + i * stride, stride, heads, dim, scale);
+    }
+    template <int Bytes>
+    [[gnu::always_inline]] void add(float* out, const float* p, int64_t ld) const {
+        for (int64_t i = 0; i < n; i += kValues) {
+            add_heads<Bytes>(out, p + i, ld, rows + i * stride, stride, heads, std::min<int64_t>(kValues, n - i), dim);
+        }
+    }
+
+    void score_base(float* scores, int64_t ld, const float* q, float scale) const { score<16>(scores, ld, q, scale); }
+    void add_base(float* out, const float* p, int64_t ld) const { add<16>(out, p, ld); }
+#if defined(__x86_64__)
+#define KT_LEVEL(NAME, BYTES, ARCH)                                                                                      \
+    __attribute__((target(ARCH))) void score_##NAME(float* scores, int64_t ld, const float* q, float scale) const {      \
+        score<BYTES>(scores, ld, q, scale);                                                                              \
+    }                                                                                                                    \
+    __attribute__((target(ARCH))) void add_##NAME(float* out, const float* p, int64_t ld) const { add<BYTES>(out, p, ld); }
+    KT_LEVEL(v3, 32, "arch=x86-64-v3")
+    KT_LEVEL(v4, 64, "arch=x86-64-v4")
+#undef KT_LEVEL
+#endif
+
+    // scores[h, i] = q[h] . rows[i] * scale
+    void scores_of(float* scores, int64_t ld, const float* q, float scale) const {
+#if defined(__x86_64__)
+        if (processor().vectors == Vectors::avx512) return score_v4(scores, ld, q, scale);
+        if (processor().vectors == Vectors::avx2) return score_v3(scores, ld, q, scale);
+#endif
+        score_base(scores, ld, q, scale);
+    }
+
+    // out[h] += sum over i of p[h, i] * rows[i]
+    void add_to(float* out, const float* p, int64_t ld) const {
+#if defined(__x86_64__)
+        if (processor().vectors == Vectors::avx512) return add_v4(out, p, ld);
+        if (processor().vectors == Vectors::avx2) return add_v3(out, p, ld);
+#endif
+        add_base(out, p, ld);
+    }
+};
 
 // The exponentials of scores less the largest; returns their sum.
 KT_CLONES float exponentials(float* s, int64_t n) {
@@ -50,30 +146,6 @@ KT_CLONES float exponentials(float* s, int64_t n) {
         sum += e;
     }
     return sum;
-}
-
-// out[h] += sum over i of p[h, i] * v[i].
-template <typename T>
-[[gnu::always_inline]] inline void add_values_loop(float* out, const float* p, int64_t ld, const T* v, int64_t stride,
-                                                   int64_t heads, int64_t n, int64_t dim) {
-    for (int64_t i = 0; i < n; i++) {
-        const T* value = v + i * stride;
-        for (int64_t h = 0; h < heads; h++) {
-            const float weight = p[h * ld + i];
-            float* to = out + h * dim;
-#pragma omp simd
-            for (int64_t c = 0; c < dim; c++) to[c] += weight * load(value[c]);
-        }
-    }
-}
-
-KT_CLONES void add_values(float* out, const float* p, int64_t ld, const float* v, int64_t stride, int64_t heads, int64_t n,
-                          int64_t dim) {
-    add_values_loop(out, p, ld, v, stride, heads, n, dim);
-}
-KT_CLONES void add_values(float* out, const float* p, int64_t ld, const bf16* v, int64_t stride, int64_t heads, int64_t n,
-                          int64_t dim) {
-    add_values_loop(out, p, ld, v, stride, heads, n, dim);
 }
 
 constexpr int64_t kMaxGroup = 256;  // query heads that share a key head
@@ -148,14 +220,14 @@ class Decode {
             out[i] = 0;
         }
         each_piece(r, kv_head, [&](int64_t i, int64_t cached, int64_t length) {
-            score(scores + i, n, queries, static_cast<const T*>(k_cache_[r]) + cached, shape_.kv_heads * dim, count, length, dim,
-                  shape_.scale);
+            const Cached<T> keys{static_cast<const T*>(k_cache_[r]) + cached, shape_.kv_heads * dim, length, dim, count};
+            keys.scores_of(scores + i, n, queries, shape_.scale);
         });
         float sums[kMaxGroup];
         for (int64_t h = 0; h < count; h++) sums[h] = exponentials(scores + h * n, n);
         each_piece(r, kv_head, [&](int64_t i, int64_t cached, int64_t length) {
-            add_values(out, scores + i, n, static_cast<const T*>(v_cache_[r]) + cached, shape_.kv_heads * dim, count, length,
-                       dim);
+            const Cached<T> values{static_cast<const T*>(v_cache_[r]) + cached, shape_.kv_heads * dim, length, dim, count};
+            values.add_to(out, scores + i, n);
         });
         for (int64_t h = 0; h < count; h++) {
             for (int64_t c = 0; c < dim; c++) y_[at + h * dim + c] = store<T>(out[h * dim + c] / sums[h]);

@@ -7,13 +7,14 @@
 #include "bf16.h"
 #include "bf16_products.h"
 #include "context.h"
+#include "few_products.h"
 #include "table.h"
 
 namespace kt {
 namespace {
 
-constexpr int kOutputs = 4;  // whose weights are held together
-constexpr int kRows = 4;     // of x that are multiplied with them in one go
+constexpr int kOutputs = 4;        // whose weights are held together
+constexpr int kRows = kBlockRows;  // of x that are multiplied with them in one go
 
 // How far ahead of the sums a weight is asked for, bytes.
 constexpr int64_t kAhead = 1024;
@@ -27,68 +28,6 @@ int64_t piece_of_rows(int64_t out, int64_t bytes) {
     constexpr int64_t kLeast = 64 << 10, kMost = 1 << 20, kPieces = 16;
     const int64_t piece = std::clamp<int64_t>(out * bytes / kPieces, kLeast, kMost);
     return std::max<int64_t>(1, piece / std::max<int64_t>(bytes, 1) / kOutputs) * kOutputs;
-}
-
-// Vectors of Bytes bytes; the compiler's, so that this is one text for every width. Values go by reference, as a function
-// that is not inlined could not return them everywhere.
-template <int Bytes>
-struct Wide;
-
-#define KT_WIDE(BYTES)                                                                                     \
-    template <>                                                                                            \
-    struct Wide<BYTES> {                                                                                   \
-        static constexpr int kLanes = BYTES / 4;                                                           \
-        typedef float Floats __attribute__((vector_size(BYTES)));                                          \
-        typedef float Unaligned __attribute__((vector_size(BYTES), aligned(4)));                           \
-        typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));                                   \
-        typedef uint32_t Bits __attribute__((vector_size(BYTES)));                                         \
-        [[gnu::always_inline]] static void read(Floats& y, const float* x) {                               \
-            y = *reinterpret_cast<const Unaligned*>(x);                                                    \
-        }                                                                                                  \
-        [[gnu::always_inline]] static void read(Floats& y, const bf16* x) {                                \
-            Halves halves;                                                                                 \
-            std::memcpy(&halves, x, sizeof halves);                                                        \
-            y = reinterpret_cast<Floats>(__builtin_convertvector(halves, Bits) << 16);                     \
-        }                                                                                                  \
-    }
-KT_WIDE(16);
-#if defined(__x86_64__)
-KT_WIDE(32);
-KT_WIDE(64);
-#endif
-#undef KT_WIDE
-
-// sums[o, r] = w[o] . x[r] for O outputs and R rows; ld floats between rows of x, step elements between those of w.
-template <int Bytes, int O, int R, typename T>
-[[gnu::always_inline]] inline void block(float* sums, const float* x, int64_t ld, const T* w, int64_t step, int64_t in) {
-    using V = Wide<Bytes>;
-    typename V::Floats acc[O][R] = {};
-    const int64_t whole = in / V::kLanes * V::kLanes;
-    for (int64_t i = 0; i < whole; i += V::kLanes) {
-        typename V::Floats weights[O];
-#pragma GCC unroll 4
-        for (int o = 0; o < O; o++) V::read(weights[o], w + o * step + i);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            typename V::Floats values;
-            V::read(values, x + r * ld + i);
-#pragma GCC unroll 4
-            for (int o = 0; o < O; o++) acc[o][r] += values * weights[o];
-        }
-    }
-    for (int o = 0; o < O; o++) {
-        for (int r = 0; r < R; r++) {
-            float lanes[V::kLanes];
-            std::memcpy(lanes, &acc[o][r], sizeof lanes);
-#pragma GCC unroll 4
-            for (int n = V::kLanes / 2; n > 0; n /= 2) {  // by halves, which is quicker than one by one
-                for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
-            }
-            float sum = lanes[0];
-            for (int64_t i = whole; i < in; i++) sum = __builtin_fmaf(x[r * ld + i], load(w[o * step + i]), sum);
-            sums[o * kRows + r] = sum;
-        }
-    }
 }
 
 #if defined(__x86_64__)
