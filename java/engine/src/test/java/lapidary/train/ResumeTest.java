@@ -244,6 +244,37 @@ final class ResumeTest {
         assertEquals(log("whole").size(), log("other").size());
     }
 
+    /** A power cut may leave half a line, or zeros where the system had not written the bytes yet. */
+    @ParameterizedTest
+    @ValueSource(strings = {"{\"step\": 6, \"lo", "\0\0\0\u00e9"})
+    void aTornLineOfTheLogIsNoObstacle(String torn) throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 2, 0, "");
+        run(config("whole").saving(saving).build(), -1);
+        run(config("out").saving(saving).build(), 4);
+        Files.write(
+                folder.resolve("out/metrics.jsonl"),
+                torn.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1),
+                java.nio.file.StandardOpenOption.APPEND);
+        run(config("out").saving(new SaveOptions(Strategy.STEPS, 2, 0, "true")).build(), -1);
+        assertSame("whole", "out");
+    }
+
+    /** A log of as many lines is not the run's own for that. */
+    @Test
+    void theLogOfAnotherRunIsNotGoneOnWith() throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 2, 0, "");
+        run(config("whole").saving(saving).build(), -1);
+        run(config("other").saving(saving).seed(43).build(), 4);
+        String from = folder.resolve("whole/checkpoint-4").toString();
+        run(config("other").saving(new SaveOptions(Strategy.STEPS, 2, 0, from)).build(), -1);
+        for (int line = 0; line < log("whole").size(); line++) {
+            for (String key : List.of("step", "loss", "grad_norm")) {
+                assertEquals(
+                        log("whole").get(line).get(key), log("other").get(line).get(key), key);
+            }
+        }
+    }
+
     private String refusal(SftConfig config) {
         return assertThrows(FormatException.class, () -> run(config, -1)).getMessage();
     }
