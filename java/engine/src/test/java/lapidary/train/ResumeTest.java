@@ -103,14 +103,18 @@ final class ResumeTest {
     }
 
     private EvalOptions evaluation(int patience) {
+        return evaluation("loss", "held.jsonl", patience);
+    }
+
+    private EvalOptions evaluation(String metric, String held, int patience) {
         return new EvalOptions(
                 EvalOptions.Strategy.STEPS,
-                folder.resolve("held.jsonl").toString(),
+                folder.resolve(held).toString(),
                 "test",
                 1,
                 2,
                 false,
-                "loss",
+                metric,
                 null,
                 patience,
                 0);
@@ -577,5 +581,33 @@ final class ResumeTest {
         report = run(
                 builder.saving(new SaveOptions(Strategy.STEPS, 1, 0, "true")).build(), -1);
         assertEquals(4, report.step());
+    }
+
+    /** A loss is no accuracy, and that of other rows no measure for these. */
+    @ParameterizedTest
+    @CsvSource({"mean_token_accuracy, held.jsonl", "loss, others.jsonl"})
+    void theBestOfAnotherComparisonDoesNotCount(String metric, String held) throws IOException {
+        Files.writeString(
+                folder.resolve("others.jsonl"),
+                Files.readString(folder.resolve("held.jsonl")).replace("\"a ", "\"Xylophones #%& "));
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 1, 0, "");
+        run(
+                config("out")
+                        .saving(saving)
+                        .learningRate(0)
+                        .evaluation(evaluation(0))
+                        .build(),
+                3);
+        assertEquals(1, state("out/checkpoint-3").get("best_global_step").intValue());
+        run(
+                config("out")
+                        .saving(new SaveOptions(Strategy.STEPS, 1, 0, "true"))
+                        .learningRate(0)
+                        .evaluation(evaluation(metric, held, 0))
+                        .build(),
+                -1);
+        assertEquals(3, state("out").get("best_global_step").intValue()); // the first evaluation after that
+        assertTrue(
+                notices.stream().anyMatch(each -> each.endsWith("so it does not count any more")), notices.toString());
     }
 }
