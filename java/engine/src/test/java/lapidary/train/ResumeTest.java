@@ -610,4 +610,34 @@ final class ResumeTest {
         assertTrue(
                 notices.stream().anyMatch(each -> each.endsWith("so it does not count any more")), notices.toString());
     }
+
+    /** The same in every process, as a checkpoint says them: a Map.of has another order in each. */
+    @Test
+    void argumentsOfAScheduleHaveOneOrder() {
+        SftConfig config = config("out")
+                .lrSchedulerType("warmup_stable_decay")
+                .lrSchedulerKwargs(Map.of(
+                        "num_decay_steps",
+                        2,
+                        "num_stable_steps",
+                        2,
+                        "warmup_type",
+                        "linear",
+                        "decay_type",
+                        "cosine",
+                        "min_lr_ratio",
+                        0.1,
+                        "num_cycles",
+                        0.5))
+                .build();
+        assertEquals(
+                List.of(
+                        "decay_type",
+                        "min_lr_ratio",
+                        "num_cycles",
+                        "num_decay_steps",
+                        "num_stable_steps",
+                        "warmup_type"),
+                List.copyOf(config.lrSchedulerKwargs().keySet()));
+    }
 }
