@@ -61,6 +61,12 @@ class DatasetsTest {
     }
 
     @Test
+    void aPatternThatIsNoneIsNamed() {
+        refused("/a[b is no pattern of files: Missing ']'; ", dir + "/a[b", "train");
+        refused("/{a is no pattern of files: Missing '}'; ", dir + "/{a", "train");
+    }
+
+    @Test
     void findsSplitsByName() throws IOException {
         jsonl("train.jsonl", "a");
         jsonl("more_train_2.jsonl", "b");
