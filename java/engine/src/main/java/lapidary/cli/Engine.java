@@ -124,6 +124,6 @@ public final class Engine implements Runnable {
     }
 
     private static String oneLine(String message) {
-        return String.valueOf(message).replaceAll("\\s*[\\r\\n]+\\s*", " ");
+        return Printable.line(String.valueOf(message));
     }
 }

@@ -398,4 +398,19 @@ final class EngineTest {
         assertEquals(1, said.lines().count(), said);
         assertEquals(1, process.exitValue());
     }
+
+    /** Names and words of a data set reach messages: they must not reach the terminal as commands. */
+    @Test
+    void whatAMessageQuotesCannotSteerATerminal(@TempDir Path folder) throws IOException {
+        Path rows = Files.writeString(folder.resolve("rows.jsonl"), "{\"\\u001b[2Jmessages\": 1}\n");
+        String[] train = {
+            "train",
+            "--model_name_or_path=src/main/resources/lapidary/demo/base",
+            "--dataset_name=" + rows,
+            "--output_dir=" + folder.resolve("out")
+        };
+        assertEquals(1, engine(train));
+        assertTrue(err.toString().contains("only [\\u001b[2Jmessages]"), err.toString());
+        assertFalse(err.toString().contains("\u001b"), err.toString());
+    }
 }
