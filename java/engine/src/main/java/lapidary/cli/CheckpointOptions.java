@@ -33,7 +33,7 @@ final class CheckpointOptions {
     @Option(
             names = "--save_total_limit",
             paramLabel = "N",
-            description = "Keep the newest N checkpoints and the best; 0 for all (default: 0).")
+            description = "Keep N checkpoints, the best among them and else the newest; 0 for all (default: 0).")
     private int totalLimit;
 
     @Option(

@@ -56,7 +56,7 @@ final class ConsoleProgress implements TrainingListener {
     @Override
     public synchronized void onNotice(String line) { // of the Hub's thread too
         clear();
-        out.println(line);
+        out.println(Printable.of(line));
         out.flush();
     }
 

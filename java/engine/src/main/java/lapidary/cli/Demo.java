@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -133,7 +134,7 @@ final class Demo {
                 .lines()
                 .toList()) {
             byte[] content = resource(name);
-            AtomicFile.write(folder.resolve(name), channel -> channel.write(java.nio.ByteBuffer.wrap(content)));
+            AtomicFile.write(folder.resolve(name), channel -> AtomicFile.writeFully(channel, ByteBuffer.wrap(content)));
         }
     }
 

@@ -44,7 +44,14 @@ public final class Engine implements Runnable {
     private CommandLine.Model.CommandSpec spec;
 
     public static void main(String[] args) {
-        System.exit(commandLine(asked(args)).execute(args));
+        CommandLine root = commandLine(asked(args));
+        int code;
+        try {
+            code = root.execute(args);
+        } catch (Error e) { // picocli hands over exceptions alone
+            code = onFailure(e, root);
+        }
+        System.exit(code);
     }
 
     /** The command line's root with every command, and the error handling of this program. */
@@ -117,6 +124,6 @@ public final class Engine implements Runnable {
     }
 
     private static String oneLine(String message) {
-        return String.valueOf(message).replaceAll("\\s*[\\r\\n]+\\s*", " ");
+        return Printable.line(String.valueOf(message));
     }
 }

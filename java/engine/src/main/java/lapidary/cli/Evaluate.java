@@ -14,6 +14,7 @@ import java.util.concurrent.Callable;
 import lapidary.data.Conversation;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
+import lapidary.data.Split;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
 import lapidary.format.FormatException;
@@ -60,7 +61,10 @@ final class Evaluate implements Callable<Integer> {
                             + " Hub.")
     private String dataset;
 
-    @Option(names = "--dataset_test_split", paramLabel = "NAME", description = "Split to answer (default: test).")
+    @Option(
+            names = "--dataset_test_split",
+            paramLabel = "NAME",
+            description = "Split to answer, or a slice: test[:100] (default: test).")
     private String split = "test";
 
     @Option(names = "--max_samples", paramLabel = "N", description = "Answer the first N rows only (default: all).")
@@ -94,8 +98,10 @@ final class Evaluate implements Callable<Integer> {
                     spec.commandLine(), "--max_samples is " + maxSamples + ", expected at least 1");
         }
         infer.check(spec.commandLine());
-        String found = HubOptions.dataset(dataset, "", split, spec.commandLine());
-        try (Dataset data = Datasets.open(found, split);
+        Split wanted = Splits.parse("--dataset_test_split", split, spec.commandLine());
+        String found = HubOptions.dataset(dataset, "", wanted.name(), spec.commandLine());
+        try (Dataset data =
+                        Datasets.open(found, Splits.of(wanted, dataset, found).toString());
                 Device device = infer.openDevice();
                 LanguageModel model = infer.open(device)) {
             GenerationOptions options = infer.options(GenerationOptions.GREEDY);

@@ -60,9 +60,9 @@ final class Login implements Callable<Integer> {
         Console console = System.console();
         boolean asks = console != null && console.isTerminal();
         try {
-            String text = asks
-                    ? new String(console.readPassword("Token (not shown): "))
-                    : new String(standardInput(), StandardCharsets.UTF_8);
+            char[] typed = asks ? console.readPassword("Token (not shown): ") : null; // null for Ctrl-D, too
+            String text =
+                    typed != null ? new String(typed) : asks ? "" : new String(standardInput(), StandardCharsets.UTF_8);
             Token token = Token.of(text, asks ? "the keyboard" : "standard input");
             if (!token.isPresent()) {
                 throw new ParameterException(

@@ -6,15 +6,20 @@ import lapidary.data.Split;
 import picocli.CommandLine;
 import picocli.CommandLine.ParameterException;
 
-/** What {@code --dataset_train_split} says. */
+/** What {@code --dataset_train_split} and {@code --dataset_test_split} say. */
 final class Splits {
     private Splits() {}
 
     static Split parse(String text, CommandLine command) {
+        return parse("--dataset_train_split", text, command);
+    }
+
+    /** The same of another option. */
+    static Split parse(String option, String text, CommandLine command) {
         try {
             return Split.parse(text);
         } catch (IllegalArgumentException e) {
-            throw new ParameterException(command, "--dataset_train_split: " + e.getMessage(), e);
+            throw new ParameterException(command, option + ": " + e.getMessage(), e);
         }
     }
 

@@ -50,7 +50,8 @@ record DatasetCard(Path readme, Map<String, List<String>> splits) {
                     .setCodePointLimit((int) MAX_BYTES)
                     .build();
             head = new Load(settings).loadFromString(parts[1]);
-        } catch (YamlEngineException e) {
+        } catch (YamlEngineException
+                | StackOverflowError e) { // brackets in brackets are read by recursion, without a limit
             return new DatasetCard(readme, Map.of());
         }
         return new DatasetCard(readme, splits(defaultConfig(head)));

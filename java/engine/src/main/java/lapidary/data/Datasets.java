@@ -17,6 +17,7 @@ import java.util.TreeSet;
 import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
 import java.util.stream.Stream;
 import lapidary.format.FormatException;
 
@@ -127,7 +128,14 @@ public final class Datasets {
         String one = glob.replaceAll("/+", "/"); // paths have no doubled slash to match
         int wild = one.split("[*?\\[{]", 2)[0].lastIndexOf('/');
         Path folder = Path.of(wild < 0 ? "" : one.substring(0, wild + 1));
-        PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + one);
+        PathMatcher matcher;
+        try {
+            matcher = FileSystems.getDefault().getPathMatcher("glob:" + one);
+        } catch (PatternSyntaxException e) {
+            String why = e.getDescription().replaceAll("'(\\S)$", "'$1'"); // Java leaves the second quote out
+            throw new FormatException(
+                    glob + " is no pattern of files: " + why + "; a backslash before a bracket makes it a letter", e);
+        }
         List<Path> files = list(folder).stream().filter(matcher::matches).toList();
         if (files.isEmpty()) {
             throw new FormatException("no data file matches " + glob);

@@ -155,6 +155,7 @@ public final class LanguageModel implements AutoCloseable {
                 before.detach();
             }
         }
+        worker.tidy();
     }
 
     /**
@@ -171,6 +172,7 @@ public final class LanguageModel implements AutoCloseable {
         if (inUse.equals(name)) {
             inUse = BASE;
         }
+        worker.tidy();
     }
 
     /** Names of the attached adapters, without the base's. */
@@ -306,6 +308,7 @@ public final class LanguageModel implements AutoCloseable {
             return worker.call(() -> decoder.loss(adapter.model(), whole, prompt));
         } finally {
             adapter.release();
+            worker.tidy(); // it may have been detached meanwhile
         }
     }
 

@@ -69,6 +69,14 @@ final class Worker implements AutoCloseable {
         }
     }
 
+    /** Has adapters freed that nobody uses any more, though no request comes. Does not wait for it. */
+    synchronized void tidy() {
+        if (!closing) {
+            tasks.add(decoder::closeUnused);
+            notifyAll();
+        }
+    }
+
     /** Fails all requests that are not finished, and waits until the thread has freed what it owned. */
     @Override
     public void close() {
@@ -100,8 +108,8 @@ final class Worker implements AutoCloseable {
             while (awaitWork()) {
                 runTasks();
                 dropCancelled();
-                decoder.closeUnused();
                 step();
+                decoder.closeUnused(); // last: the next work may be long in coming
             }
         } finally {
             stop();

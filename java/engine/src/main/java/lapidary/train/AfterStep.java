@@ -7,6 +7,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
 import lapidary.device.DType;
+import lapidary.device.OutOfMemoryException;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
@@ -69,7 +70,12 @@ final class AfterStep {
         evaluationOwed = false;
         if (config.evaluation().isDue(step, plan, config.loggingSteps())) {
             phases.enter(Phases.Phase.EVALUATE);
-            Optional<Map<String, Object>> metrics = evaluation.run(stopWanted);
+            Optional<Map<String, Object>> metrics;
+            try {
+                metrics = evaluation.run(stopWanted);
+            } catch (OutOfMemoryException e) {
+                throw MemoryAdvice.whileEvaluating(e, config);
+            }
             phases.enter(Phases.Phase.TRAIN);
             evaluationOwed = metrics.isEmpty();
             if (metrics.isPresent()) {

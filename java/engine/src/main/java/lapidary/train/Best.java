@@ -7,6 +7,9 @@ import lapidary.format.JsonWriter;
 
 /** Which evaluation was the best so far, and how long ago; the rules are those of transformers' Trainer. */
 final class Best {
+    private static final String KEY = "metric_for_best_model";
+    private static final String GREATER = "greater_is_better";
+
     private final EvalOptions options;
     private final String key; // empty where nothing is compared
     private double metric = Double.NaN; // before the first evaluation
@@ -16,6 +19,14 @@ final class Best {
     Best(EvalOptions options, SaveOptions.Strategy saving) {
         this.options = options;
         this.key = options.bestKey(saving);
+    }
+
+    /** Whether what another run found to be the best is to be compared with what this one finds; so it is where it found nothing. */
+    boolean isComparable(Json saved) {
+        return saved.get("metric").isNull()
+                || (saved.string(KEY, key).equals(key)
+                        && (key.isEmpty()
+                                || saved.bool(GREATER, options.isGreaterBetter(key)) == options.isGreaterBetter(key)));
     }
 
     /** Takes up where another run was. */
@@ -30,6 +41,8 @@ final class Best {
         state.put("metric", Double.isNaN(metric) ? null : metric);
         state.put("step", step);
         state.put("patience_used", patienceUsed);
+        state.put(KEY, key);
+        state.put(GREATER, !key.isEmpty() && options.isGreaterBetter(key));
         return state;
     }
 

@@ -157,7 +157,8 @@ record Checkpointer(
                 dataFingerprint,
                 "the rows of the data set are not those that the run was" + " started with");
         requireSameRates(folder, saved.get("scheduler"), notice);
-        if (!saved.string("evaluation_data").equals(evaluationFingerprint)) {
+        boolean sameRows = saved.string("evaluation_data").equals(evaluationFingerprint);
+        if (!sameRows) {
             notice.accept("Going on from " + folder + ": the rows that evaluation reads are others than before");
         }
         try (PeftAdapter adapter = PeftAdapter.open(folder)) {
@@ -165,7 +166,13 @@ record Checkpointer(
         }
         optimizer.restore(folder.resolve(OPTIMIZER));
         progress.restore(start.step(), saved.get("sums"), start.history());
-        best.restore(saved.get("best"));
+        if (best.isComparable(saved.get("best"))
+                && (sameRows || saved.get("best").get("metric").isNull())) {
+            best.restore(saved.get("best"));
+        } else {
+            notice.accept("Going on from " + folder
+                    + ": the best evaluation so far was another comparison, so it does not count any more");
+        }
     }
 
     private static void requireSame(Path folder, Json saved, String key, String now, String difference) {

@@ -53,7 +53,7 @@ final class Evaluation {
                 Samples.of(model.config(), config.modelNameOrPath(), heldOut, config.profile(), config.data());
         CheckCache.Place place =
                 cache.place(config, "evaluation " + config.evaluation().split(), heldOut);
-        Units units = Units.of(config, false, heldOut.size(), () -> samples, place, listener);
+        Units units = Units.heldOut(config, heldOut.size(), () -> samples, place, listener);
         MicroBatches batches = new MicroBatches(samples, model.config().text().padTokenId());
         Checked checked = units.isChecked()
                 ? units.checked()

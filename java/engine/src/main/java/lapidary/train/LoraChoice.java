@@ -106,9 +106,11 @@ record LoraChoice(SftConfig config, PeftAdapter init, LoraSpec spec) {
     }
 
     private OptionConflictException conflict(String option, Object given, Object own) {
-        return new OptionConflictException("--" + option + " is " + text(given) + ", but the adapter of --init_adapter "
-                + init.directory() + " has " + text(own) + "; leave --" + option
-                + " out to go on with the adapter's, or start without --init_adapter");
+        boolean isInitial = config.initAdapter() != null; // else it is a checkpoint's
+        return new OptionConflictException("--" + option + " is " + text(given) + ", but the adapter "
+                + (isInitial ? "of --init_adapter " : "in ") + init.directory() + " has " + text(own) + "; leave --"
+                + option + " out to go on with the adapter's"
+                + (isInitial ? ", or start without --init_adapter" : ""));
     }
 
     private static String text(Object value) {

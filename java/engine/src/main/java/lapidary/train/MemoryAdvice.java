@@ -48,6 +48,19 @@ final class MemoryAdvice {
                 e);
     }
 
+    /** While held-out rows are evaluated, of which more may go through the model together than are trained on. */
+    static TrainingException whileEvaluating(OutOfMemoryException e, SftConfig config) {
+        int rows = config.evaluation().batchSize();
+        String held = ". Evaluation takes " + rows + " held-out row" + (rows == 1 ? "" : "s") + " at a time";
+        return new TrainingException(
+                e.getMessage()
+                        + held
+                        + (rows == 1
+                                ? sentence(smallerModel(config))
+                                : ": use --per_device_eval_batch_size " + rows / 2 + " or less"),
+                e);
+    }
+
     private static List<String> smallerModel(SftConfig config) {
         List<String> advice = new ArrayList<>();
         if (config.precision().dtype() != DType.BF16) {

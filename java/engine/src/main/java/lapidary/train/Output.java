@@ -105,22 +105,24 @@ final class Output implements AutoCloseable {
     }
 
     /**
-     * Takes up the log of the run that is gone on with: lines of later steps are dropped, and where it has not all of the
-     * earlier ones, as in a folder of its own, they are written again from {@code history}.
+     * Takes up the log of the run that is gone on with: lines of later steps are dropped, and so is what a power cut left half
+     * written behind them. Where the file has not all of the earlier ones, as in a folder of its own or of another run, they
+     * are written again from {@code history}.
      *
      * @param history what trainer_state.json has of it
      */
-    void resumeMetrics(int step, List<Map<String, Object>> history) {
+    void resumeMetrics(List<Map<String, Object>> history) {
         Path file = directory.resolve(METRICS);
         try {
             List<String> kept = new ArrayList<>();
-            if (Files.exists(file)) {
-                for (String line : Files.readAllLines(file)) {
-                    if (Json.parse(METRICS, line).integer("step") > step) {
-                        break;
-                    }
-                    kept.add(line);
+            // Not strictly: bytes behind the last checkpoint may be anything, and a line that is not as it was is not
+            // kept.
+            String text = Files.exists(file) ? new String(Files.readAllBytes(file), StandardCharsets.UTF_8) : "";
+            for (String line : text.lines().toList()) {
+                if (kept.size() == history.size() || !isOf(line, history.get(kept.size()))) {
+                    break;
                 }
+                kept.add(line);
             }
             if (kept.size() != history.size()) {
                 kept = history.stream().map(JsonWriter::line).toList();
@@ -129,6 +131,19 @@ final class Output implements AutoCloseable {
             metrics.keep();
         } catch (IOException e) {
             throw new FormatException(metrics.cannotWrite(e), e);
+        }
+    }
+
+    /** Whether a line has all numbers of an entry, which it says more than. */
+    private static boolean isOf(String line, Map<String, Object> entry) {
+        try {
+            Json json = Json.parse(METRICS, line);
+            return entry.entrySet().stream()
+                    .allMatch(each -> !(each.getValue() instanceof Number number)
+                            || json.has(each.getKey())
+                                    && Double.compare(json.number(each.getKey()), number.doubleValue()) == 0);
+        } catch (FormatException e) {
+            return false;
         }
     }
 

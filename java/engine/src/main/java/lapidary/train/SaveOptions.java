@@ -9,7 +9,8 @@ import java.util.Set;
  *
  * @param strategy {@code save_strategy}
  * @param steps {@code save_steps}: optimiser steps between checkpoints, or below 1 a share of all steps
- * @param totalLimit {@code save_total_limit}: how many checkpoints are kept beside the best, or 0 for all
+ * @param totalLimit {@code save_total_limit}: how many checkpoints are kept, or 0 for all: the best and the newest, though they be
+ *     two where one is asked for, and of the others the newest
  * @param resumeFrom {@code resume_from_checkpoint}: a checkpoint's folder, {@code true} for the newest in the output
  *     folder, or empty to start anew
  */

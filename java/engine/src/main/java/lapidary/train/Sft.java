@@ -173,7 +173,7 @@ public final class Sft {
                         evaluation.fingerprint());
                 if (!start.isFresh()) {
                     checkpointer.restore(start, listener::onNotice);
-                    output.resumeMetrics(start.step(), start.history());
+                    output.resumeMetrics(start.history());
                 }
                 return train(model, plan, batches, evaluation, checkpointer, start, output);
             }

@@ -1,11 +1,13 @@
 package lapidary.train;
 
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.TreeMap;
 import lapidary.data.DataOptions;
 import lapidary.data.Profile;
 import lapidary.device.DType;
@@ -89,7 +91,7 @@ public record SftConfig(
         require(gradientAccumulationSteps > 0, "gradient_accumulation_steps", gradientAccumulationSteps, "at least 1");
         require(learningRate >= 0 && learningRate < 1e6, "learning_rate", learningRate, "a number from 0");
         require(warmupSteps >= 0 && warmupSteps < 1e9, "warmup_steps", warmupSteps, "a number from 0");
-        lrSchedulerKwargs = Map.copyOf(lrSchedulerKwargs);
+        lrSchedulerKwargs = Collections.unmodifiableMap(new TreeMap<>(lrSchedulerKwargs)); // an order of their own
         Schedule.of(lrSchedulerType, learningRate, warmupSteps, 1, lrSchedulerKwargs);
         Objects.requireNonNull(optimizer, "optim");
         require(maxGradNorm >= 0, "max_grad_norm", maxGradNorm, "a number from 0 (0 for no clipping)");

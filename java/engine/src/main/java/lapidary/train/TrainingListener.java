@@ -22,7 +22,7 @@ public interface TrainingListener {
     /** An optimiser step is done; called for every step. */
     default void onStep(int step, int maxSteps, double loss) {}
 
-    /** A step that {@code logging_steps} asks for, and the last one. */
+    /** A step that {@code logging_steps} asks for; the last one only where it is such a step. */
     default void onLog(StepMetrics metrics) {}
 
     /**

@@ -41,18 +41,36 @@ record Units(int[][] rows, Checked checked) {
      */
     static Units of(
             SftConfig config, int rows, Supplier<Samples> samples, CheckCache.Place place, TrainingListener listener) {
-        return of(config, config.packing(), rows, samples, place, listener);
+        return of(
+                config,
+                new Use(config.datasetName(), "rows", "train", config.packing()),
+                rows,
+                samples,
+                place,
+                listener);
     }
 
-    /** The same, packed or not whatever the configuration says. */
-    static Units of(
+    /** The same of held-out rows, which are never packed. */
+    static Units heldOut(
+            SftConfig config, int rows, Supplier<Samples> samples, CheckCache.Place place, TrainingListener listener) {
+        EvalOptions evaluation = config.evaluation();
+        String data = evaluation.dataset().isEmpty()
+                ? config.datasetName() + ", split " + evaluation.split()
+                : evaluation.dataset();
+        return of(config, new Use(data, "held-out rows", "evaluate", false), rows, samples, place, listener);
+    }
+
+    /** What rows are for; {@code data}, {@code rows} and {@code verb} are words for messages. */
+    private record Use(String data, String rows, String verb, boolean packing) {}
+
+    private static Units of(
             SftConfig config,
-            boolean packing,
+            Use use,
             int rows,
             Supplier<Samples> samples,
             CheckCache.Place place,
             TrainingListener listener) {
-        if (!packing && !config.data().mayDrop()) {
+        if (!use.packing() && !config.data().mayDrop()) {
             return all(rows);
         }
         Checked checked = Checked.look(
@@ -62,26 +80,23 @@ record Units(int[][] rows, Checked checked) {
                 () -> true,
                 done -> listener.onCheck(done, rows),
                 place);
-        tell(checked, rows, listener);
+        tell("bad", rows, use, checked.bad(), listener);
+        tell("too long", rows, use, checked.tooLong(), listener);
         if (checked.accepted().length == 0) {
             throw new FormatException(
-                    config.datasetName() + ": none of its " + checked.rows() + " rows is left to train on");
+                    use.data() + ": none of its " + checked.rows() + " rows is left to " + use.verb() + " on");
         }
-        return new Units(sets(config, packing, checked.accepted(), checked.tokens()), checked);
+        return new Units(sets(config, use.packing(), checked.accepted(), checked.tokens()), checked);
     }
 
-    private static void tell(Checked checked, int rows, TrainingListener listener) {
-        tell("bad", rows, checked.bad(), listener);
-        tell("too long", rows, checked.tooLong(), listener);
-    }
-
-    private static void tell(String what, int rows, List<Integer> which, TrainingListener listener) {
+    private static void tell(String what, int rows, Use use, List<Integer> which, TrainingListener listener) {
         if (!which.isEmpty()) {
             listener.onNotice(String.format(
                     Locale.ROOT,
-                    "%,d of %,d rows are %s and left out: %s%s (engine check says why)",
+                    "%,d of %,d %s are %s and left out: %s%s (engine check says why)",
                     which.size(),
                     rows,
+                    use.rows(),
                     what,
                     which.subList(0, Math.min(NAMED, which.size())),
                     which.size() > NAMED ? " and more" : ""));

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -367,5 +368,49 @@ final class EngineTest {
         List<String> all = new ArrayList<>(List.of(arguments));
         all.addAll(List.of(more));
         return all.toArray(String[]::new);
+    }
+
+    /** picocli hands over exceptions alone, and what a heap that is too small throws is none. */
+    @Test
+    void aHeapThatIsTooSmallIsOneLine(@TempDir Path folder) throws Exception {
+        Path rows = Files.writeString(
+                folder.resolve("rows.jsonl"),
+                "{\"prompt\": \"" + "what ".repeat(2_000_000) + "\", \"completion\": \"square\"}\n");
+        Path err = folder.resolve("err.txt");
+        Process process = new ProcessBuilder(
+                        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                        "--enable-native-access=ALL-UNNAMED",
+                        "-Xmx16m",
+                        "-XX:+UseSerialGC",
+                        "-XX:TieredStopAtLevel=1",
+                        "-cp",
+                        System.getProperty("java.class.path"),
+                        Engine.class.getName(),
+                        "check",
+                        "--model_name_or_path=src/main/resources/lapidary/demo/base",
+                        "--dataset_name=" + rows)
+                .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+                .redirectError(err.toFile())
+                .start();
+        assertTrue(process.waitFor(2, TimeUnit.MINUTES));
+        String said = Files.readString(err);
+        assertTrue(said.startsWith("engine: the Java heap is too small ("), said);
+        assertEquals(1, said.lines().count(), said);
+        assertEquals(1, process.exitValue());
+    }
+
+    /** Names and words of a data set reach messages: they must not reach the terminal as commands. */
+    @Test
+    void whatAMessageQuotesCannotSteerATerminal(@TempDir Path folder) throws IOException {
+        Path rows = Files.writeString(folder.resolve("rows.jsonl"), "{\"\\u001b[2Jmessages\": 1}\n");
+        String[] train = {
+            "train",
+            "--model_name_or_path=src/main/resources/lapidary/demo/base",
+            "--dataset_name=" + rows,
+            "--output_dir=" + folder.resolve("out")
+        };
+        assertEquals(1, engine(train));
+        assertTrue(err.toString().contains("only [\\u001b[2Jmessages]"), err.toString());
+        assertFalse(err.toString().contains("\u001b"), err.toString());
     }
 }

@@ -141,6 +141,29 @@ final class HubCommandTest {
         assertEquals(0, server.seen.size());
     }
 
+    /** A slice is not the name of a split, and what the Hub's card calls a split needs no other name. */
+    @Test
+    void evaluatesASliceOfASplit() throws Exception {
+        server.repo("datasets/org/data")
+                .commit(
+                        "more",
+                        Map.of("data/test-00000-of-00001.jsonl", row().repeat(3).getBytes(StandardCharsets.UTF_8)));
+        Run run = engine(
+                "evaluate",
+                "--model_name_or_path",
+                "org/tiny",
+                "--dataset_name",
+                "org/data",
+                "--dataset_test_split",
+                "test[:2]",
+                "--max_new_tokens",
+                "2",
+                "--device",
+                "cpu");
+        assertEquals(0, run.code(), run.text());
+        assertTrue(run.text().contains(" of 2), loss "), run.text());
+    }
+
     @Test
     void aFolderOfThatNameWins() throws Exception {
         Files.createDirectories(folder.resolve("org/tiny"));

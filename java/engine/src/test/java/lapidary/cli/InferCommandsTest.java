@@ -176,6 +176,10 @@ final class InferCommandsTest {
         Files.writeString(data, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n");
         assertEquals(1, engine(with("evaluate", "--dataset_name", data.toString())));
         assertOneLine("rows.jsonl is not of split \"test\" but [train]", "--dataset_test_split of data to evaluate on");
+        err.getBuffer().setLength(0);
+        String[] args = with("evaluate", "--dataset_name", data.toString(), "--dataset_test_split", "train[0");
+        assertEquals(2, engine(args));
+        assertOneLine("--dataset_test_split: split is \"train[0\"", "expected a name");
     }
 
     @Test

@@ -50,6 +50,22 @@ class DatasetsTest {
                 .close();
     }
 
+    /** Somebody else's README is read before any row is. */
+    @Test
+    void aCardThatIsBracketsInBracketsSaysNothing() throws IOException {
+        jsonl("train.jsonl", "a");
+        Files.writeString(dir.resolve("README.md"), "---\na: " + "[".repeat(100_000) + "\n---\n");
+        try (Dataset data = Datasets.open(dir.toString(), "train")) {
+            assertEquals(1, data.size());
+        }
+    }
+
+    @Test
+    void aPatternThatIsNoneIsNamed() {
+        refused("/a[b is no pattern of files: Missing ']'; ", dir + "/a[b", "train");
+        refused("/{a is no pattern of files: Missing '}'; ", dir + "/{a", "train");
+    }
+
     @Test
     void findsSplitsByName() throws IOException {
         jsonl("train.jsonl", "a");

@@ -380,6 +380,31 @@ final class LanguageModelTest extends DeviceTest {
                         .text());
     }
 
+    /** Though no request comes after it: a server that waits must not hold what was taken off. */
+    @Test
+    void anAdapterIsFreedOnceNobodyUsesIt() throws InterruptedException {
+        long base = device.pool().inUse();
+        model.attach("trained", DemoModel.ADAPTER);
+        long one = device.pool().inUse() - base;
+        assertTrue(one > 0);
+        model.attach("trained", DemoModel.ADAPTER);
+        assertInUse(base + one * 3 / 2); // blocks come in classes: not the very same bytes
+        Generation answering = model.generate(QUESTION, GREEDY.withAdapter("trained"), DemoModel.picture(0));
+        model.detach("trained");
+        assertEquals("Four.", answering.answer().text());
+        assertInUse(base);
+    }
+
+    /** Waits until the model's thread has come to it. */
+    private void assertInUse(long most) throws InterruptedException {
+        long end = System.nanoTime() + 30_000_000_000L;
+        while (device.pool().inUse() > most && System.nanoTime() < end) {
+            Thread.sleep(5);
+        }
+        long inUse = device.pool().inUse();
+        assertTrue(inUse <= most, inUse + " bytes, expected " + most + " at most");
+    }
+
     @Test
     void anUnknownAdapterIsNamed() {
         String message = assertThrows(

@@ -98,4 +98,26 @@ final class LoraChoiceTest {
             assertTrue(e.getMessage().contains("and not model.vision_tower.encoder.layers.0.mlp.fc1"), e.getMessage());
         }
     }
+
+    /** The adapter of another program's checkpoint is none that the user has named as such. */
+    @Test
+    void aCheckpointsAdapterIsNotCalledAnInitialOne() {
+        try (PeftAdapter init = PeftAdapter.open(ADAPTER)) {
+            String message = assertThrows(OptionConflictException.class, () -> choice(init, o -> o.loraR(8)))
+                    .getMessage();
+            assertEquals(
+                    "--lora_r is 8, but the adapter in " + ADAPTER + " has 4; leave --lora_r out to go on with the"
+                            + " adapter's",
+                    message);
+            message = assertThrows(
+                            OptionConflictException.class,
+                            () -> choice(init, o -> o.loraR(8).initAdapter(ADAPTER)))
+                    .getMessage();
+            assertEquals(
+                    "--lora_r is 8, but the adapter of --init_adapter " + ADAPTER
+                            + " has 4; leave --lora_r out to go on"
+                            + " with the adapter's, or start without --init_adapter",
+                    message);
+        }
+    }
 }

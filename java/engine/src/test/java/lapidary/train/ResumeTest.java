@@ -103,14 +103,18 @@ final class ResumeTest {
     }
 
     private EvalOptions evaluation(int patience) {
+        return evaluation("loss", "held.jsonl", patience);
+    }
+
+    private EvalOptions evaluation(String metric, String held, int patience) {
         return new EvalOptions(
                 EvalOptions.Strategy.STEPS,
-                folder.resolve("held.jsonl").toString(),
+                folder.resolve(held).toString(),
                 "test",
                 1,
                 2,
                 false,
-                "loss",
+                metric,
                 null,
                 patience,
                 0);
@@ -242,6 +246,37 @@ final class ResumeTest {
         assertArrayEquals(bytes("whole", "adapter_model.safetensors"), bytes("other", "adapter_model.safetensors"));
         assertEquals(state("whole").get("log_history"), state("other").get("log_history"));
         assertEquals(log("whole").size(), log("other").size());
+    }
+
+    /** A power cut may leave half a line, or zeros where the system had not written the bytes yet. */
+    @ParameterizedTest
+    @ValueSource(strings = {"{\"step\": 6, \"lo", "\0\0\0\u00e9"})
+    void aTornLineOfTheLogIsNoObstacle(String torn) throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 2, 0, "");
+        run(config("whole").saving(saving).build(), -1);
+        run(config("out").saving(saving).build(), 4);
+        Files.write(
+                folder.resolve("out/metrics.jsonl"),
+                torn.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1),
+                java.nio.file.StandardOpenOption.APPEND);
+        run(config("out").saving(new SaveOptions(Strategy.STEPS, 2, 0, "true")).build(), -1);
+        assertSame("whole", "out");
+    }
+
+    /** A log of as many lines is not the run's own for that. */
+    @Test
+    void theLogOfAnotherRunIsNotGoneOnWith() throws IOException {
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 2, 0, "");
+        run(config("whole").saving(saving).build(), -1);
+        run(config("other").saving(saving).seed(43).build(), 4);
+        String from = folder.resolve("whole/checkpoint-4").toString();
+        run(config("other").saving(new SaveOptions(Strategy.STEPS, 2, 0, from)).build(), -1);
+        for (int line = 0; line < log("whole").size(); line++) {
+            for (String key : List.of("step", "loss", "grad_norm")) {
+                assertEquals(
+                        log("whole").get(line).get(key), log("other").get(line).get(key), key);
+            }
+        }
     }
 
     private String refusal(SftConfig config) {
@@ -546,5 +581,63 @@ final class ResumeTest {
         report = run(
                 builder.saving(new SaveOptions(Strategy.STEPS, 1, 0, "true")).build(), -1);
         assertEquals(4, report.step());
+    }
+
+    /** A loss is no accuracy, and that of other rows no measure for these. */
+    @ParameterizedTest
+    @CsvSource({"mean_token_accuracy, held.jsonl", "loss, others.jsonl"})
+    void theBestOfAnotherComparisonDoesNotCount(String metric, String held) throws IOException {
+        Files.writeString(
+                folder.resolve("others.jsonl"),
+                Files.readString(folder.resolve("held.jsonl")).replace("\"a ", "\"Xylophones #%& "));
+        SaveOptions saving = new SaveOptions(Strategy.STEPS, 1, 0, "");
+        run(
+                config("out")
+                        .saving(saving)
+                        .learningRate(0)
+                        .evaluation(evaluation(0))
+                        .build(),
+                3);
+        assertEquals(1, state("out/checkpoint-3").get("best_global_step").intValue());
+        run(
+                config("out")
+                        .saving(new SaveOptions(Strategy.STEPS, 1, 0, "true"))
+                        .learningRate(0)
+                        .evaluation(evaluation(metric, held, 0))
+                        .build(),
+                -1);
+        assertEquals(3, state("out").get("best_global_step").intValue()); // the first evaluation after that
+        assertTrue(
+                notices.stream().anyMatch(each -> each.endsWith("so it does not count any more")), notices.toString());
+    }
+
+    /** The same in every process, as a checkpoint says them: a Map.of has another order in each. */
+    @Test
+    void argumentsOfAScheduleHaveOneOrder() {
+        SftConfig config = config("out")
+                .lrSchedulerType("warmup_stable_decay")
+                .lrSchedulerKwargs(Map.of(
+                        "num_decay_steps",
+                        2,
+                        "num_stable_steps",
+                        2,
+                        "warmup_type",
+                        "linear",
+                        "decay_type",
+                        "cosine",
+                        "min_lr_ratio",
+                        0.1,
+                        "num_cycles",
+                        0.5))
+                .build();
+        assertEquals(
+                List.of(
+                        "decay_type",
+                        "min_lr_ratio",
+                        "num_cycles",
+                        "num_decay_steps",
+                        "num_stable_steps",
+                        "warmup_type"),
+                List.copyOf(config.lrSchedulerKwargs().keySet()));
     }
 }

@@ -22,6 +22,8 @@ import lapidary.data.LossOn;
 import lapidary.data.Profile;
 import lapidary.data.RowForm;
 import lapidary.data.Samples;
+import lapidary.device.CpuDevice;
+import lapidary.device.Device;
 import lapidary.format.FormatException;
 import lapidary.gemma3.Gemma3;
 import org.junit.jupiter.api.Test;
@@ -119,6 +121,40 @@ class UnitsTest {
                         () -> units("{}\n{}\n", options(40, Overlong.DROP, true), false, new ArrayList<>()))
                 .getMessage()
                 .endsWith("none of its 2 rows is left to train on"));
+    }
+
+    /** What is wrong with rows that are held out is not said of those that are trained on. */
+    @Test
+    void heldOutRowsThatAreLeftOutAreCalledThat() throws IOException {
+        Path held = Files.writeString(dir.resolve("held.jsonl"), chat("what ".repeat(60)) + chat("what"));
+        Path longs = Files.writeString(dir.resolve("longs.jsonl"), chat("what ".repeat(60)));
+        Files.writeString(dir.resolve("rows.jsonl"), chat("what"));
+        List<String> notices = new ArrayList<>();
+        run(held, notices);
+        assertTrue(
+                notices.contains("1 of 2 held-out rows are too long and left out: [0] (engine check says why)"),
+                notices.toString());
+        String message =
+                assertThrows(FormatException.class, () -> run(longs, notices)).getMessage();
+        assertEquals(longs + ": none of its 1 rows is left to evaluate on", message);
+    }
+
+    private void run(Path held, List<String> notices) {
+        SftConfig config = SftConfig.builder(MODEL, dir.resolve("rows.jsonl").toString(), dir.resolve("out"))
+                .data(new DataOptions(RowForm.ANSWERED, LossOn.DEFAULT, 40, Overlong.DROP, false, false))
+                .maxSteps(1)
+                .evaluation(new EvalOptions(
+                        EvalOptions.Strategy.EPOCH, held.toString(), "test", 0, 8, false, "", null, 0, 0))
+                .build();
+        try (Device device = CpuDevice.open()) {
+            new Sft(config, device, new TrainingListener() {
+                        @Override
+                        public void onNotice(String line) {
+                            notices.add(line);
+                        }
+                    })
+                    .run();
+        }
     }
 
     @Test

@@ -1,0 +1,63 @@
+package lapidary.train;
+
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import lapidary.device.CpuDevice;
+import lapidary.device.Device;
+import lapidary.device.LimitedDevice;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What a run says where its device's memory is exhausted. */
+class MemoryAdviceTest {
+    private static final Path MODEL = Path.of("src/main/resources/lapidary/demo/base");
+
+    @TempDir
+    Path dir;
+
+    private SftConfig config(EvalOptions evaluation, String output) throws IOException {
+        String row = "{\"prompt\": \"what shape\", \"completion\": \"square\"}\n";
+        Path rows = Files.writeString(dir.resolve("rows.jsonl"), row);
+        Files.writeString(dir.resolve("held.jsonl"), row.repeat(256));
+        return SftConfig.builder(MODEL, rows.toString(), dir.resolve(output))
+                .perDeviceTrainBatchSize(1)
+                .maxSteps(1)
+                .loraTargetModules(List.of("q_proj"))
+                .evaluation(evaluation)
+                .build();
+    }
+
+    private EvalOptions of(int batchSize) {
+        String held = dir.resolve("held.jsonl").toString();
+        return new EvalOptions(EvalOptions.Strategy.EPOCH, held, "test", 0, batchSize, false, "", null, 0, 0);
+    }
+
+    @Test
+    void anEvaluationThatDoesNotFitNamesItsOwnBatch() throws IOException {
+        long enough;
+        try (Device device = CpuDevice.open()) {
+            new Sft(config(of(1), "fits"), device, TrainingListener.SILENT).run();
+            enough = device.pool().peak() * 3 / 2; // blocks are rounded up, and some are kept
+        }
+        try (Device device = LimitedDevice.open(enough)) {
+            SftConfig config = config(of(256), "out");
+            String message = assertThrows(
+                            TrainingException.class, () -> new Sft(config, device, TrainingListener.SILENT).run())
+                    .getMessage();
+            assertTrue(message.startsWith("out of memory: "), message);
+            assertTrue(
+                    message.endsWith(
+                            ". Evaluation takes 256 held-out rows at a time: use --per_device_eval_batch_size 128"
+                                    + " or less"),
+                    message);
+        }
+        try (Device device = LimitedDevice.open(enough)) {
+            new Sft(config(of(1), "again"), device, TrainingListener.SILENT).run();
+        }
+    }
+}
