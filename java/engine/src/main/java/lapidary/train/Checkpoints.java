@@ -98,7 +98,7 @@ final class Checkpoints {
     private List<Saved> readable(Consumer<FormatException> others) {
         List<Saved> readable = new ArrayList<>();
         for (Path folder : named()) {
-            if (Files.exists(folder.resolve(MANIFEST))) {
+            if (isOwn(folder)) {
                 try {
                     readable.add(read(folder));
                 } catch (FormatException e) {
@@ -110,8 +110,16 @@ final class Checkpoints {
         return readable;
     }
 
+    /** Whether this program wrote it: no other puts an optimiser into safetensors, so one without a manifest lost it. */
+    static boolean isOwn(Path folder) {
+        return Files.exists(folder.resolve(MANIFEST)) || Files.exists(folder.resolve(Checkpointer.OPTIMIZER));
+    }
+
     private static Saved read(Path folder) {
         Path file = folder.resolve(MANIFEST);
+        if (!Files.exists(file)) {
+            throw new FormatException("checkpoint " + folder + " is damaged: " + MANIFEST + " is missing");
+        }
         Json json = Json.parse(file.toString(), Json.readBytes(file, MAX_MANIFEST));
         return new Saved(folder, json.get("step").intBetween(0, Integer.MAX_VALUE), json.integer("sequence"), json);
     }
@@ -144,9 +152,7 @@ final class Checkpoints {
 
     /** The folder of the newest checkpoint that another program wrote, by step; for a word about it. */
     Optional<Path> foreign() {
-        return named().stream()
-                .filter(folder -> !Files.exists(folder.resolve(MANIFEST)))
-                .max(Comparator.comparingInt(Checkpoints::step));
+        return named().stream().filter(folder -> !isOwn(folder)).max(Comparator.comparingInt(Checkpoints::step));
     }
 
     private static int step(Path folder) {
@@ -263,9 +269,7 @@ final class Checkpoints {
 
     /** Deletes all checkpoints of this program, damaged ones too. */
     void clear() {
-        named().stream()
-                .filter(folder -> Files.exists(folder.resolve(MANIFEST)))
-                .forEach(this::delete);
+        named().stream().filter(Checkpoints::isOwn).forEach(this::delete);
     }
 
     /** The name goes first, so that a kill leaves no half of a checkpoint under it. */

@@ -51,9 +51,7 @@ record Start(Path folder, int step, Json manifest, List<Map<String, Object>> his
             throw new FormatException("--resume_from_checkpoint " + folder
                     + " is no folder; give a checkpoint's folder, or true for the newest in --output_dir");
         }
-        return Files.exists(folder.resolve(Checkpoints.MANIFEST))
-                ? own(Checkpoints.open(folder))
-                : foreign(folder, config, notice);
+        return Checkpoints.isOwn(folder) ? own(Checkpoints.open(folder)) : foreign(folder, config, notice);
     }
 
     private static Start own(Checkpoints.Saved saved) {

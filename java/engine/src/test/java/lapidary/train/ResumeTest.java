@@ -395,7 +395,8 @@ final class ResumeTest {
                 "cut optimizer.safetensors",
                 "delete adapter_config.json",
                 "flip trainer_state.json",
-                "cut run_state.json"
+                "cut run_state.json",
+                "delete run_state.json"
             })
     void aDamagedCheckpointIsPassedOver(String damage) throws IOException {
         run(config("out").saving(new SaveOptions(Strategy.STEPS, 2, 0, "")).build(), 5);
@@ -482,6 +483,17 @@ final class ResumeTest {
                 config("out").saving(new SaveOptions(Strategy.NO, 2, 0, "true")).build());
         assertTrue(message.startsWith("no checkpoint in " + folder.resolve("out")), message);
         assertTrue(message.contains("optimizer.safetensors are not those that were written"), message);
+    }
+
+    /** Without its list of files it is still none of another program's, whose optimiser would start anew. */
+    @Test
+    void aCheckpointWithoutItsListOfFilesIsDamaged() throws IOException {
+        run(config("out").saving(new SaveOptions(Strategy.NO, 2, 0, "")).build(), 2);
+        Files.delete(folder.resolve("out/checkpoint-2/run_state.json"));
+        String message = refusal(
+                config("out").saving(new SaveOptions(Strategy.NO, 2, 0, "true")).build());
+        assertTrue(message.startsWith("no checkpoint in " + folder.resolve("out")), message);
+        assertTrue(message.endsWith("checkpoint-2 is damaged: run_state.json is missing"), message);
     }
 
     @Test
