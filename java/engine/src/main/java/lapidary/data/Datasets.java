@@ -218,6 +218,12 @@ public final class Datasets {
         if (!Files.isDirectory(start)) {
             throw new FormatException("no such folder: " + start);
         }
+        if (Files.exists(start.resolve("dataset_info.json")) && Files.exists(start.resolve("state.json"))
+                || Files.exists(start.resolve("dataset_dict.json"))) {
+            throw new FormatException(
+                    start + " is a folder of save_to_disk, whose Arrow files are not read; write Parquet"
+                            + " instead, a file for each split: dataset.to_parquet(\"train.parquet\")");
+        }
         try (Stream<Path> files = Files.walk(start, MAX_DEPTH, FileVisitOption.FOLLOW_LINKS)) {
             return files.filter(f -> ENDINGS.contains(ending(f)) && Files.isRegularFile(f))
                     .map(f -> folder.toString().isEmpty() ? start.relativize(f) : f)

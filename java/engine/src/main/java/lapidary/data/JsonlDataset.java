@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -84,7 +85,14 @@ final class JsonlDataset implements Dataset {
 
     private Json json(int row) {
         String id = file + ":" + lines[row];
-        Json json = Json.parse(id, line(row, id));
+        byte[] line = line(row, id);
+        if (new String(line, 0, Math.min(line.length, 8), StandardCharsets.UTF_8)
+                .strip()
+                .equals("{")) {
+            throw new FormatException(id + ": an object that goes over several lines; put each on a line of its own"
+                    + " (to_json(..., lines=True)), or make the file one list [...]");
+        }
+        Json json = Json.parse(id, line);
         if (!json.isObject()) {
             throw json.error(
                     json.isArray()

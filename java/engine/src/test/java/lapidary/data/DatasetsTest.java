@@ -50,6 +50,20 @@ class DatasetsTest {
                 .close();
     }
 
+    @Test
+    void whatPythonWroteInAnotherFormIsNamed() throws IOException {
+        Files.writeString(dir.resolve("rows.json"), "{\n  \"messages\": []\n}\n");
+        try (Dataset data = Datasets.open(dir.resolve("rows.json").toString(), "train")) {
+            String message =
+                    assertThrows(FormatException.class, () -> data.get(0)).getMessage();
+            assertTrue(message.contains("rows.json:1: an object that goes over several lines"), message);
+        }
+        Files.delete(dir.resolve("rows.json"));
+        Files.writeString(dir.resolve("dataset_info.json"), "{}");
+        Files.writeString(dir.resolve("state.json"), "{}");
+        refused("is a folder of save_to_disk", dir.toString(), "train");
+    }
+
     /** Somebody else's README is read before any row is. */
     @Test
     void aCardThatIsBracketsInBracketsSaysNothing() throws IOException {
