@@ -6,7 +6,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import lapidary.device.CpuDevice;
+import lapidary.device.AutoDevice;
 import lapidary.device.Device;
 import lapidary.gemma3.Content;
 import lapidary.gemma3.Gemma3;
@@ -75,13 +75,17 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     /**
-     * Loads a model folder on this machine's device.
+     * Loads a model folder on this machine's device: a GPU where there is one. Where its driver is there but cannot be used,
+     * the log of {@code lapidary.infer} has a warning and the CPU is taken.
      *
      * @throws lapidary.format.FormatException naming the file and what is wrong in it
      * @throws lapidary.device.DeviceException where the native libraries do not load, or memory is exhausted
      */
     public static LanguageModel load(Path folder, LoadOptions options) {
-        Device device = CpuDevice.open();
+        Device device = AutoDevice.open(why -> System.getLogger(LanguageModel.class.getPackageName())
+                .log(
+                        System.Logger.Level.WARNING,
+                        "This machine has a GPU's driver, but the model goes on the CPU: " + why));
         try {
             return load(folder, options, device, device);
         } catch (RuntimeException | Error e) {
