@@ -161,11 +161,23 @@ final class Train implements Callable<Integer> {
         @Option(names = "--seed", paramLabel = "N", description = "Of adapters, data order and dropout (default: 42).")
         private long seed = 42;
 
+        @Option(names = "--data_seed", paramLabel = "N", description = "Of the order of rows alone (default: --seed).")
+        private Long dataSeed;
+
         @Option(
                 names = "--logging_steps",
                 paramLabel = "N",
                 description = "Steps between reports; below 1 a share of all steps (default: 10).")
         private double loggingSteps = 10;
+
+        @Option(
+                names = "--logging_first_step",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description = "Report the first step, too (default: false).")
+        private boolean loggingFirstStep;
 
         @Option(
                 names = "--report_to",
@@ -454,7 +466,9 @@ final class Train implements Callable<Integer> {
                                     .toString())
                     .dtype(running.dtype)
                     .seed(running.seed)
+                    .dataSeed(running.dataSeed)
                     .loggingSteps(running.loggingSteps)
+                    .loggingFirstStep(running.loggingFirstStep)
                     .reporting(ReportOptions.of(running.reportTo, loggingDir()))
                     .data(samples.options(profile, spec.commandLine()))
                     .saving(checkpoints.options())

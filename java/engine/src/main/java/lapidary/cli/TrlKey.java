@@ -74,14 +74,12 @@ record TrlKey(Predicate<String> accepts, boolean isSaid, String reason) {
         only(all, "random", "rows are drawn at random", "train_sampling_strategy");
         only(all, "false", "rows are drawn at random", "group_by_length");
         only(all, "false", "the last batch is always trained on", "dataloader_drop_last");
-        only(all, "false", "the log's first line is that of --logging_steps", "logging_first_step");
         only(all, "false", "the first evaluation is where --eval_strategy says", "eval_on_start");
         only(all, "false", "a checkpoint holds all that the run depends on", "save_only_model");
         only(all, "false", "a resumed run goes on where it was", "ignore_data_skip");
         only(all, "false", "choose --per_device_train_batch_size", "auto_find_batch_size");
         only(all, "false", "Gemma 3 overflows in float16; use --dtype bfloat16", "fp16", "fp16_full_eval");
         idle(all, "a run ends at a loss that is not finite", "logging_nan_inf_filter");
-        only(all, REFUSED, "--seed draws the order of the data too", "data_seed");
         only(all, REFUSED, "noise on embeddings is not there", "neftune_noise_alpha");
         only(all, REFUSED, "--adam_beta1, --adam_beta2 and --adam_epsilon are there", "optim_args");
         only(all, REFUSED, "the optimisers of --optim train whole tensors", "optim_target_modules");

@@ -25,6 +25,7 @@ public record OptimizerOptions(String optim, double beta1, double beta2, double 
 
     /** @throws IllegalArgumentException naming the option, its value and what it may be */
     public OptimizerOptions {
+        optim = optim.equals("adamw_bnb_8bit") ? ADAMW_8BIT : optim; // transformers has both names
         require(NAMES.contains(optim), "optim", optim, "one of " + String.join(", ", NAMES) + hint(optim));
         require(beta1 >= 0 && beta1 < 1, "adam_beta1", beta1, "0 <= beta < 1");
         require(beta2 >= 0 && beta2 < 1, "adam_beta2", beta2, "0 <= beta < 1");
@@ -35,7 +36,6 @@ public record OptimizerOptions(String optim, double beta1, double beta2, double 
     /** What to take instead of a name that transformers has, where that is the same rule. */
     private static String hint(String optim) {
         return switch (optim) {
-            case "adamw_bnb_8bit" -> ": it is another name of " + ADAMW_8BIT;
             case "paged_adamw_8bit" -> ": moments are not paged here, otherwise " + ADAMW_8BIT + " is the same";
             case "paged_adamw",
                     "paged_adamw_32bit" -> ": moments are not paged here, otherwise adamw_torch is the same";

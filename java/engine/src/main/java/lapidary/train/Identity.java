@@ -25,11 +25,13 @@ import lapidary.nn.LoraSpec;
  * @param harmless settings that change no number of the adapter, by option; a change is reported
  */
 record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
+    private static final String DATA_SEED = "data_seed";
     private static final int SAMPLE = 4096; // bytes read at three places of each tensor
 
     static Identity of(SftConfig config, LoraSpec lora, String device) {
         Map<String, Object> settings = new LinkedHashMap<>();
         settings.put("seed", config.seed());
+        settings.put(DATA_SEED, config.orderSeed());
         settings.put("per_device_train_batch_size", config.perDeviceTrainBatchSize());
         settings.put("gradient_accumulation_steps", config.gradientAccumulationSteps());
         settings.put("optim", config.optimizer().optim());
@@ -87,6 +89,9 @@ record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
     }
 
     private static String text(Json saved, String option) {
+        if (option.equals(DATA_SEED) && !saved.has(option)) {
+            return text(saved, "seed"); // of a checkpoint that is older than that option
+        }
         return saved.has(option) ? JsonWriter.line(saved.get(option)) : "not known";
     }
 

@@ -17,6 +17,7 @@ final class Progress {
 
     private final BatchPlan plan;
     private final int loggingSteps;
+    private final boolean loggingFirstStep;
     private final UsefulFlops flops;
     private final double peakFlops; // of the device; 0 where that is not known
     private final LongSupplier deviceBytes; // at most in use so far
@@ -57,12 +58,19 @@ final class Progress {
      * @param peakFlops that the device reaches at most, FLOP/s; 0 where that is not known
      * @param deviceBytes the most that was in use of the device's own memory
      */
-    Progress(BatchPlan plan, int loggingSteps, UsefulFlops flops, double peakFlops, LongSupplier deviceBytes) {
+    Progress(
+            BatchPlan plan,
+            int loggingSteps,
+            boolean loggingFirstStep,
+            UsefulFlops flops,
+            double peakFlops,
+            LongSupplier deviceBytes) {
         this.flops = flops;
         this.peakFlops = peakFlops;
         this.deviceBytes = deviceBytes;
         this.plan = plan;
         this.loggingSteps = loggingSteps;
+        this.loggingFirstStep = loggingFirstStep;
     }
 
     /** Takes up the sums and the log of a run that stopped after {@code done} steps. */
@@ -160,7 +168,7 @@ final class Progress {
     }
 
     boolean isLogDue() {
-        return step % loggingSteps == 0;
+        return step % loggingSteps == 0 || loggingFirstStep && step == 1;
     }
 
     StepMetrics log() {

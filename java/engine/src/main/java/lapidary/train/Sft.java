@@ -125,7 +125,7 @@ public final class Sft {
                             shape.text().padTokenId(),
                             units,
                             place,
-                            plan.rows(config.seed(), plan.microBatchesBefore(start.step())));
+                            plan.rows(config.orderSeed(), plan.microBatchesBefore(start.step())));
                     MemoryForecast forecast = forecast(lora);
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
@@ -163,6 +163,7 @@ public final class Sft {
                         new Progress(
                                 plan,
                                 Intervals.of(config.loggingSteps(), plan.maxSteps()),
+                                config.loggingFirstStep(),
                                 UsefulFlops.of(shape),
                                 device.peakFlops(config.dtype()),
                                 this::deviceBytes),

@@ -40,6 +40,8 @@ import lapidary.optim.Schedule;
  * @param useBnbNestedQuant whether the scales of NF4 are quantised too
  * @param llmInt8SkipModules linear layers that are not quantised, see {@link Nf4Options}
  * @param dtype of weights and activations
+ * @param dataSeed draws the order of rows, or null for {@code seed}
+ * @param loggingFirstStep whether the first step is reported, too
  * @param reporting to whom the run is reported beside its own files
  * @param saving when checkpoints are written, and which one to go on from
  * @param evaluation when and on what to evaluate
@@ -75,7 +77,9 @@ public record SftConfig(
         List<String> llmInt8SkipModules,
         DType dtype,
         long seed,
+        Long dataSeed,
         double loggingSteps,
+        boolean loggingFirstStep,
         ReportOptions reporting,
         SaveOptions saving,
         EvalOptions evaluation,
@@ -147,7 +151,9 @@ public record SftConfig(
         all.put("llm_int8_skip_modules", llmInt8SkipModules);
         all.put("dtype", dtype == DType.F32 ? "float32" : "bfloat16");
         all.put("seed", seed);
+        all.put("data_seed", dataSeed);
         all.put("logging_steps", Intervals.plain(loggingSteps));
+        all.put("logging_first_step", loggingFirstStep);
         all.put("report_to", reporting.tensorboard() ? "tensorboard" : "none");
         all.put("save_strategy", saving.strategy().name().toLowerCase(Locale.ROOT));
         all.put("save_steps", saving.steps());
@@ -206,13 +212,20 @@ public record SftConfig(
                 llmInt8SkipModules,
                 dtype,
                 seed,
+                dataSeed,
                 loggingSteps,
+                loggingFirstStep,
                 reporting,
                 saving,
                 evaluation,
                 profile,
                 data,
                 packing);
+    }
+
+    /** What draws the order of rows. */
+    long orderSeed() {
+        return dataSeed == null ? seed : dataSeed;
     }
 
     private static void require(boolean holds, String option, Object value, String expected) {
@@ -255,7 +268,9 @@ public record SftConfig(
         private List<String> llmInt8SkipModules = List.of();
         private DType dtype = DType.BF16;
         private long seed = 42;
+        private Long dataSeed;
         private double loggingSteps = 10;
+        private boolean loggingFirstStep;
         private ReportOptions reporting = ReportOptions.NONE;
         private SaveOptions saving = SaveOptions.DEFAULT;
         private EvalOptions evaluation = EvalOptions.NEVER;
@@ -390,8 +405,19 @@ public record SftConfig(
             return this;
         }
 
+        /** Null for {@link #seed}. */
+        public Builder dataSeed(Long value) {
+            dataSeed = value;
+            return this;
+        }
+
         public Builder loggingSteps(double steps) {
             loggingSteps = steps;
+            return this;
+        }
+
+        public Builder loggingFirstStep(boolean is) {
+            loggingFirstStep = is;
             return this;
         }
 
@@ -455,7 +481,9 @@ public record SftConfig(
                     llmInt8SkipModules,
                     dtype,
                     seed,
+                    dataSeed,
                     loggingSteps,
+                    loggingFirstStep,
                     reporting,
                     saving,
                     evaluation,

@@ -148,8 +148,48 @@ final class ConfigTest {
     void optimisersOfTransformersAreRefusedWithTheOneToTake() throws IOException {
         String inputs = inputs(dir.resolve("out"));
         refused(inputs + "optim: paged_adamw_8bit\n", "--optim is paged_adamw_8bit", "not paged", "line 4");
-        refused(inputs + "optim: adamw_bnb_8bit\n", "another name of adamw_8bit", "line 4");
         refused(inputs + "optim: paged_adamw_32bit\n", "not paged", "adamw_torch");
+    }
+
+    @Test
+    void whatTransformersCallsByAnotherNameIsTaken() throws IOException {
+        Path output = dir.resolve("out");
+        Files.writeString(
+                yaml, inputs(output) + "optim: adamw_bnb_8bit\nmax_steps: 1\nlora_r: 2\nsave_strategy: 'no'\n");
+        assertEquals(0, train("--config=" + yaml), err::toString);
+    }
+
+    /** First losses, which depend on the row alone, as B is zero. */
+    @Test
+    void dataSeedDrawsTheOrderAndTheFirstStepIsLogged() throws IOException {
+        StringBuilder rows = new StringBuilder();
+        for (String word : List.of("square", "circle", "a red triangle", "two circles", "a blue square", "cross")) {
+            rows.append("{\"messages\": [{\"role\": \"user\", \"content\": \"what shape\"}, {\"role\": \"assistant\","
+                    + " \"content\": \"" + word + "\"}]}\n");
+        }
+        Files.writeString(data, rows);
+        List<Double> first = new ArrayList<>();
+        for (String seeds : List.of("seed: 42\n", "seed: 1\ndata_seed: 42\n", "seed: 1\n", "seed: 1\ndata_seed: 3\n")) {
+            Path output = dir.resolve("out" + first.size());
+            Files.writeString(
+                    yaml,
+                    inputs(output)
+                            + "max_steps: 3\nlora_r: 2\nper_device_train_batch_size: 1\nlogging_steps: 2\n"
+                            + "save_steps: 1\nlogging_first_step: true\ndtype: float32\n" + seeds);
+            assertEquals(0, train("--config=" + yaml), err::toString);
+            List<Json> logged = Files.readAllLines(output.resolve("metrics.jsonl")).stream()
+                    .map(line -> Json.parse("metrics.jsonl", line))
+                    .toList();
+            assertEquals(
+                    List.of(1L, 2L),
+                    logged.stream().map(line -> line.integer("step")).toList());
+            first.add(logged.get(0).number("loss"));
+        }
+        assertEquals(first.get(0), first.get(1));
+        assertTrue(first.stream().distinct().count() > 1, first.toString());
+        Files.delete(dir.resolve("out3/adapter_config.json")); // as if interrupted
+        assertEquals(1, train("--config=" + yaml, "--data_seed=4", "--resume_from_checkpoint"), err::toString);
+        assertOneLine("--data_seed was 3 and is 4");
     }
 
     /** PyYAML and Python's int and float take underscores between digits. */

@@ -14,7 +14,7 @@ final class ProgressTest {
 
     private static Progress afterOneStep(double peak) {
         BatchPlan plan = BatchPlan.of(4, 2, 1, 1, -1);
-        Progress progress = new Progress(plan, 1, FLOPS, peak, () -> 0);
+        Progress progress = new Progress(plan, 1, false, FLOPS, peak, () -> 0);
         Pixels picture = new FloatPixels(new float[3]);
         List<Pixels> pictures = List.of(picture, picture);
         PackedBatch packed = PackedBatch.of(List.of(
