@@ -29,6 +29,12 @@ import lapidary.tensor.Tensor;
  * weights' frame and the mapped checkpoint.
  */
 public final class Gemma3 implements AutoCloseable {
+    /**
+     * Names what attention sees, for what is kept of a training run: earlier tokens, on sliding layers those within the window, and
+     * all tokens of the same picture. What changes that changes this name.
+     */
+    public static final String ATTENTION_MASK = "causal-window-picture-1";
+
     /** The tower runs so many patches at a time: enough rows for its products, while a layer's activations stay small. */
     private static final int PATCHES_TOGETHER = 4096;
 

@@ -88,6 +88,7 @@ record Checkpointer(
         Map<String, Object> state = new LinkedHashMap<>();
         state.put(EVENTS, events == null ? null : relative(events));
         state.put("evaluation_owed", evaluationOwed);
+        state.putAll(Identity.versions());
         state.put("settings", identity.settings());
         state.put("harmless", identity.harmless());
         state.put("model", modelFingerprint);

@@ -15,6 +15,7 @@ import lapidary.format.FormatException;
 import lapidary.format.Json;
 import lapidary.format.JsonWriter;
 import lapidary.format.TensorEntry;
+import lapidary.gemma3.Gemma3;
 import lapidary.nn.LoraSpec;
 
 /**
@@ -26,6 +27,8 @@ import lapidary.nn.LoraSpec;
  */
 record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
     private static final String DATA_SEED = "data_seed";
+    private static final String MASK = "attention_mask";
+    private static final String ENGINE = "engine";
     private static final int SAMPLE = 4096; // bytes read at three places of each tensor
 
     static Identity of(SftConfig config, LoraSpec lora, String device) {
@@ -73,6 +76,19 @@ record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
      * @throws FormatException naming the first difference that is not
      */
     void requireSame(Path folder, Json saved, Consumer<String> notice) {
+        String mask = saved.string(MASK, Gemma3.ATTENTION_MASK); // older checkpoints do not say
+        if (!mask.equals(Gemma3.ATTENTION_MASK)) {
+            throw refused(
+                    folder,
+                    "its attention mask was " + mask + " and is " + Gemma3.ATTENTION_MASK
+                            + " in this version of the engine (it was written by " + saved.string(ENGINE, "another")
+                            + ")");
+        }
+        String engine = saved.string(ENGINE, engine());
+        if (!engine.equals(engine())) {
+            notice.accept(
+                    "Going on from " + folder + ": it was written by engine " + engine + ", and this is " + engine());
+        }
         settings.forEach((option, now) -> {
             String before = text(saved.get("settings"), option);
             if (!before.equals(JsonWriter.line(now))) {
@@ -86,6 +102,16 @@ record Identity(Map<String, Object> settings, Map<String, Object> harmless) {
                         + JsonWriter.line(now));
             }
         });
+    }
+
+    /** What wrote a checkpoint, for {@link #requireSame}. */
+    static Map<String, Object> versions() {
+        return Map.of(MASK, Gemma3.ATTENTION_MASK, ENGINE, engine());
+    }
+
+    private static String engine() {
+        String version = Identity.class.getPackage().getImplementationVersion();
+        return version == null ? "of no version" : version;
     }
 
     private static String text(Json saved, String option) {

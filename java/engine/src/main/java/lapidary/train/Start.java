@@ -108,8 +108,11 @@ record Start(Path folder, int step, Json manifest, List<Map<String, Object>> his
         return isOwn() && manifest.bool("evaluation_owed");
     }
 
-    /** The adapter whose shape the model gets: the checkpoint's where it is another program's; null for none. */
+    /**
+     * The adapter whose shape the model gets: the one to start from; of a run that goes on the checkpoint's, where options do not
+     * say it; null for none.
+     */
     Path adapter(Path initAdapter) {
-        return isFresh() || isOwn() ? initAdapter : folder;
+        return isFresh() || isOwn() && initAdapter == null ? initAdapter : folder;
     }
 }

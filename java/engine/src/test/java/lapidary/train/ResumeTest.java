@@ -485,6 +485,50 @@ final class ResumeTest {
         assertTrue(message.contains("optimizer.safetensors are not those that were written"), message);
     }
 
+    @Test
+    void aCheckpointOfAnotherMaskIsRefusedAndOneOfAnotherEngineReported() throws IOException {
+        run(config("out").saving(new SaveOptions(Strategy.NO, 2, 0, "")).build(), 2);
+        Path manifest = folder.resolve("out/checkpoint-2/run_state.json");
+        String written = Files.readString(manifest);
+        SftConfig resumed =
+                config("out").saving(new SaveOptions(Strategy.NO, 2, 0, "true")).build();
+        Files.writeString(manifest, written.replace("causal-window-picture-1", "causal"));
+        String message = refusal(resumed);
+        assertTrue(message.contains("its attention mask was causal and is causal-window-picture-1"), message);
+        Files.writeString(manifest, written.replace("\"of no version\"", "\"0.0.1\""));
+        run(resumed, -1);
+        assertTrue(
+                notices.stream()
+                        .anyMatch(line -> line.contains("it was written by engine 0.0.1, and this is of no version")),
+                notices.toString());
+    }
+
+    /** A checkpoint holds all of the adapter that the run began with. */
+    @Test
+    void theInitialAdapterIsNotReadAgain() throws IOException {
+        run(
+                config("first")
+                        .saving(new SaveOptions(Strategy.NO, 2, 0, ""))
+                        .maxSteps(1)
+                        .build(),
+                -1);
+        Path init = Files.move(folder.resolve("first"), folder.resolve("init"));
+        run(
+                config("out")
+                        .initAdapter(init)
+                        .saving(new SaveOptions(Strategy.NO, 2, 0, ""))
+                        .build(),
+                2);
+        Files.move(init, folder.resolve("gone"));
+        run(
+                config("out")
+                        .initAdapter(init)
+                        .saving(new SaveOptions(Strategy.NO, 2, 0, "true"))
+                        .build(),
+                -1);
+        assertTrue(Files.exists(folder.resolve("out/adapter_model.safetensors")));
+    }
+
     /** Without its list of files it is still none of another program's, whose optimiser would start anew. */
     @Test
     void aCheckpointWithoutItsListOfFilesIsDamaged() throws IOException {
