@@ -94,7 +94,7 @@ record ParquetFile(Path path, FileSchema schema, RowForm form, List<String> colu
         long rows = 0;
         long size = Files.size(file);
         for (RowGroup group : reader.getFileMetaData().rowGroups()) {
-            if (group.numRows() < 0 || rows + group.numRows() > Integer.MAX_VALUE - 8) {
+            if (group.numRows() < 0 || group.numRows() > Integer.MAX_VALUE - 8 - rows) {
                 throw new FormatException(
                         file + " claims " + group.numRows() + " rows in one row group; it is damaged");
             }
