@@ -181,7 +181,9 @@ final class InferOptions {
                     sampling.stop == null ? defaults.stop() : sampling.stop,
                     null);
         } catch (IllegalArgumentException e) {
-            throw new ParameterException(command, "--" + e.getMessage(), e);
+            // names of options are as the record has them, less the dashes; of stop strings it makes a sentence
+            String message = e.getMessage().startsWith("a stop string") ? "--stop: " : "--";
+            throw new ParameterException(command, message + e.getMessage(), e);
         }
     }
 }

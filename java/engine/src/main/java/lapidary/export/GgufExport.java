@@ -141,6 +141,11 @@ public final class GgufExport {
             throw new FormatException(file + ": the rotary base of sliding layers is "
                     + text.localRope().theta() + ", expected 10000: not every llama.cpp reads another");
         }
+        if (!text.globalLayer().contains(false)) {
+            throw new FormatException(
+                    file + ": all layers are global, and llama.cpp ends with a failed assertion on a Gemma"
+                            + " 3 GGUF file without a sliding one");
+        }
         if (text.headDim() % 2 != 0 || text.numAttentionHeads() % text.numKeyValueHeads() != 0) {
             throw new FormatException(file + ": llama.cpp does not know such heads");
         }

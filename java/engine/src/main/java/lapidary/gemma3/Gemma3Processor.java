@@ -201,9 +201,10 @@ public final class Gemma3Processor {
      * @param controlTokensInTexts whether control tokens in the data's own words count as such; if not they are text,
      *     except for placeholders of images
      * @throws IllegalArgumentException when placeholders and images differ in number, or words hold an image soft token
-     *     that would count as one
+     *     that would count as one, or half a surrogate pair
      */
     public Encoded encode(Rendered conversation, int[] crops, boolean withBos, boolean controlTokensInTexts) {
+        checkSurrogates(conversation);
         List<Integer> placeholders = multimodal ? placeholders(conversation.text()) : List.of();
         checkImages(conversation, placeholders.size(), crops.length);
         if (controlTokensInTexts) {
@@ -222,15 +223,47 @@ public final class Gemma3Processor {
     /**
      * Token ids of a text that no template has written, behind {@code <bos>}; control tokens in it count.
      *
-     * @throws IllegalArgumentException when it holds an image soft token
+     * @throws IllegalArgumentException when it holds an image soft token, or half a surrogate pair
      */
     public Encoded encodeText(String text) {
+        if (unpaired(text, 0, text.length()) >= 0) {
+            throw new IllegalArgumentException(half(text.charAt(unpaired(text, 0, text.length()))));
+        }
         if (special.imageId() >= 0 && text.contains(special.image())) {
             throw new IllegalArgumentException(
                     "has " + special.image() + " among its words, which would count as part of an image; take it out");
         }
         int[] ids = tokenizer.encodeWithBos(text);
         return new Encoded(ids, new int[ids.length]);
+    }
+
+    /** JSON can spell one; tokenizers and Arrow refuse it, and any token for it would be made up. */
+    private static void checkSurrogates(Rendered conversation) {
+        for (Rendered.Span span : conversation.texts()) {
+            int at = unpaired(conversation.text(), span.from(), span.to());
+            if (at >= 0) {
+                throw new IllegalArgumentException("messages[" + span.message() + "] "
+                        + half(conversation.text().charAt(at)));
+            }
+        }
+    }
+
+    private static String half(char unit) {
+        return String.format(
+                "has half a surrogate pair among its words, \\u%04x, which is no character; take it out", (int) unit);
+    }
+
+    /** Where in a range a surrogate stands without its other half, or -1. */
+    private static int unpaired(String text, int from, int to) {
+        for (int i = from; i < to; i++) {
+            if (Character.isSurrogate(text.charAt(i))) {
+                if (i + 1 == to || !Character.isSurrogatePair(text.charAt(i), text.charAt(i + 1))) {
+                    return i;
+                }
+                i++;
+            }
+        }
+        return -1;
     }
 
     /** The text of the token that ends a text. */

@@ -115,6 +115,11 @@ public final class PeftAdapter implements AutoCloseable {
         if (!Files.isDirectory(directory)) {
             throw new FormatException(directory + ": no such folder; correct the path to the adapter");
         }
+        if (!Files.exists(modelFile) && Files.exists(directory.resolve("adapter_model.bin"))) {
+            throw new FormatException(directory + ": has its weights in adapter_model.bin, a pickle, which may run code"
+                    + " when it is read, so this engine does not; load the adapter with PEFT and save_pretrained it, which writes "
+                    + MODEL_FILE);
+        }
         for (Path needed : List.of(configFile, modelFile)) {
             if (!Files.isRegularFile(needed)) {
                 throw new FormatException(
@@ -127,11 +132,12 @@ public final class PeftAdapter implements AutoCloseable {
         }
         config.properties().forEach(setting -> check(configFile, setting.getKey(), setting.getValue()));
         if (!config.path("r").canConvertToInt() || config.path("r").intValue() < 1) {
-            throw new FormatException(configFile + ": r is " + config.path("r") + ", expected a rank of at least 1");
+            throw new FormatException(
+                    configFile + ": r is " + said(config.path("r")) + ", expected a rank of at least 1");
         }
         if (!config.path("lora_alpha").isNumber() || !(config.path("lora_alpha").doubleValue() > 0)) {
             throw new FormatException(
-                    configFile + ": lora_alpha is " + config.path("lora_alpha") + ", expected a number");
+                    configFile + ": lora_alpha is " + said(config.path("lora_alpha")) + ", expected a number above 0");
         }
         Safetensors file = Safetensors.open(modelFile);
         try {
@@ -140,6 +146,10 @@ public final class PeftAdapter implements AutoCloseable {
             file.close();
             throw e;
         }
+    }
+
+    private static String said(JsonNode value) {
+        return value.isMissingNode() ? "missing" : value.toString();
     }
 
     /** @throws FormatException where this engine would compute something else than what the setting asks for */
@@ -162,8 +172,8 @@ public final class PeftAdapter implements AutoCloseable {
         }
         boolean off = value.isBoolean() && !value.booleanValue() && neutral.equals("null");
         if (!value.isNull() && !off && !text.equals(neutral)) {
-            throw new FormatException(
-                    configFile + ": " + key + " is " + value + ", this engine trains adapters with " + neutral);
+            throw new FormatException(configFile + ": " + key + " is " + value + ", this engine computes adapters with "
+                    + neutral + " alone; merge this one into its base with PEFT (merge_and_unload) first");
         }
     }
 
@@ -180,6 +190,9 @@ public final class PeftAdapter implements AutoCloseable {
                                 + " embed_tokens, which this engine does not compute; train the table whole (modules_to_save), or"
                                 + " merge this adapter with PEFT first");
             }
+            if (key.startsWith(PREFIX) && !key.endsWith(".weight") && !key.contains(".lora_")) {
+                throw notComputed(modelFile, key); // a bias, or a parameter of a module that was trained whole
+            }
             if (!key.startsWith(PREFIX) || !key.endsWith(".weight")) {
                 throw new FormatException(modelFile + ": tensor " + key + " is no adapter weight: expected " + PREFIX
                         + "<module>.lora_A.weight, .lora_B.weight or a saved module's .weight");
@@ -195,8 +208,10 @@ public final class PeftAdapter implements AutoCloseable {
                 if (!halves.add(target)) {
                     halves.remove(target);
                 }
-            } else {
+            } else if (module.endsWith("lm_head.weight") || module.endsWith("embed_tokens.weight")) {
                 saved.add(module.substring(0, module.length() - ".weight".length()));
+            } else {
+                throw notComputed(modelFile, key);
             }
         }
         if (targets.isEmpty()) {
@@ -220,6 +235,12 @@ public final class PeftAdapter implements AutoCloseable {
                 directory, spec, config.path("base_model_name_or_path").asText(""), file, tensors);
         adapter.pairs().forEach(adapter::checkShapes);
         return adapter;
+    }
+
+    private static FormatException notComputed(Path modelFile, String key) {
+        return new FormatException(
+                modelFile + ": tensor " + key + " was trained whole, which this engine computes of"
+                        + " lm_head and embed_tokens alone; merge this adapter into its base with PEFT (merge_and_unload) first");
     }
 
     private static LoraPatterns patterns(Path configFile, JsonNode config) {
@@ -292,8 +313,8 @@ public final class PeftAdapter implements AutoCloseable {
      * The two factors on one linear layer.
      *
      * @param module the layer's name in memory
-     * @param a [r, in] F32 or BF16
-     * @param b [out, r] F32 or BF16
+     * @param a [r, in] F32, BF16 or F16
+     * @param b [out, r] F32, BF16 or F16
      * @param spec of the adapter
      */
     public record Pair(String module, TensorEntry a, TensorEntry b, LoraSpec spec) {
@@ -383,7 +404,7 @@ public final class PeftAdapter implements AutoCloseable {
         }
         Tensor value = owner.empty(dtype, shape);
         try (Frame scratch = owner.child("adapter tensor")) {
-            scratch.kernels().convert(value, scratch.borrow(entry.data(), dtype(entry), value.shape()), factor);
+            copy(value, entry, factor, scratch);
         }
         return value;
     }
@@ -412,7 +433,7 @@ public final class PeftAdapter implements AutoCloseable {
     /**
      * Copies the adapter's values into a model's parameters.
      *
-     * @return names of the parameters that hold less than the file: BF16 of its F32
+     * @return names of the parameters that hold less than the file: BF16 of its F32 or F16
      * @throws FormatException where a tensor is missing, has no place in the model, or has another shape; nothing is
      *     left out in silence
      */
@@ -430,11 +451,11 @@ public final class PeftAdapter implements AutoCloseable {
                 throw new FormatException(directory.resolve(MODEL_FILE) + ": tensor " + entry.name() + " is "
                         + Arrays.toString(entry.shape()) + ", this model expects " + value.shape());
             }
-            if (dtype(entry) == DType.F32 && value.dtype() == DType.BF16) {
+            if (dtype(entry) != DType.BF16 && value.dtype() == DType.BF16) {
                 rounded.add(parameter.name());
             }
             try (Frame scratch = scratchAround.child("adapter")) {
-                scratch.kernels().convert(value, scratch.borrow(entry.data(), dtype(entry), value.shape()), 1);
+                copy(value, entry, 1, scratch);
             }
         }
         if (!unused.isEmpty()) {
@@ -445,12 +466,22 @@ public final class PeftAdapter implements AutoCloseable {
         return rounded;
     }
 
+    private static void copy(Tensor to, TensorEntry entry, float factor, Frame scratch) {
+        DType dtype = dtype(entry);
+        if (dtype == DType.F16) {
+            Weights.fromHalf(to, entry.data(), factor, scratch);
+        } else {
+            scratch.kernels().convert(to, scratch.borrow(entry.data(), dtype, to.shape()), factor);
+        }
+    }
+
     private static DType dtype(TensorEntry entry) {
         return switch (entry.dtype()) {
             case "F32" -> DType.F32;
             case "BF16" -> DType.BF16;
+            case "F16" -> DType.F16;
             default -> throw new FormatException(
-                    entry.file() + ": tensor " + entry.name() + " is " + entry.dtype() + ", expected F32 or BF16");
+                    entry.file() + ": tensor " + entry.name() + " is " + entry.dtype() + ", expected F32, BF16 or F16");
         };
     }
 

@@ -35,6 +35,9 @@ final class Weights {
     /** What checkpoints may hold and Gemma 3 never reads. */
     private static final String POOLING_HEAD = "model.vision_tower.head.";
 
+    /** Values in F16 that are widened at once: 16 MiB of F32. */
+    private static final int HALVES_TOGETHER = 1 << 22;
+
     private final Checkpoint checkpoint; // null where there are shapes alone
     private final StoredAs storedAs; // in place of a checkpoint
     private final Frame frame;
@@ -300,20 +303,23 @@ final class Weights {
 
     private Tensor fromHalf(MemorySegment data, Shape shape) {
         Tensor converted = frame.empty(dtype, shape);
-        int rows =
-                (int) Math.max(1, Math.min(shape.elements() / Math.max(1, shape.last()), (1 << 22) / shape.last() + 1));
-        long step = rows * shape.last();
-        Tensor flat = converted.reshape(shape.elements());
-        for (long from = 0; from < shape.elements(); from += step) {
-            int n = (int) Math.min(step, shape.elements() - from);
+        fromHalf(converted, data, 1, frame);
+        return converted;
+    }
+
+    /** Values in F16, which no kernel reads, times a factor into a tensor of another dtype; a piece at a time. */
+    static void fromHalf(Tensor to, MemorySegment data, float factor, Frame scratchAround) {
+        Tensor flat = to.reshape(to.shape().elements());
+        long elements = to.shape().elements();
+        for (long from = 0; from < elements; from += HALVES_TOGETHER) {
+            int n = (int) Math.min(HALVES_TOGETHER, elements - from);
             float[] values = new float[n];
             for (int i = 0; i < n; i++) {
                 values[i] = Float.float16ToFloat(data.getAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, from + i));
             }
-            try (Frame scratch = frame.child("convert")) {
-                frame.kernels().convert(flat.slice(from, from + n), scratch.of(values, n), 1);
+            try (Frame scratch = scratchAround.child("convert")) {
+                scratch.kernels().convert(flat.slice(from, from + n), scratch.of(values, n), factor);
             }
         }
-        return converted;
     }
 }

@@ -49,13 +49,14 @@ final class Sampler {
     }
 
     private int draw(float[] logits, int best) {
-        double largest = scaled(logits[best]);
+        double largest = capped(logits[best]);
         long[] kept = candidates(logits);
         Arrays.sort(kept); // likeliest last
         double[] weights = new double[kept.length];
         double sum = 0;
         for (int i = 0; i < kept.length; i++) {
-            weights[i] = Math.exp(scaled(logit(kept[i])) - largest);
+            // The difference first: a logit over a tiny temperature is infinite, and the largest must stay 1.
+            weights[i] = Math.exp((capped(logit(kept[i])) - largest) / options.temperature());
             sum += weights[i];
         }
         int first = 0; // kept from here on; one is always left
@@ -75,9 +76,8 @@ final class Sampler {
         return id(kept[first]);
     }
 
-    private double scaled(float logit) {
-        double capped = softcap == 0 ? logit : softcap * Math.tanh(logit / softcap);
-        return capped / options.temperature();
+    private double capped(float logit) {
+        return softcap == 0 ? logit : softcap * Math.tanh(logit / softcap);
     }
 
     /** The tokens whose logit is at least the k-th largest, each packed with its logit so that they sort by that. */

@@ -29,6 +29,11 @@ final class StopStrings {
         return take(reached ? first : held.length() - longestBeginning());
     }
 
+    /** Whether a stop string would be complete if {@code piece} came; it is not taken. */
+    boolean isIn(String piece) {
+        return !piece.isEmpty() && stops.stream().anyMatch(stop -> (held + piece).contains(stop));
+    }
+
     /** What is still held back, once no more text comes. */
     String end() {
         return reached ? "" : take(held.length());

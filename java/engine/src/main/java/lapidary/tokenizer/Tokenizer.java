@@ -209,23 +209,24 @@ public final class Tokenizer {
                 bytes[pending++] = (byte) value;
                 continue;
             }
-            appendBytes(out, bytes, pending);
+            out.append(text(bytes, pending));
             pending = 0;
             vocabulary.appendTo(out, id, SPACE_MARK, ' ');
         }
-        appendBytes(out, bytes, pending);
+        out.append(text(bytes, pending));
         return out.toString();
     }
 
-    private static void appendBytes(StringBuilder out, byte[] bytes, int n) {
+    /** Of a run of byte pieces, as tokenizers' decoder ByteFallback has it: all good, or a U+FFFD for each byte. */
+    static String text(byte[] bytes, int n) {
         if (n == 0) {
-            return;
+            return "";
         }
         CharsetDecoder strict = StandardCharsets.UTF_8.newDecoder();
         try {
-            out.append(strict.decode(ByteBuffer.wrap(bytes, 0, n)));
+            return strict.decode(ByteBuffer.wrap(bytes, 0, n)).toString();
         } catch (CharacterCodingException e) {
-            out.repeat(REPLACEMENT, n);
+            return String.valueOf(REPLACEMENT).repeat(n);
         }
     }
 

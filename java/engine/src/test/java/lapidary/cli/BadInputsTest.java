@@ -337,7 +337,8 @@ final class BadInputsTest {
         Path template = model.resolve("chat_template.json");
         Files.writeString(template, Files.readString(template).replace("add_generation_prompt", "never"));
         rows("another chat template", "is not Gemma 3's chat template", GOOD);
-        rows("lone surrogates, NUL, private use", "", chat("\"\\ud800 \\u0000 \\ue000\"", "\"a\""));
+        rows("half a surrogate pair", "half a surrogate pair", chat("\"a \\ud83d b\"", "\"a\""));
+        rows("a surrogate pair, NUL, private use", "", chat("\"\\ud83d\\ude42 \\u0000 \\ue000\"", "\"a\""));
         rows("a word of 100,000 letters", "", chat("\"" + "x".repeat(100_000) + "\"", "\"a\""));
         rows(
                 "control tokens in words: they are words",

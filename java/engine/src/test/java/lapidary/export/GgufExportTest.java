@@ -500,6 +500,12 @@ final class GgufExportTest {
     }
 
     @Test
+    void noSlidingLayerAtAll() throws IOException {
+        Path model = changed(c -> ((ObjectNode) c.get("text_config")).put("sliding_window_pattern", 1));
+        refused(model, Type.F32, "all layers are global", "llama.cpp");
+    }
+
+    @Test
     void valuesBeyondHalfPrecision() throws IOException {
         Path model = changed(c -> {});
         Fixtures.model(

@@ -1,6 +1,7 @@
 package lapidary.export;
 
 import static lapidary.export.Fixtures.GOLDEN;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -163,6 +164,32 @@ final class MergedCheckpointTest {
         }
         float[] merged = logits(folder.resolve("merged"), null, new int[] {2, 20, 30, 40});
         close(logits(text, text.resolve(name), new int[] {2, 20, 30, 40}), merged, 0.1); // weights in bfloat16
+    }
+
+    /** Values that F16 holds, so that the same adapter in F32 is the one to equal. */
+    @Test
+    void anAdapterInHalfPrecisionIsRead() throws IOException {
+        Path single = Fixtures.adapter(INIT, folder.resolve("f32"), entry -> List.of(halves(entry, false)), c -> {});
+        Path half = Fixtures.adapter(INIT, folder.resolve("f16"), entry -> List.of(halves(entry, true)), c -> {});
+        Path base = GOLDEN.resolve("multimodal");
+        int[] ids = {2, 20, 30, 40};
+        float[] expected = logits(base, single, ids);
+        assertArrayEquals(expected, logits(base, half, ids));
+        merge(base, half, DType.F32);
+        close(expected, logits(folder.resolve("merged"), null, ids), 1e-4);
+    }
+
+    private static Item halves(TensorEntry entry, boolean asHalves) {
+        float[] values = Fixtures.floats(entry);
+        short[] bits = new short[values.length];
+        for (int i = 0; i < values.length; i++) {
+            float value = values[i] + (entry.name().contains("lora_B") ? (i % 7 - 3) / 16f : 0);
+            bits[i] = Float.floatToFloat16(value);
+            values[i] = Float.float16ToFloat(bits[i]);
+        }
+        return asHalves
+                ? Item.of(entry.name(), "F16", entry.shape(), Fixtures.bytes(bits))
+                : Item.of(entry.name(), entry.shape(), values);
     }
 
     private static void close(float[] expected, float[] found, double tolerance) {

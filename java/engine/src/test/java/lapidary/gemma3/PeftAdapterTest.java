@@ -179,26 +179,73 @@ record PeftAdapterTest(Device device) {
     }
 
     @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            quoteCharacter = '`',
+            value = {
+                "bias|\"all\"|computes adapters with none alone; merge this one into its base with PEFT",
+                "use_dora|true|computes adapters with false alone; merge this one into its base with PEFT",
+                "lora_alpha|-1|lora_alpha is -1, expected a number above 0",
+            })
+    void whatIsRefusedSaysWhatToDo(String key, String value, String said, @TempDir Path folder) throws IOException {
+        Path adapter = altered(folder, key, value);
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
+        assertTrue(e.getMessage().contains(said), e.getMessage());
+    }
+
+    @Test
+    void aPickleIsNotReadAndSaysWhatToDo(@TempDir Path folder) throws IOException {
+        Path adapter = altered(folder, "r", "4");
+        Files.move(adapter.resolve(PeftAdapter.MODEL_FILE), adapter.resolve("adapter_model.bin"));
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
+        assertTrue(
+                e.getMessage().contains("adapter_model.bin, a pickle")
+                        && e.getMessage().contains("save_pretrained"),
+                e.getMessage());
+    }
+
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "base_model.model.model.norm.weight",
+                "base_model.model.model.vision_tower.post_layernorm.bias",
+                "base_model.model.model.multi_modal_projector.mm_input_projection_weight"
+            })
+    void whatWasTrainedWholeAndIsNoTableIsRefusedWithWhatToDo(String key, @TempDir Path folder) throws IOException {
+        Path adapter = altered(folder, "modules_to_save", "[\"norm\"]");
+        rename(adapter, "base_model.model.lm_head.weight", key);
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
+        assertTrue(
+                e.getMessage().contains(key + " was trained whole")
+                        && e.getMessage().contains("merge this adapter into its base with PEFT"),
+                e.getMessage());
+    }
+
+    private static void rename(Path adapter, String from, String to) throws IOException {
+        Path weights = adapter.resolve(PeftAdapter.MODEL_FILE);
+        ByteBuffer file = ByteBuffer.wrap(Files.readAllBytes(weights)).order(ByteOrder.LITTLE_ENDIAN);
+        byte[] header = new byte[(int) file.getLong()];
+        file.get(header);
+        byte[] renamed =
+                new String(header, StandardCharsets.UTF_8).replace(from, to).getBytes(StandardCharsets.UTF_8);
+        ByteBuffer changed = ByteBuffer.allocate(8 + renamed.length + file.remaining());
+        changed.order(ByteOrder.LITTLE_ENDIAN)
+                .putLong(renamed.length)
+                .put(renamed)
+                .put(file);
+        Files.write(weights, changed.array());
+    }
+
+    @ParameterizedTest
     @ValueSource(
             strings = {
                 "base_model.model.lm_head.base_layer.weight",
                 "base_model.model.model.embed_tokens.lora_embedding_A"
             })
     void loraOnATableIsRefusedWithWhatToDo(String key, @TempDir Path folder) throws IOException {
-        Path adapter = altered(folder, "target_modules", "[\"lm_head\"]").resolve("adapter_model.safetensors");
-        ByteBuffer file = ByteBuffer.wrap(Files.readAllBytes(adapter)).order(ByteOrder.LITTLE_ENDIAN);
-        byte[] header = new byte[(int) file.getLong()];
-        file.get(header);
-        byte[] renamed = new String(header, StandardCharsets.UTF_8)
-                .replace("base_model.model.lm_head.weight", key)
-                .getBytes(StandardCharsets.UTF_8);
-        ByteBuffer changed = ByteBuffer.allocate(8 + renamed.length + file.remaining());
-        changed.order(ByteOrder.LITTLE_ENDIAN)
-                .putLong(renamed.length)
-                .put(renamed)
-                .put(file);
-        Files.write(adapter, changed.array());
-        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter.getParent()));
+        Path adapter = altered(folder, "target_modules", "[\"lm_head\"]");
+        rename(adapter, "base_model.model.lm_head.weight", key);
+        FormatException e = assertThrows(FormatException.class, () -> PeftAdapter.open(adapter));
         assertTrue(
                 e.getMessage().contains(key + " belongs to LoRA on a table")
                         && e.getMessage().contains("merge"),

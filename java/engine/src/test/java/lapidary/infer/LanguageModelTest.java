@@ -456,6 +456,8 @@ final class LanguageModelTest extends DeviceTest {
                 List.of(hi, Message.of("assistant", "Ho")),
                 List.of(hi, hi),
                 List.of(Message.of("tool", "x")),
+                List.of(Message.of("user", "cut off \ud83d")),
+                List.of(hi, Message.of("assistant", "\ude42"), hi),
                 List.of(Message.of("system", "x")))) {
             assertThrows(IllegalArgumentException.class, () -> model.generate(bad, GREEDY), bad.toString());
         }

@@ -51,6 +51,8 @@ final class SamplerTest {
         "1,   0, 1,    1,    1 0 0 0 0",
         "1,   0, 1e-9, 0,    1 0 0 0 0",
         "0,   0, 1,    0,    1 0 0 0 0",
+        "4.9e-324, 0, 1, 0,  1 0 0 0 0", // a logit over it is infinite
+        "1e308, 0, 1,  0,    0.2 0.2 0.2 0.2 0.2",
     })
     void drawsWhatTheFiltersLeave(double temperature, int topK, double topP, double minP, String expected) {
         double[] shares = shares(options(temperature, topK, topP, minP), LOGITS, 0);
