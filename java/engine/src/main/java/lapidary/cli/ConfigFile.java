@@ -6,9 +6,11 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 import lapidary.format.FormatException;
 import lapidary.format.Json;
 import org.snakeyaml.engine.v2.api.LoadSettings;
@@ -209,6 +211,16 @@ record ConfigFile(Path file, Map<String, Entry> entries) {
     /** What is wrong with a key of this file. */
     FormatException wrong(String key, String why) {
         return wrong(file, entries.get(key).line(), why);
+    }
+
+    /** What is wrong with several keys of this file, in the order of its lines. */
+    FormatException wrong(Map<String, String> whys) {
+        String all = whys.entrySet().stream()
+                .sorted(Comparator.comparingInt(
+                        each -> entries.get(each.getKey()).line()))
+                .map(each -> "line " + entries.get(each.getKey()).line() + ": " + each.getValue())
+                .collect(Collectors.joining("; and "));
+        return new FormatException(file + ", " + all);
     }
 
     private static FormatException wrong(Path file, int line, String why) {

@@ -23,7 +23,7 @@ final class SampleOptions {
     @Option(
             names = "--max_length",
             paramLabel = "N",
-            description = "Tokens of a row, its pictures' included (default: what the model can hold).")
+            description = "Tokens of a row, its pictures' included (default: 0, what the model can hold).")
     private int maxLength;
 
     @Option(

@@ -199,9 +199,10 @@ final class Train implements Callable<Integer> {
         @Option(
                 names = "--compat",
                 paramLabel = "WHAT",
-                description = "default: what the guide means. trl: as TRL 1.13 computes it (two <bos>, trained"
-                        + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters, rows cut at"
-                        + " --max_length) (default: default).")
+                description =
+                        "default: what the guide means. trl: as TRL 1.13 with the guide's collator computes it (two <bos>, trained"
+                                + " <start_of_image>, bfloat16 tables and moments, beside NF4 also adapters, rows cut at"
+                                + " --max_length) (default: default).")
         private String compat = "default";
     }
 

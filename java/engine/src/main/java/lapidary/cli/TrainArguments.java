@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -120,6 +121,7 @@ final class TrainArguments implements IParameterPreprocessor {
     private static List<String> fromFile(ConfigFile file, Set<String> typed, CommandSpec spec, Set<String> idle) {
         List<String> lists = new ArrayList<>();
         List<String> arguments = new ArrayList<>();
+        Map<String, String> wrong = new LinkedHashMap<>(); // all at once, or each would cost a try
         for (Map.Entry<String, ConfigFile.Entry> each : file.entries().entrySet()) {
             String name = each.getKey();
             ConfigFile.Entry entry = each.getValue();
@@ -140,14 +142,16 @@ final class TrainArguments implements IParameterPreprocessor {
             } else if (key != null) {
                 String why = typed.contains("--" + name) ? "" : refusal(name, key, entry.values());
                 if (!why.isEmpty()) {
-                    throw file.wrong(name, why);
-                }
-                if (!entry.isNull()) {
+                    wrong.put(name, why);
+                } else if (!entry.isNull()) {
                     note(name, key, idle);
                 }
             } else {
-                throw file.wrong(name, unknown(name, spec));
+                wrong.put(name, unknown(name, spec));
             }
+        }
+        if (!wrong.isEmpty()) {
+            throw file.wrong(wrong);
         }
         lists.addAll(arguments);
         return lists;

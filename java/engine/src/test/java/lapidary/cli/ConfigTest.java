@@ -152,6 +152,15 @@ final class ConfigTest {
     }
 
     @Test
+    void allThatIsWrongIsToldAtOnce() throws IOException {
+        refused(
+                inputs(dir.resolve("out")) + "fp16: true\nlora_q: 4\nneftune_noise_alpha: 5\n",
+                yaml + ", line 4: ",
+                "; and line 5: unknown option lora_q",
+                "; and line 6: ");
+    }
+
+    @Test
     void whatTransformersCallsByAnotherNameIsTaken() throws IOException {
         Path output = dir.resolve("out");
         Files.writeString(
