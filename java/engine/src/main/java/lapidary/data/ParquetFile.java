@@ -16,6 +16,7 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.logging.Level;
@@ -235,6 +236,9 @@ record ParquetFile(Path path, FileSchema schema, RowForm form, List<String> colu
             }
         }
         String why = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+        if (why.toLowerCase(Locale.ROOT).contains("encrypt")) {
+            return new FormatException(what + " is encrypted, which is not read; write it without encryption", e);
+        }
         return new FormatException(
                 "cannot decode " + what + ": "
                         + why.strip().replaceAll("\\s+", " ").replaceFirst("^\\[[^]]*] ", "")

@@ -71,7 +71,30 @@ final class PictureFiles implements AutoCloseable {
 
     private String searched() {
         int count = zips().size();
-        return count == 0 ? "" : ", nor in " + (count == 1 ? zips().get(0).getFileName() : count + " zip files beside");
+        String where = count == 0
+                ? ""
+                : ", nor in " + (count == 1 ? zips().get(0).getFileName() : count + " zip files beside");
+        return where
+                + String.join(
+                        "",
+                        zips().stream()
+                                .map(this::unreadable)
+                                .flatMap(Optional::stream)
+                                .toList());
+    }
+
+    private Optional<String> unreadable(Path zip) {
+        try {
+            archive(zip);
+            return Optional.empty();
+        } catch (FormatException e) {
+            return Optional.of("; " + e.getMessage());
+        }
+    }
+
+    /** A zip file that cannot be read is told of where a picture is found nowhere else. */
+    private boolean holds(Path zip, String entry) {
+        return unreadable(zip).isEmpty() && archive(zip).has(entry);
     }
 
     /** The file that a picture lies in: itself, or a zip file; none for one that is in the data. */
@@ -135,8 +158,7 @@ final class PictureFiles implements AutoCloseable {
                 }
             }
         }
-        List<Path> holders =
-                zips().stream().filter(zip -> archive(zip).has(whole)).toList();
+        List<Path> holders = zips().stream().filter(zip -> holds(zip, whole)).toList();
         if (holders.size() > 1) {
             throw new IllegalArgumentException(
                     "picture " + whole + " is in " + holders.size() + " zip files: " + holders + "; keep one of them");

@@ -8,6 +8,7 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -83,7 +84,11 @@ final class Output implements AutoCloseable {
         } catch (IOException e) {
             String reason =
                     e instanceof FileSystemException f && f.getReason() != null ? f.getReason() : e.getMessage();
-            throw unusable(directory, e instanceof AccessDeniedException ? "permission denied" : reason);
+            throw unusable(
+                    directory,
+                    e instanceof AccessDeniedException
+                            ? "permission denied"
+                            : e instanceof NoSuchFileException ? "it cannot be made there" : reason);
         }
     }
 

@@ -153,6 +153,11 @@ class RowFormTest {
     void aDamagedZipFileIsNamedBesideTheRow() throws IOException {
         Files.writeString(dir.resolve("A.zip"), "no zip");
         assertTrue(refused("A/1.png").contains("cannot read " + dir.resolve("A.zip")));
+        String message = refused("gone/1.png"); // which may be anywhere
+        assertTrue(message.contains("no such picture: " + dir.resolve("gone/1.png") + ", nor in A.zip; "), message);
+        assertTrue(message.contains("A.zip: it has no list of entries"), message);
+        zip(dir.resolve("B.zip"), "other/4.png");
+        assertEquals("other/4.png", entry("other/4.png"));
     }
 
     @ParameterizedTest
