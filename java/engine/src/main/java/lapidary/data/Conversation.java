@@ -18,9 +18,16 @@ import lapidary.image.ImageSource;
  *     and its type
  * @param prompt how many of the messages are the prompt of a prompt/completion record; 0 for records that do not say
  * @param isText whether prompt and completion are one text each, which TRL reads without a chat template
+ * @param isOfFiles whether the images are files that the guide opens itself (MMIU), and so does not turn as Exif says
  */
 public record Conversation(
-        String id, List<Message> messages, List<ImageSource> images, List<String> lost, int prompt, boolean isText) {
+        String id,
+        List<Message> messages,
+        List<ImageSource> images,
+        List<String> lost,
+        int prompt,
+        boolean isText,
+        boolean isOfFiles) {
     public Conversation {
         Objects.requireNonNull(id, "id");
         messages = List.copyOf(messages);
@@ -29,6 +36,17 @@ public record Conversation(
         if (prompt < 0 || prompt > messages.size()) {
             throw new IllegalArgumentException(id + ": " + prompt + " of " + messages.size() + " messages are prompt");
         }
+    }
+
+    /** A conversation whose images are no files of their own, or are turned as Exif says. */
+    public Conversation(
+            String id,
+            List<Message> messages,
+            List<ImageSource> images,
+            List<String> lost,
+            int prompt,
+            boolean isText) {
+        this(id, messages, images, lost, prompt, isText, false);
     }
 
     /** A conversation of messages. */
@@ -49,6 +67,11 @@ public record Conversation(
     /** A conversation whose images are those of its messages. */
     public Conversation(String id, List<Message> messages) {
         this(id, messages, imagesOf(messages));
+    }
+
+    /** The same, of images that are files which the guide opens itself. */
+    static Conversation ofFiles(String id, List<Message> messages) {
+        return new Conversation(id, messages, imagesOf(messages), List.of(), 0, false, true);
     }
 
     private static List<ImageSource> imagesOf(List<Message> messages) {

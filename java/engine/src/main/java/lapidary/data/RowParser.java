@@ -129,7 +129,7 @@ final class RowParser {
         question.add(new Content.Text(string(row.get("question"), "question")));
         messages.add(new Message("user", question));
         messages.add(Message.of("assistant", string(row.get("output"), "output")));
-        return new Conversation(id, messages);
+        return Conversation.ofFiles(id, messages);
     }
 
     /** How the pictures of the record's column find their places. */

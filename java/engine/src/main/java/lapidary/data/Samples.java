@@ -29,6 +29,7 @@ public final class Samples {
     private final LengthLimit limit;
     private final ImagePreprocessor preprocessor; // of a model with images
     private final boolean panAndScan;
+    private final boolean turnsFiles;
 
     /**
      * A row.
@@ -62,7 +63,8 @@ public final class Samples {
             Collator collator,
             LengthLimit limit,
             ImagePreprocessor preprocessor,
-            boolean panAndScan) {
+            boolean panAndScan,
+            boolean turnsFiles) {
         this.dataset = dataset;
         this.folders =
                 dataset.files().stream().map(PictureFiles::folderOf).distinct().toList();
@@ -71,6 +73,7 @@ public final class Samples {
         this.limit = limit;
         this.preprocessor = preprocessor;
         this.panAndScan = panAndScan;
+        this.turnsFiles = turnsFiles;
     }
 
     /**
@@ -91,7 +94,8 @@ public final class Samples {
                 new LengthLimit(
                         options.maxLength(), options.overlong(), config.text().maxPositionEmbeddings()),
                 config.isTextOnly() ? null : ImagePreprocessor.read(modelFolder),
-                options.panAndScan());
+                options.panAndScan(),
+                profile == Profile.DEFAULT);
     }
 
     /** The processor's files and config.json must mean the same image tokens, or features land in the wrong places. */
@@ -141,9 +145,9 @@ public final class Samples {
             LengthLimit.Fitted fitted = limit.fit(collator.collate(conversation));
             List<ImageSource> images =
                     fitted.isDropped() ? List.of() : fitted.sample().images();
-            return loaded(conversation, fitted, decode(conversation.id(), images), withPixels);
+            return loaded(conversation, fitted, decode(conversation, images), withPixels);
         }
-        List<Rgb> pictures = decode(conversation.id(), conversation.images());
+        List<Rgb> pictures = decode(conversation, conversation.images());
         int[] crops = new int[pictures.size()];
         for (int i = 0; i < crops.length; i++) {
             Rgb picture = pictures.get(i);
@@ -192,12 +196,14 @@ public final class Samples {
         return new Loaded(fitted.sample(), fitted.tokens(), fitted.isDropped(), answered, sizes, pixels);
     }
 
-    private static List<Rgb> decode(String row, List<ImageSource> images) {
+    private List<Rgb> decode(Conversation conversation, List<ImageSource> images) {
+        String row = conversation.id();
+        boolean applyExif = turnsFiles || !conversation.isOfFiles();
         List<Rgb> pictures = new ArrayList<>();
         for (ImageSource image : images) {
             requireContent(row, image);
             try {
-                pictures.add(ImageDecoder.decode(image));
+                pictures.add(ImageDecoder.decode(image, applyExif));
             } catch (FormatException e) {
                 throw new FormatException(named(row, e.getMessage()), e);
             }

@@ -197,6 +197,25 @@ final class CheckTest {
         assertTrue(err.toString().contains("max_position_embeddings"), err.toString());
     }
 
+    /** As the guide opens them, while datasets turns what is in a data set. */
+    @Test
+    void filesOfMmiuAreTurnedByExifButNotInCompatTrl() throws IOException {
+        Path picture = dir.resolve("turned.jpg");
+        Files.copy(Path.of("src/test/resources/lapidary/image/exif-6.jpg"), picture);
+        Rgb stored = ImageDecoder.decode(Files.readAllBytes(picture), "x", false);
+        String asStored = "pictures [" + stored.width() + "x" + stored.height() + "]";
+        String turned = "pictures [" + stored.height() + "x" + stored.width() + "]";
+        rows.add(
+                "{\"context\": \"c\", \"question\": \"q\", \"input_image_path\": [\"turned.jpg\"], \"output\": \"A\"}");
+        assertEquals(0, check("--show", "1"));
+        assertSays(turned);
+        assertEquals(0, check("--show", "1", "--compat", "trl"));
+        assertSays(asStored);
+        rows.set(0, chat("q", "a", "turned.jpg"));
+        assertEquals(0, check("--show", "1", "--compat", "trl"));
+        assertSays(turned);
+    }
+
     @Test
     void samplesAreShownWithWhatIsTrained() throws IOException {
         rows.addAll(List.of(chat("what \\u001b[2J shape", "square", "a.png"), chat("x", "y")));
