@@ -154,7 +154,7 @@ final class ChatCommand implements Callable<Integer> {
         images.clear();
         try {
             Answer answer = answering.stream(piece -> {
-                out.print(piece);
+                out.print(Printable.of(piece));
                 out.flush();
             });
             out.println(
