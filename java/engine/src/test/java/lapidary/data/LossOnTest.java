@@ -263,8 +263,9 @@ class LossOnTest {
         for (int t = 0; t < last.tokenTypeIds().length; t++) {
             image = last.tokenTypeIds()[t] == 1 ? t + 1 : image; // behind the last soft token
         }
-        LengthLimit just = new LengthLimit(image, Overlong.TRUNCATE_TEXT, 1000);
-        assertEquals(image, just.fit(last).sample().inputIds().length);
+        LengthLimit just = new LengthLimit(image + 1, Overlong.TRUNCATE_TEXT, 1000); // with its end mark
+        assertEquals(image + 1, just.fit(last).sample().inputIds().length);
+        assertTooLong(new LengthLimit(image, Overlong.TRUNCATE_TEXT, 1000), last, "where only text may be cut");
         assertTooLong(new LengthLimit(image - 1, Overlong.TRUNCATE_TEXT, 1000), last, "where only text may be cut");
         assertTooLong(new LengthLimit(4, Overlong.TRUNCATE_TEXT, 1000), last, "an image lies at token");
     }
