@@ -69,7 +69,7 @@ final class PngDecoder {
         boolean first = true;
         boolean dataEnded = false;
         while (true) {
-            if (dataEnded && in.remaining() < 12) {
+            if (!data.isEmpty() && in.remaining() < 12) {
                 return; // what follows the pixels may be missing
             }
             long length = in.u32be("a chunk header");

@@ -65,6 +65,20 @@ class ImageDecoderTest {
                 ImageDecoder.decode(cut, "a", true).pixels());
     }
 
+    /** As Pillow reads it; where pixels are missing, too, that is told. */
+    @Test
+    void aPngWithoutItsEndIsWholeWhenAllPixelsAre() {
+        byte[] whole = Golden.file("png-0-1-13x11.png");
+        for (int less : new int[] {1, 4, 11, 12}) {
+            byte[] cut = Arrays.copyOf(whole, whole.length - less);
+            assertArrayEquals(
+                    ImageDecoder.decode(whole, "a", true).pixels(),
+                    ImageDecoder.decode(cut, "a", true).pixels());
+        }
+        assertThrows(
+                FormatException.class, () -> ImageDecoder.decode(Arrays.copyOf(whole, whole.length - 22), "a", true));
+    }
+
     @Test
     void aDamagedExifBlockSaysNothing() {
         byte[] file = Golden.file("exif-6.jpg");
