@@ -9,6 +9,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.TreeMap;
 import lapidary.data.DataOptions;
+import lapidary.data.LossOn;
 import lapidary.data.Profile;
 import lapidary.device.DType;
 import lapidary.gemma3.Nf4Options;
@@ -169,6 +170,13 @@ public record SftConfig(
         all.put("early_stopping_patience", evaluation.earlyStoppingPatience());
         all.put("early_stopping_threshold", evaluation.earlyStoppingThreshold());
         all.put("max_length", data.maxLength());
+        all.put("max_length_policy", data.overlong().name().toLowerCase(Locale.ROOT));
+        all.put("assistant_only_loss", data.lossOn() == LossOn.ASSISTANT);
+        all.put(
+                "completion_only_loss",
+                data.lossOn() == LossOn.COMPLETION ? Boolean.TRUE : data.lossOn() == LossOn.ALL ? Boolean.FALSE : null);
+        all.put("do_pan_and_scan", data.panAndScan());
+        all.put("on_bad_sample", data.dropBad() ? "drop" : "error");
         all.put("packing", packing);
         all.put("compat", profile == Profile.TRL ? "trl" : "default");
         return all;
