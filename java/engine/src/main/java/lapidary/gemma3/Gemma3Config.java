@@ -307,8 +307,8 @@ public record Gemma3Config(
     }
 
     private static List<Boolean> globalLayers(ConfigReader c, int layers) {
-        int pattern =
-                c.size("sliding_window_pattern", 6); // transformers writes one with a _, too, and does not read it
+        int pattern = c.size("sliding_window_pattern", 6);
+        c.size("_sliding_window_pattern", pattern); // transformers writes it, too, and does not read it
         List<String> types = c.texts("layer_types");
         List<Boolean> global = new ArrayList<>();
         if (types.isEmpty()) {
