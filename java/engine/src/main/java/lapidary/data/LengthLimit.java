@@ -67,9 +67,10 @@ public record LengthLimit(int maxLength, Overlong overlong, int maxPositions) {
 
     private Sample cut(Sample sample, String what) {
         int limit = limit();
-        for (int t = limit; t < sample.tokenTypeIds().length; t++) {
-            if (sample.tokenTypeIds()[t] == 1
-                    || t == limit && sample.tokenTypeIds()[t - 1] == 1) { // its end mark counts
+        for (int t = limit - 1;
+                t < sample.tokenTypeIds().length;
+                t++) { // the last that stays, too: an end mark follows
+            if (sample.tokenTypeIds()[t] == 1) {
                 throw new FormatException(what + ", and an image lies at token " + t
                         + ", where only text may be cut; take images out, or choose --max_length_policy drop");
             }

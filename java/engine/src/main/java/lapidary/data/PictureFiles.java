@@ -26,6 +26,7 @@ import lapidary.image.ImageSource;
 final class PictureFiles implements AutoCloseable {
     private final Path folder;
     private final Map<Path, ZipArchive> open = new HashMap<>();
+    private final Map<Path, FormatException> broken = new HashMap<>(); // those that cannot be opened, and why
     private List<Path> zips; // beside the data; listed when first asked for
 
     /** Pictures of a data file, which need not exist. */
@@ -74,13 +75,7 @@ final class PictureFiles implements AutoCloseable {
         String where = count == 0
                 ? ""
                 : ", nor in " + (count == 1 ? zips().get(0).getFileName() : count + " zip files beside");
-        return where
-                + String.join(
-                        "",
-                        zips().stream()
-                                .map(this::unreadable)
-                                .flatMap(Optional::stream)
-                                .toList());
+        return zips().stream().map(this::unreadable).flatMap(Optional::stream).reduce(where, String::concat);
     }
 
     private Optional<String> unreadable(Path zip) {
@@ -194,7 +189,16 @@ final class PictureFiles implements AutoCloseable {
     }
 
     private synchronized ZipArchive archive(Path zip) {
-        return open.computeIfAbsent(zip, ZipArchive::open);
+        FormatException known = broken.get(zip);
+        if (known != null) {
+            throw new FormatException(known.getMessage(), known);
+        }
+        try {
+            return open.computeIfAbsent(zip, ZipArchive::open);
+        } catch (FormatException e) {
+            broken.put(zip, e); // rows by the thousand may ask for it
+            throw e;
+        }
     }
 
     @Override
