@@ -12,6 +12,11 @@ final class StopStrings {
         this.stops = stops;
     }
 
+    /** Whether there is nothing to stop at. */
+    boolean isEmpty() {
+        return stops.isEmpty();
+    }
+
     /** What may be shown now that {@code piece} has come; after the end of a stop string, nothing more. */
     String add(String piece) {
         if (reached) {
