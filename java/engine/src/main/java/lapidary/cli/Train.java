@@ -407,10 +407,9 @@ final class Train implements Callable<Integer> {
     /** Hours of work are not replaced because a command was run again. */
     private void keepEarlierRun() {
         SaveOptions saving = checkpoints.options();
-        if (saving.isResumed() && !saving.isNewest() && !Files.isDirectory(Path.of(saving.resumeFrom()))) {
-            throw usage(CheckpointOptions.RESUME + " " + saving.resumeFrom()
-                    + " is no folder; give a checkpoint's folder, or true for the newest in --output_dir");
-        }
+        saving.missing().ifPresent(why -> {
+            throw usage(why);
+        });
         Optional<String> there = CheckpointOptions.newestIn(outputDir());
         if (inputs.overwrite) {
             if (!saving.isResumed() && lora.isFromCheckpointIn(outputDir())) {

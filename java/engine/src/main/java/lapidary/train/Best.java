@@ -21,10 +21,15 @@ final class Best {
         this.key = options.bestKey(saving);
     }
 
-    /** Whether what another run found to be the best is to be compared with what this one finds; so it is where it found nothing. */
-    boolean isComparable(Json saved) {
+    /**
+     * Whether what another run found to be the best is to be compared with what this one finds; so it is where it found nothing.
+     *
+     * @param sameRows whether both evaluate the same
+     */
+    boolean isComparable(Json saved, boolean sameRows) {
         return saved.get("metric").isNull()
-                || (saved.string(KEY, key).equals(key)
+                || (sameRows
+                        && saved.string(KEY, key).equals(key)
                         && (key.isEmpty()
                                 || saved.bool(GREATER, options.isGreaterBetter(key)) == options.isGreaterBetter(key)));
     }

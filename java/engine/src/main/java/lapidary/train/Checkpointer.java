@@ -167,8 +167,7 @@ record Checkpointer(
         }
         optimizer.restore(folder.resolve(OPTIMIZER));
         progress.restore(start.step(), saved.get("sums"), start.history());
-        if (best.isComparable(saved.get("best"))
-                && (sameRows || saved.get("best").get("metric").isNull())) {
+        if (best.isComparable(saved.get("best"), sameRows)) {
             best.restore(saved.get("best"));
         } else {
             notice.accept("Going on from " + folder

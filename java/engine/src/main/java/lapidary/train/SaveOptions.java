@@ -1,7 +1,10 @@
 package lapidary.train;
 
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 
 /**
@@ -58,6 +61,14 @@ public record SaveOptions(Strategy strategy, double steps, int totalLimit, Strin
         if (resumeFrom.equalsIgnoreCase("false")) {
             resumeFrom = "";
         }
+    }
+
+    /** What is wrong with the folder of the checkpoint to go on from, if it is named and no folder. */
+    public Optional<String> missing() {
+        return isResumed() && !isNewest() && !Files.isDirectory(Path.of(resumeFrom))
+                ? Optional.of("--resume_from_checkpoint " + resumeFrom
+                        + " is no folder; give a checkpoint's folder, or true for the newest in --output_dir")
+                : Optional.empty();
     }
 
     /** Whether the run goes on where another stopped. */

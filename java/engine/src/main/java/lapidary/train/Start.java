@@ -46,11 +46,10 @@ record Start(Path folder, int step, Json manifest, List<Map<String, Object>> his
             notice.accept("There is no checkpoint in " + config.outputDir() + " yet: starting from the beginning");
             return FRESH;
         }
+        saving.missing().ifPresent(why -> {
+            throw new FormatException(why);
+        });
         Path folder = Path.of(saving.resumeFrom());
-        if (!Files.isDirectory(folder)) {
-            throw new FormatException("--resume_from_checkpoint " + folder
-                    + " is no folder; give a checkpoint's folder, or true for the newest in --output_dir");
-        }
         return Checkpoints.isOwn(folder) ? own(Checkpoints.open(folder)) : foreign(folder, config, notice);
     }
 
