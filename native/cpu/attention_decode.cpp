@@ -13,8 +13,8 @@
 namespace kt {
 namespace {
 
-constexpr int kKeys = 4;      // whose scores are computed together
-constexpr int kValues = 16;   // that are added to an output before it is stored
+constexpr int kKeys = 4;     // whose scores are computed together
+constexpr int kValues = 16;  // that are added to an output before it is stored
 
 // scores[h, i] = q[h] . k[i] * scale, of R queries [R, dim] and O keys, stride elements apart.
 template <int Bytes, int O, int R, typename T>
@@ -82,8 +82,8 @@ template <int Bytes, typename T>
 // The cached keys or values of one key head, and what the heads of its group make of them.
 template <typename T>
 struct Cached {
-    const T* rows;  // [n, dim]
-    int64_t stride; // elements between rows
+    const T* rows;   // [n, dim]
+    int64_t stride;  // elements between rows
     int64_t n, dim, heads;
 
     template <int Bytes>

@@ -19,9 +19,6 @@ constexpr int kRows = kBlockRows;  // of x that are multiplied with them in one 
 // How far ahead of the sums a weight is asked for, bytes.
 constexpr int64_t kAhead = 1024;
 
-// Whether reading is what takes the time, of BF16 by dot products: else what counts is that results are stored by fours.
-bool is_streamed(int64_t rows, int64_t in) { return rows <= 4 || in >= 1024; }
-
 // Outputs that a thread takes at a time, of out that take bytes each: streams long enough to be read at full speed, little enough
 // that no thread waits long for another at the end.
 int64_t piece_of_rows(int64_t out, int64_t bytes) {
@@ -85,6 +82,9 @@ KT_AVX512_BF16 inline void store_four(bf16* y, __m128 x) {
     const __m128i rounded = _mm_mask_mov_epi32(up, _mm_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(y), _mm_cvtepi32_epi16(_mm_srli_epi32(rounded, 16)));
 }
+
+// Whether reading is what takes the time: else what counts is that results are stored by fours.
+bool is_streamed(int64_t rows, int64_t in) { return rows <= 4 || in >= 1024; }
 
 // BF16 by AVX512_BF16.
 template <typename Y>
