@@ -19,29 +19,35 @@ record GemmShape(long m, long n, long k) {
             throw new IllegalArgumentException("[gemm] an operand is left out: c is " + c.describe() + ", a is "
                     + a.describe() + ", b is " + b.describe());
         }
-        String product = (transposeA ? "transposed " : "") + a.describe() + " times "
-                + (transposeB ? "transposed " : "") + b.describe();
-        if (ka != kb) {
-            throw new IllegalArgumentException("[gemm] inner axes differ, " + ka + " and " + kb + ": " + product);
-        }
-        if (c.rows() != m || c.last() != n) {
-            throw new IllegalArgumentException(
-                    "[gemm] c is " + c.describe() + ", expected [" + m + ", " + n + "] of " + product);
-        }
-        if (a.dtype() != b.dtype() || (a.dtype() != DType.F32 && a.dtype() != DType.BF16)) {
-            throw new IllegalArgumentException("[gemm] dtypes are not both F32 or both BF16: " + product);
-        }
-        if (c.dtype() != DType.F32 && c.dtype() != a.dtype()) {
-            throw new IllegalArgumentException(
-                    "[gemm] c is " + c.describe() + ", expected F32 or " + a.dtype() + ", of " + product);
-        }
-        if (!bias.isNone() && (bias.elements() != n || bias.dtype() != a.dtype())) {
-            throw new IllegalArgumentException(
-                    "[gemm] bias is " + bias.describe() + ", expected " + a.dtype() + " [" + n + "] of " + product);
-        }
-        if (!bias.isNone() && factor != 1) {
-            throw new IllegalArgumentException("[gemm] a bias goes with factor 1, not " + factor + ": " + product);
+        String wrong = wrong(c, m, n, a, ka, b, kb, bias, factor);
+        if (!wrong.isEmpty()) {
+            throw new IllegalArgumentException("[gemm] " + wrong + (transposeA ? "transposed " : "") + a.describe()
+                    + " times " + (transposeB ? "transposed " : "") + b.describe());
         }
         return new GemmShape(m, n, ka);
+    }
+
+    /** What does not fit, up to the product's own words; nothing is put into words where all does, thousands of times a step. */
+    private static String wrong(
+            Operand c, long m, long n, Operand a, long ka, Operand b, long kb, Operand bias, float factor) {
+        if (ka != kb) {
+            return "inner axes differ, " + ka + " and " + kb + ": ";
+        }
+        if (c.rows() != m || c.last() != n) {
+            return "c is " + c.describe() + ", expected [" + m + ", " + n + "] of ";
+        }
+        if (a.dtype() != b.dtype() || (a.dtype() != DType.F32 && a.dtype() != DType.BF16)) {
+            return "dtypes are not both F32 or both BF16: ";
+        }
+        if (c.dtype() != DType.F32 && c.dtype() != a.dtype()) {
+            return "c is " + c.describe() + ", expected F32 or " + a.dtype() + ", of ";
+        }
+        if (!bias.isNone() && (bias.elements() != n || bias.dtype() != a.dtype())) {
+            return "bias is " + bias.describe() + ", expected " + a.dtype() + " [" + n + "] of ";
+        }
+        if (!bias.isNone() && factor != 1) {
+            return "a bias goes with factor 1, not " + factor + ": ";
+        }
+        return "";
     }
 }

@@ -2,9 +2,9 @@ package lapidary.device;
 
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
-import java.util.Map;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Optional;
-import java.util.TreeMap;
 
 /**
  * Size classes over a device's raw memory: what a frame gives back is kept for the next request of its class, eight
@@ -25,14 +25,19 @@ public final class MemoryPool implements AutoCloseable {
         void clear(MemorySegment memory);
     }
 
-    /** Cached blocks may hold this share of the peak in use before the largest go back to the system. */
+    /** Cached blocks may hold this share of the peak in use before those that nobody has used longest go back to the system. */
     private static final double CACHE_SHARE = 0.25;
 
     private static final long SMALLEST = 64;
 
+    /** @param since how many releases were before its own */
+    private record Cached(MemorySegment block, long since) {}
+
     private final Source source;
     private final boolean keeps;
-    private final TreeMap<Long, ArrayDeque<MemorySegment>> cached = new TreeMap<>();
+    private final List<ArrayDeque<Cached>> cached =
+            new ArrayList<>(); // by number of their class, the last to come first
+    private long releases;
     private long inUse;
     private long cachedBytes;
     private long peak;
@@ -104,9 +109,13 @@ public final class MemoryPool implements AutoCloseable {
             return;
         }
         cachedBytes += size;
-        cached.computeIfAbsent(size, s -> new ArrayDeque<>()).push(block);
+        int number = numberOf(size);
+        while (cached.size() <= number) {
+            cached.add(new ArrayDeque<>());
+        }
+        cached.get(number).push(new Cached(block, releases++));
         while (cachedBytes > Math.max(CACHE_SHARE * peak, peak - inUse)) {
-            freeLargest();
+            freeOldest();
         }
     }
 
@@ -128,7 +137,7 @@ public final class MemoryPool implements AutoCloseable {
     /** Returns all cached blocks to the system. */
     public void trim() {
         while (cachedBytes > 0) {
-            freeLargest();
+            freeOldest();
         }
     }
 
@@ -138,16 +147,22 @@ public final class MemoryPool implements AutoCloseable {
     }
 
     private Optional<MemorySegment> takeCached(long size, double slack) {
-        Map.Entry<Long, ArrayDeque<MemorySegment>> fit = cached.ceilingEntry(size);
-        if (fit == null || fit.getKey() > size + (long) (size * slack)) {
-            return Optional.empty();
+        long largest = size + (long) (size * slack);
+        int last = Math.min(numberOf(largest), cached.size() - 1);
+        for (int number = numberOf(size); number <= last; number++) {
+            Cached fit = cached.get(number).peek();
+            if (fit != null) {
+                return fit.block().byteSize() <= largest
+                        ? Optional.of(counted(cached.get(number).pop()))
+                        : Optional.empty();
+            }
         }
-        MemorySegment block = fit.getValue().pop();
-        if (fit.getValue().isEmpty()) {
-            cached.remove(fit.getKey());
-        }
-        cachedBytes -= block.byteSize();
-        return Optional.of(block);
+        return Optional.empty();
+    }
+
+    private MemorySegment counted(Cached taken) {
+        cachedBytes -= taken.block().byteSize();
+        return taken.block();
     }
 
     private MemorySegment fromSource(long size, long requested) {
@@ -168,14 +183,16 @@ public final class MemoryPool implements AutoCloseable {
         }
     }
 
-    private void freeLargest() {
-        Map.Entry<Long, ArrayDeque<MemorySegment>> largest = cached.lastEntry();
-        MemorySegment block = largest.getValue().pop();
-        if (largest.getValue().isEmpty()) {
-            cached.remove(largest.getKey());
+    private void freeOldest() {
+        ArrayDeque<Cached> oldest = null;
+        for (ArrayDeque<Cached> ofOneClass : cached) {
+            if (!ofOneClass.isEmpty()
+                    && (oldest == null
+                            || ofOneClass.peekLast().since() < oldest.peekLast().since())) {
+                oldest = ofOneClass;
+            }
         }
-        cachedBytes -= block.byteSize();
-        source.free(block);
+        source.free(counted(oldest.removeLast()));
     }
 
     private long sizeFor(long bytes) {
@@ -188,5 +205,15 @@ public final class MemoryPool implements AutoCloseable {
         }
         long step = Math.max(SMALLEST, Long.highestOneBit(bytes - 1) >> 3);
         return Math.ceilDiv(bytes, step) * step;
+    }
+
+    /** A class's place among all, eight to a power of two, though the smallest powers have fewer. */
+    static int numberOf(long size) {
+        if (size <= SMALLEST) {
+            return 0;
+        }
+        int power = Long.SIZE - 1 - Long.numberOfLeadingZeros(size - 1);
+        long step = Math.max(SMALLEST, (1L << power) >> 3);
+        return 8 * (power - 6) + (int) Math.ceilDiv(size - (1L << power), step);
     }
 }

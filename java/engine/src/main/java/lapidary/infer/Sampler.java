@@ -36,16 +36,18 @@ final class Sampler {
 
     /** The first of the largest; a NaN counts as larger than anything. */
     private static int argmax(float[] logits) {
-        float largest = Float.NEGATIVE_INFINITY;
-        for (float logit : logits) {
-            largest = Math.max(largest, logit); // which vectorises, as looking for the place does not
-        }
-        for (int i = 0; i < logits.length; i++) {
-            if (logits[i] == largest || logits[i] != logits[i]) {
-                return i;
+        int best = 0;
+        float largest = logits[0];
+        for (int i = 1; i < logits.length; i++) {
+            if (!(logits[i] <= largest)) { // a comparison, as Java's first compiler makes a call of Math.max
+                if (largest != largest) {
+                    break;
+                }
+                best = i;
+                largest = logits[i];
             }
         }
-        return 0;
+        return best;
     }
 
     private int draw(float[] logits, int best) {

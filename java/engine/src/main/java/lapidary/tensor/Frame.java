@@ -207,7 +207,7 @@ public final class Frame implements AutoCloseable {
 
     private void giveBack(Storage storage) {
         MemorySegment memory = storage.memory();
-        storage.close(path());
+        storage.close(this);
         if (storage.isPooled()) {
             device.pool().release(memory);
         }

@@ -10,7 +10,7 @@ final class Storage {
     private final boolean pooled;
 
     private Frame owner;
-    private String closedBy;
+    private Frame closedBy; // null while the memory is held
 
     Storage(MemorySegment memory, boolean pooled, Frame owner) {
         this.memory = memory;
@@ -20,7 +20,7 @@ final class Storage {
 
     MemorySegment memory() {
         if (closedBy != null) {
-            throw new IllegalStateException("tensor used after its frame " + closedBy + " gave it back");
+            throw new IllegalStateException("tensor used after its frame " + closedBy.path() + " gave it back");
         }
         return memory;
     }
@@ -37,7 +37,7 @@ final class Storage {
         owner = frame;
     }
 
-    void close(String frame) {
+    void close(Frame frame) {
         closedBy = frame;
     }
 }

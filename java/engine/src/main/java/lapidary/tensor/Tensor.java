@@ -22,6 +22,7 @@ public final class Tensor implements Operand {
     private final Shape shape;
     private final long offset;
     private final boolean whole;
+    private MemorySegment segment; // once it was asked for
 
     Tensor(Storage storage, DType dtype, Shape shape, long offset, boolean whole) {
         this.storage = storage;
@@ -33,7 +34,14 @@ public final class Tensor implements Operand {
 
     @Override
     public MemorySegment segment() {
-        return storage == null ? MemorySegment.NULL : storage.memory().asSlice(offset, bytes());
+        if (storage == null) {
+            return MemorySegment.NULL;
+        }
+        MemorySegment memory = storage.memory(); // throws where it was given back
+        if (segment == null) {
+            segment = memory.asSlice(offset, bytes());
+        }
+        return segment;
     }
 
     @Override
