@@ -194,7 +194,7 @@ class Decode {
         }
         const int64_t units = pairs * parts;
         const int64_t piece = (units + threads - 1) / threads;
-        take_turns(ctx, units, piece, [&](int64_t begin, int64_t end) {
+        take_turns(ctx, units, piece, piece, [&](int64_t begin, int64_t end) {
             for (int64_t u = begin; u < end; u++) {
                 const int64_t head = u % parts * heads;
                 const int64_t count = std::min(heads, shape_.group() - head);

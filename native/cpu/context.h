@@ -76,17 +76,27 @@ void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body)
     for (int64_t p = 0; p < pieces; p++) body(n * p / pieces, n * (p + 1) / pieces);
 }
 
-// Runs body(begin, end) over [0, n) in pieces of that many, each by the thread of the context's team that is free first: for
-// work whose results do not depend on who does it. The pieces are the same every time.
+// Runs body(begin, end) over [0, n) in pieces, each by the thread of the context's team that is free first: for work whose results
+// do not depend on who does it. Pieces are multiples of least, the last one apart, and at most `most` where that makes no more than
+// a thousand: long ones first, as long streams are read fastest, and short ones last, as one thread waits for another at the end.
+// They are the same every time.
 template <typename Body>
-void take_turns(kt_ctx* ctx, int64_t n, int64_t piece, const Body& body) {
-    const int64_t pieces = (n + piece - 1) / piece;
-    Team* team = pieces > 1 && ctx->threads > 1 ? team_of(ctx) : nullptr;
+void take_turns(kt_ctx* ctx, int64_t n, int64_t least, int64_t most, const Body& body) {
+    constexpr int64_t kLong = 512, kPieces = 2 * kLong;
+    Team* team = n > least && ctx->threads > 1 ? team_of(ctx) : nullptr;
     if (!team) {
         if (n > 0) body(int64_t{0}, n);
         return;
     }
-    const auto work = [&](int64_t p) { body(p * piece, std::min(n, (p + 1) * piece)); };
+    most = std::max(most, n / kLong);
+    int64_t ends[kPieces];
+    int64_t pieces = 0;
+    for (int64_t end = 0; end < n; pieces++) {
+        const int64_t share = std::min((n - end) / (2 * ctx->threads), most) / least * least;
+        end = pieces + 1 == kPieces ? n : std::min(n, end + std::max(share, least));
+        ends[pieces] = end;
+    }
+    const auto work = [&](int64_t p) { body(p == 0 ? 0 : ends[p - 1], ends[p]); };
     team->run([](const void* w, int64_t p) { (*static_cast<const decltype(work)*>(w))(p); }, &work, pieces);
 }
 

@@ -19,12 +19,13 @@ constexpr int kRows = kBlockRows;  // of x that are multiplied with them in one 
 // How far ahead of the sums a weight is asked for, bytes.
 constexpr int64_t kAhead = 1024;
 
-// Outputs that a thread takes at a time, of out that take bytes each: streams long enough to be read at full speed, little enough
-// that no thread waits long for another at the end.
-int64_t piece_of_rows(int64_t out, int64_t bytes) {
-    constexpr int64_t kLeast = 64 << 10, kMost = 1 << 20, kPieces = 16;
-    const int64_t piece = std::clamp<int64_t>(out * bytes / kPieces, kLeast, kMost);
-    return std::max<int64_t>(1, piece / std::max<int64_t>(bytes, 1) / kOutputs) * kOutputs;
+// Runs body over the outputs, which take that many bytes each: streams long enough to be read at full speed, the last ones short
+// enough that no thread waits long for another.
+template <typename Body>
+void take_outputs(kt_ctx* ctx, int64_t out, int64_t bytes, const Body& body) {
+    constexpr int64_t kLeast = 32 << 10, kMost = 1 << 20;
+    const int64_t least = std::max<int64_t>(1, kLeast / std::max<int64_t>(bytes, 1) / kOutputs) * kOutputs;
+    take_turns(ctx, out, least, least * (kMost / kLeast), body);
 }
 
 #if defined(__x86_64__)
@@ -144,7 +145,7 @@ struct DotProduct {
     }
 
     void run(kt_ctx* ctx) const {
-        take_turns(ctx, out, piece_of_rows(out, in * 2), [&](int64_t begin, int64_t end) { outputs(begin, end); });
+        take_outputs(ctx, out, in * 2, [&](int64_t begin, int64_t end) { outputs(begin, end); });
     }
 };
 
@@ -200,7 +201,7 @@ struct Product {
 #endif
 
     void run(kt_ctx* ctx) const {
-        take_turns(ctx, out, piece_of_rows(out, in * static_cast<int64_t>(sizeof(T))), [&](int64_t begin, int64_t end) {
+        take_outputs(ctx, out, in * static_cast<int64_t>(sizeof(T)), [&](int64_t begin, int64_t end) {
 #if defined(__x86_64__)
             if (processor().vectors == Vectors::avx512) return v4(begin, end);
             if (processor().vectors == Vectors::avx2) return v3(begin, end);

@@ -125,7 +125,8 @@ class Nf4Few {
         if (places > rows_) std::memset(static_cast<void*>(arranged_), 0, static_cast<size_t>(elements) * sizeof(Element));
         for (int64_t r = 0; r < rows_; r++) arrange(r);
         constexpr int64_t kPiece = 32 << 10;  // bytes that a thread takes at a time
-        take_turns(ctx, out_, std::max<int64_t>(1, kPiece / (in_ / 2) / 4) * 4, [&](int64_t begin, int64_t end) {
+        const int64_t piece = std::max<int64_t>(1, kPiece / (in_ / 2) / 4) * 4;
+        take_turns(ctx, out_, piece, piece, [&](int64_t begin, int64_t end) {
             for (int64_t r = 0; r < rows_; r += kFewTogether) outputs(begin, end, r, std::min(kFewTogether, rows_ - r));
         });
         return KT_OK;
