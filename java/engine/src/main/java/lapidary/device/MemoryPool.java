@@ -25,19 +25,14 @@ public final class MemoryPool implements AutoCloseable {
         void clear(MemorySegment memory);
     }
 
-    /** Cached blocks may hold this share of the peak in use before those that nobody has used longest go back to the system. */
+    /** Cached blocks may hold this share of the peak in use before the largest go back to the system. */
     private static final double CACHE_SHARE = 0.25;
 
     private static final long SMALLEST = 64;
 
-    /** @param since how many releases were before its own */
-    private record Cached(MemorySegment block, long since) {}
-
     private final Source source;
     private final boolean keeps;
-    private final List<ArrayDeque<Cached>> cached =
-            new ArrayList<>(); // by number of their class, the last to come first
-    private long releases;
+    private final List<ArrayDeque<MemorySegment>> cached = new ArrayList<>(); // by number of their class
     private long inUse;
     private long cachedBytes;
     private long peak;
@@ -113,9 +108,9 @@ public final class MemoryPool implements AutoCloseable {
         while (cached.size() <= number) {
             cached.add(new ArrayDeque<>());
         }
-        cached.get(number).push(new Cached(block, releases++));
+        cached.get(number).push(block);
         while (cachedBytes > Math.max(CACHE_SHARE * peak, peak - inUse)) {
-            freeOldest();
+            freeLargest();
         }
     }
 
@@ -137,7 +132,7 @@ public final class MemoryPool implements AutoCloseable {
     /** Returns all cached blocks to the system. */
     public void trim() {
         while (cachedBytes > 0) {
-            freeOldest();
+            freeLargest();
         }
     }
 
@@ -150,19 +145,18 @@ public final class MemoryPool implements AutoCloseable {
         long largest = size + (long) (size * slack);
         int last = Math.min(numberOf(largest), cached.size() - 1);
         for (int number = numberOf(size); number <= last; number++) {
-            Cached fit = cached.get(number).peek();
+            MemorySegment fit = cached.get(number).peek();
             if (fit != null) {
-                return fit.block().byteSize() <= largest
-                        ? Optional.of(counted(cached.get(number).pop()))
-                        : Optional.empty();
+                return fit.byteSize() <= largest ? Optional.of(taken(number)) : Optional.empty();
             }
         }
         return Optional.empty();
     }
 
-    private MemorySegment counted(Cached taken) {
-        cachedBytes -= taken.block().byteSize();
-        return taken.block();
+    private MemorySegment taken(int number) {
+        MemorySegment block = cached.get(number).pop();
+        cachedBytes -= block.byteSize();
+        return block;
     }
 
     private MemorySegment fromSource(long size, long requested) {
@@ -183,16 +177,12 @@ public final class MemoryPool implements AutoCloseable {
         }
     }
 
-    private void freeOldest() {
-        ArrayDeque<Cached> oldest = null;
-        for (ArrayDeque<Cached> ofOneClass : cached) {
-            if (!ofOneClass.isEmpty()
-                    && (oldest == null
-                            || ofOneClass.peekLast().since() < oldest.peekLast().since())) {
-                oldest = ofOneClass;
-            }
+    private void freeLargest() {
+        int number = cached.size() - 1;
+        while (cached.get(number).isEmpty()) {
+            number--;
         }
-        source.free(counted(oldest.removeLast()));
+        source.free(taken(number));
     }
 
     private long sizeFor(long bytes) {

@@ -29,6 +29,9 @@ final class Decoder implements AutoCloseable {
     private final Map<Sequence, KvCache> caches = new HashMap<>(); // of sequences at work
     private final Prefixes prefixes;
     private final int chunk;
+    private final Frame held;
+    private Tensor logits =
+            Tensor.NONE; // F32 [most sequences so far, vocab], held: the pool gives back its largest first
     private final float[] onHost; // the logits of one sequence
 
     /**
@@ -39,6 +42,7 @@ final class Decoder implements AutoCloseable {
         this.base = base;
         this.prefixes = new Prefixes(keptPrefixes, keptBytes);
         this.chunk = chunk;
+        this.held = base.frame().lastingChild("logits");
         this.onHost = new float[(int) base.lmHead().rows()];
     }
 
@@ -93,7 +97,7 @@ final class Decoder implements AutoCloseable {
         try (Frame frame = model.frame().child("token")) {
             Tensor hidden =
                     model.decode(frame, sequences.stream().map(caches::get).toList(), ids);
-            choose(frame, model, sequences, hidden);
+            choose(model, sequences, hidden);
         }
     }
 
@@ -105,7 +109,7 @@ final class Decoder implements AutoCloseable {
         try (Frame frame = model.frame().child("chunk")) {
             Tensor hidden = model.read(frame, cache, next.ids(), next.types(), features(frame, model, next));
             if (cache.length() == sequence.prompt().tokens()) {
-                choose(frame, model, List.of(sequence), hidden);
+                choose(model, List.of(sequence), hidden);
             }
         }
     }
@@ -136,9 +140,15 @@ final class Decoder implements AutoCloseable {
     }
 
     /** @param hidden [sequences, hidden] */
-    private void choose(Frame frame, Gemma3 model, List<Sequence> sequences, Tensor hidden) {
-        Tensor logits = frame.empty(DType.F32, sequences.size(), onHost.length);
-        frame.gemm().linear(logits, hidden, model.lmHead(), Tensor.NONE);
+    private void choose(Gemma3 model, List<Sequence> sequences, Tensor hidden) {
+        if (logits.isNone() || logits.rows() < sequences.size()) {
+            if (!logits.isNone()) {
+                held.release(logits);
+                logits = Tensor.NONE;
+            }
+            logits = held.empty(DType.F32, sequences.size(), onHost.length);
+        }
+        held.gemm().linear(logits.slice(0, sequences.size()), hidden, model.lmHead(), Tensor.NONE);
         for (int row = 0; row < sequences.size(); row++) {
             Sequence sequence = sequences.get(row);
             logits.slice(row, row + 1).copyTo(onHost);
@@ -176,6 +186,7 @@ final class Decoder implements AutoCloseable {
         prefixes.close();
         caches.values().forEach(KvCache::close);
         adapters.forEach(adapter -> adapter.model().close());
+        held.close();
         base.close();
     }
 }

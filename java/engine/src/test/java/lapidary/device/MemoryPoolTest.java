@@ -76,28 +76,6 @@ final class MemoryPoolTest {
         }
     }
 
-    /** A prompt's blocks are many and of no use to the tokens behind it, whose largest is larger than they. */
-    @Test
-    void whatEveryTokenUsesIsNotGivenBackForWhatAPromptUsed() {
-        Limited source = new Limited(Long.MAX_VALUE);
-        MemoryPool pool = new MemoryPool(source);
-        pool.allocate(100_000);
-        List<MemorySegment> prompt = new ArrayList<>();
-        for (int i = 0; i < 10; i++) {
-            prompt.add(pool.allocateForAWhile(600_000));
-        }
-        prompt.forEach(pool::release);
-        int afterTheFirst = 0;
-        for (int token = 0; token < 5; token++) {
-            MemorySegment logits = pool.allocateForAWhile(1_000_000);
-            MemorySegment hidden = pool.allocateForAWhile(1_000);
-            pool.release(logits);
-            pool.release(hidden);
-            afterTheFirst = token == 0 ? source.allocations : afterTheFirst;
-        }
-        assertEquals(afterTheFirst, source.allocations);
-    }
-
     @Test
     void whatComesBackIsUsedAgain() {
         Limited source = new Limited(1 << 20);

@@ -383,6 +383,8 @@ final class LanguageModelTest extends DeviceTest {
     /** Though no request comes after it: a server that waits must not hold what was taken off. */
     @Test
     void anAdapterIsFreedOnceNobodyUsesIt() throws InterruptedException {
+        model.generate(QUESTION, GREEDY.withMaxNewTokens(1))
+                .answer(); // whose logits' place the model holds from here on
         long base = device.pool().inUse();
         model.attach("trained", DemoModel.ADAPTER);
         long one = device.pool().inUse() - base;
