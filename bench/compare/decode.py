@@ -47,7 +47,7 @@ def memory_bandwidth(args):
 
 
 def engine(args, model, form):
-    text = bench(args.classpath, "DecodeSpeed", model, form, flags=("-XX:TieredStopAtLevel=1",))  # as ./engine generate runs
+    text = bench(args.classpath, "DecodeSpeed", model, form, flags=("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"))  # as ./engine generate runs
     found = re.findall(r"batch (\d+): .* decode ([\d.]+) tokens/s", text)
     return {batch: max(float(speed) for b, speed in found if int(b) == batch) for batch in (1, 8)}
 
