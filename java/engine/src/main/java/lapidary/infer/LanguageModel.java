@@ -51,6 +51,7 @@ public final class LanguageModel implements AutoCloseable {
     private final Random seeds = new Random();
     private final Map<String, Adapter> adapters = new LinkedHashMap<>(); // guarded by this, as the next
     private String inUse = BASE;
+    private boolean isDeviceClosed;
 
     private LanguageModel(
             Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options, long keptBytes) {
@@ -316,11 +317,17 @@ public final class LanguageModel implements AutoCloseable {
         }
     }
 
-    /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. */
+    /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. Again, it does nothing. */
     @Override
     public void close() {
         worker.close();
-        if (owned != null) {
+        closeDevice();
+    }
+
+    /** Once, whoever comes first: freeing it again would end the JVM. */
+    private synchronized void closeDevice() {
+        if (owned != null && !isDeviceClosed) {
+            isDeviceClosed = true;
             owned.close();
         }
     }

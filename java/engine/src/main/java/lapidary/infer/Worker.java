@@ -85,7 +85,7 @@ final class Worker implements AutoCloseable {
             notifyAll();
         }
         boolean interrupted = false;
-        while (Thread.currentThread() != thread && thread.isAlive()) {
+        while (thread.isAlive()) {
             try {
                 thread.join();
             } catch (InterruptedException e) {
