@@ -250,6 +250,7 @@ public final class LanguageModel implements AutoCloseable {
                     + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
                     + "; shorten it, or give a model with a longer context");
         }
+        int answerTokens = config.answerTokens(options, prompt.tokens());
         Sampler sampler = new Sampler(
                 options,
                 (float) base.config().text().finalLogitSoftcapping(),
@@ -257,7 +258,7 @@ public final class LanguageModel implements AutoCloseable {
         Adapter adapter = adapter(options.adapter());
         Sequence sequence = new Sequence(
                 prompt,
-                Math.min(options.maxNewTokens(), contextLength - prompt.tokens()),
+                Math.min(answerTokens, contextLength - prompt.tokens()),
                 adapter,
                 config.eosTokenIds(),
                 sampler,
