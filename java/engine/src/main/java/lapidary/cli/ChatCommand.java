@@ -109,9 +109,12 @@ final class ChatCommand implements Callable<Integer> {
                 try {
                     take(line.strip(), model, chat);
                 } catch (IllegalArgumentException | FormatException | InferenceException e) {
-                    out.println("! " + e.getMessage().replaceAll("\\s*[\\r\\n]+\\s*", " "));
+                    out.println("! " + Printable.line(e.getMessage()));
                 }
                 prompt();
+                if (Engine.isOutputLost()) {
+                    return;
+                }
             }
         } catch (IOException e) {
             throw new UncheckedIOException(e);
@@ -156,6 +159,9 @@ final class ChatCommand implements Callable<Integer> {
             Answer answer = answering.stream(piece -> {
                 out.print(Printable.of(piece));
                 out.flush();
+                if (Engine.isOutputLost()) {
+                    answering.cancel();
+                }
             });
             out.println(
                     switch (answer.finishReason()) {
@@ -205,7 +211,7 @@ final class ChatCommand implements Callable<Integer> {
                                 ? "[" + image.source().name() + "] "
                                 : ((Content.Text) part).text());
             }
-            out.println(message.role() + ": " + text);
+            out.println(message.role() + ": " + Printable.of(text.toString()));
         }
     }
 }

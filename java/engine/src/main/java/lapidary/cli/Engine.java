@@ -51,7 +51,18 @@ public final class Engine implements Runnable {
         } catch (Error e) { // picocli hands over exceptions alone
             code = onFailure(e, root);
         }
+        if (code == 0 && isOutputLost()) {
+            System.err.println(
+                    "engine: standard output took not all that was printed: the program that reads it is gone, or the"
+                            + " disk is full");
+            code = 1;
+        }
         System.exit(code);
+    }
+
+    /** Whether something that was printed and flushed did not arrive, of which Java's streams tell nobody who does not ask. */
+    static boolean isOutputLost() {
+        return System.out.checkError();
     }
 
     /** The command line's root with every command, and the error handling of this program. */

@@ -129,9 +129,13 @@ final class Generate implements Callable<Integer> {
 
     private void answerOne(LanguageModel model, GenerationOptions options) {
         PrintWriter stdout = spec.commandLine().getOut();
-        model.generate(prompt, options, images.toArray(Path[]::new)).stream(piece -> {
+        Generation answer = model.generate(prompt, options, images.toArray(Path[]::new));
+        answer.stream(piece -> {
             stdout.print(piece);
             stdout.flush();
+            if (Engine.isOutputLost()) {
+                answer.cancel();
+            }
         });
         stdout.println();
         stdout.flush();

@@ -14,6 +14,7 @@ public final class CpuDevice implements Device {
     private final DnnlGemm gemm;
     private final MemoryPool pool;
     private final boolean sharesHostMemory;
+    private boolean isClosed;
 
     /**
      * @param kernels of any backend whose memory is the host's; the tests' are CUDA's, emulated
@@ -95,6 +96,10 @@ public final class CpuDevice implements Device {
 
     @Override
     public void close() {
+        if (isClosed) {
+            return; // what is freed twice ends the JVM
+        }
+        isClosed = true;
         pool.close();
         gemm.close();
         kernels.close();

@@ -31,6 +31,7 @@ public final class CudaDevice implements Device {
     private final CudaStaging staging;
     private final CudaGemm gemm;
     private final String description;
+    private boolean isClosed;
 
     private CudaDevice(CudaLibraries libraries, CudaRuntime cuda) {
         this.cuda = cuda;
@@ -221,6 +222,10 @@ public final class CudaDevice implements Device {
 
     @Override
     public void close() {
+        if (isClosed) {
+            return; // what is freed twice ends the JVM
+        }
+        isClosed = true;
         gemm.close();
         pool.close();
         staging.close();

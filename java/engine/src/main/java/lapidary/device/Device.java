@@ -59,6 +59,7 @@ public sealed interface Device extends AutoCloseable permits CpuDevice, CudaDevi
     /** Copies bytes from this device's memory to the host, after all work queued before it. */
     void copyOut(MemorySegment host, MemorySegment device);
 
+    /** Frees all that it has, which nobody may use any more. Again, it does nothing. */
     @Override
     void close();
 }

@@ -132,6 +132,15 @@ public final class KvCache implements AutoCloseable {
         frame.close();
     }
 
+    /**
+     * Has memory for one more token, which {@link Gemma3#decode} would otherwise ask for, layer by layer.
+     *
+     * @throws lapidary.device.DeviceException where there is none, and this cache is of no more use
+     */
+    public void makeRoom() {
+        layers.forEach(layer -> reserve(layer, length + 1));
+    }
+
     /** Reads {@code tokens} more. */
     void advance(int tokens) {
         length += tokens;

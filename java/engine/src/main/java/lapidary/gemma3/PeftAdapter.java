@@ -43,7 +43,8 @@ public final class PeftAdapter implements AutoCloseable {
             "init_lora_weights",
             "use_rslora",
             "rank_pattern",
-            "alpha_pattern");
+            "alpha_pattern",
+            "bias");
 
     /** Keys that change nothing in what a finished adapter computes, and why. */
     private static final Map<String, String> IGNORED = Map.ofEntries(
@@ -66,7 +67,6 @@ public final class PeftAdapter implements AutoCloseable {
     /** Settings of PEFT that change what an adapter computes and that this engine does not have, with their neutral value. */
     private static final Map<String, String> NEUTRAL = Map.ofEntries(
             Map.entry("peft_type", "LORA"),
-            Map.entry("bias", "none"),
             Map.entry("fan_in_fan_out", "false"),
             Map.entry("lora_bias", "false"),
             Map.entry("use_dora", "false"),
@@ -84,6 +84,9 @@ public final class PeftAdapter implements AutoCloseable {
             Map.entry("megatron_config", "null"),
             Map.entry("monteclora_config", "null"),
             Map.entry("velora_config", "null"));
+
+    /** Which biases were trained; those that were are in the file, and refused there. Gemma's decoder has none. */
+    private static final Set<String> BIASES = Set.of("none", "all", "lora_only");
 
     /** Ways to begin that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA train against a changed one. */
     private static final Set<String> BEGINNINGS = Set.of("true", "false", "gaussian", "orthogonal", "eva");
@@ -162,6 +165,9 @@ public final class PeftAdapter implements AutoCloseable {
             }
             return;
         }
+        if (key.equals("bias") && !value.isNull() && !BIASES.contains(text)) {
+            throw new FormatException(configFile + ": bias is " + value + ", expected one of none, all and lora_only");
+        }
         if (USED.contains(key) || IGNORED.containsKey(key)) {
             return;
         }
@@ -180,6 +186,7 @@ public final class PeftAdapter implements AutoCloseable {
     private static PeftAdapter read(Path directory, JsonNode config, Path modelFile, Safetensors file) {
         Map<String, TensorEntry> tensors = new TreeMap<>();
         Set<String> targets = new LinkedHashSet<>();
+        Map<String, String> namesInMemory = new LinkedHashMap<>(); // by the file's, of modules that have an adapter
         Set<String> halves = new TreeSet<>(); // of which one factor was seen
         Set<String> saved = new LinkedHashSet<>();
         for (String key : file.names()) {
@@ -205,6 +212,7 @@ public final class PeftAdapter implements AutoCloseable {
             if (module.endsWith(A) || module.endsWith(B)) {
                 String target = module.substring(0, module.length() - A.length());
                 targets.add(target);
+                namesInMemory.put(key.substring(PREFIX.length(), key.length() - A.length()), target);
                 if (!halves.add(target)) {
                     halves.remove(target);
                 }
@@ -224,13 +232,15 @@ public final class PeftAdapter implements AutoCloseable {
                     + " but no " + (hasA ? "lora_B" : "lora_A") + "; the adapter is not complete, fetch it again");
         }
         checkSaved(directory, config.path("modules_to_save"), saved);
+        Path configFile = directory.resolve(CONFIG_FILE);
+        LoraPatterns patterns = patterns(configFile, config, namesInMemory);
         LoraSpec spec = new LoraSpec(
                 config.path("r").intValue(),
                 config.path("lora_alpha").doubleValue(),
                 config.path("lora_dropout").asDouble(0),
                 List.copyOf(targets),
                 List.copyOf(saved),
-                patterns(directory.resolve(CONFIG_FILE), config));
+                patterns);
         PeftAdapter adapter = new PeftAdapter(
                 directory, spec, config.path("base_model_name_or_path").asText(""), file, tensors);
         adapter.pairs().forEach(adapter::checkShapes);
@@ -243,7 +253,8 @@ public final class PeftAdapter implements AutoCloseable {
                         + " lm_head and embed_tokens alone; merge this adapter into its base with PEFT (merge_and_unload) first");
     }
 
-    private static LoraPatterns patterns(Path configFile, JsonNode config) {
+    /** Expressions are about the names that modules had when they were trained, which are those in the adapter's file. */
+    private static LoraPatterns patterns(Path configFile, JsonNode config, Map<String, String> namesInMemory) {
         JsonNode rslora = config.path("use_rslora");
         if (!rslora.isBoolean() && !rslora.isNull() && !rslora.isMissingNode()) {
             throw new FormatException(configFile + ": use_rslora is " + rslora + ", expected true or false");
@@ -265,7 +276,7 @@ public final class PeftAdapter implements AutoCloseable {
             alphas.put(key, value.doubleValue());
         });
         try {
-            return new LoraPatterns(rslora.asBoolean(false), ranks, alphas);
+            return new LoraPatterns(rslora.asBoolean(false), ranks, alphas).renamed(namesInMemory);
         } catch (IllegalArgumentException e) {
             throw new FormatException(configFile + ": " + e.getMessage(), e);
         }

@@ -64,24 +64,38 @@ final class Decoder implements AutoCloseable {
 
     /**
      * One token for each of the sequences, which use one adapter, whose prompt has been read; and a chunk of the first prompt
-     * that has not.
+     * that has not. One that there is no memory for fails alone, where it can be told which that is.
      */
     void step(List<Sequence> sequences) {
         List<Sequence> decoding = new ArrayList<>();
-        Sequence reading = null;
+        List<Sequence> reading = new ArrayList<>();
         for (Sequence sequence : sequences) {
-            KvCache cache = caches.computeIfAbsent(sequence, this::begin);
-            if (cache.length() >= sequence.prompt().tokens()) {
-                decoding.add(sequence);
-            } else if (reading == null) {
-                reading = sequence;
-            }
+            attempt(List.of(sequence), () -> {
+                KvCache cache = caches.computeIfAbsent(sequence, this::begin);
+                if (cache.length() >= sequence.prompt().tokens()) {
+                    cache.makeRoom(); // here, and not among all others in the middle of a pass
+                    decoding.add(sequence);
+                } else if (reading.isEmpty()) {
+                    reading.add(sequence);
+                }
+            });
         }
         if (!decoding.isEmpty()) {
-            decode(decoding);
+            attempt(decoding, () -> decode(decoding));
         }
-        if (reading != null) {
-            read(reading);
+        if (!reading.isEmpty()) {
+            attempt(reading, () -> read(reading.get(0)));
+        }
+    }
+
+    /** What goes wrong is the failure of the sequences that it was for. */
+    private void attempt(List<Sequence> sequences, Runnable work) {
+        try {
+            work.run();
+        } catch (RuntimeException | Error e) {
+            sequences.stream()
+                    .filter(sequence -> !sequence.generation().isDone())
+                    .forEach(sequence -> fail(sequence, e));
         }
     }
 

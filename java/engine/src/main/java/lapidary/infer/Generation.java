@@ -73,9 +73,22 @@ public final class Generation {
         return answer.isDone();
     }
 
-    /** Completes with the answer or with what it failed of; what depends on it must not hold up the model's thread. */
+    /**
+     * Completes with the answer or with what it failed of. What depends on it runs in a virtual thread of its own, or in the
+     * caller's where the answer is there already; so it may ask the model, or close it.
+     */
     public CompletionStage<Answer> whenDone() {
-        return answer.minimalCompletionStage();
+        CompletableFuture<Answer> elsewhere = new CompletableFuture<>();
+        answer.whenCompleteAsync(
+                (whole, failure) -> {
+                    if (failure == null) {
+                        elsewhere.complete(whole);
+                    } else {
+                        elsewhere.completeExceptionally(failure);
+                    }
+                },
+                Thread::startVirtualThread);
+        return elsewhere.minimalCompletionStage();
     }
 
     void add(String piece) {

@@ -17,8 +17,10 @@ import lapidary.format.Json;
  *
  * @param eosTokenIds ids that end an answer: those of config.json where this file names none. (Transformers lets such an answer run
  *     to its limit.)
+ * @param maxLength tokens of a prompt and its answer together where the file says that and not how many an answer may have, else
+ *     0. An answer alone may have no more than as many either, which is what {@code defaults} say
  */
-record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
+record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds, int maxLength) {
     private static final String FILE = "generation_config.json";
 
     /** Keys that choose no token. */
@@ -57,9 +59,7 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
             "target_lookbehind",
             "prompt_lookup_num_tokens",
             "max_matching_ngram_size",
-            "remove_invalid_values", // not finite logits are an error here
-            "max_length", // counts the prompt; max_new_tokens is what is heeded
-            "max_time");
+            "remove_invalid_values"); // not finite logits are an error here
 
     /** Keys that choose other tokens unless they have this value. */
     private static final Map<String, String> NEUTRAL = Map.ofEntries(
@@ -78,6 +78,7 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
             Map.entry("guidance_scale", "1.0"),
             Map.entry("renormalize_logits", "false"),
             Map.entry("token_healing", "false"),
+            Map.entry("max_time", "null"),
             Map.entry("top_h", "null"),
             Map.entry("penalty_alpha", "null"),
             Map.entry("dola_layers", "null"),
@@ -93,7 +94,15 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
             Map.entry("watermarking_config", "null"));
 
     private static final Set<String> USED = Set.of(
-            "do_sample", "temperature", "top_k", "top_p", "min_p", "max_new_tokens", "eos_token_id", "stop_strings");
+            "do_sample",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "max_new_tokens",
+            "max_length",
+            "eos_token_id",
+            "stop_strings");
 
     GenerationConfig {
         eosTokenIds = Set.copyOf(eosTokenIds);
@@ -119,23 +128,39 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
                 eos.add(id.intBetween(0, Integer.MAX_VALUE));
             }
         }
-        return new GenerationConfig(defaults(config), eos.isEmpty() ? Set.copyOf(eosTokenIds) : eos);
+        int maxLength = given(config, "max_new_tokens") ? 0 : count(config, "max_length", 0);
+        return new GenerationConfig(
+                defaults(config, maxLength), eos.isEmpty() ? Set.copyOf(eosTokenIds) : eos, maxLength);
     }
 
-    private static GenerationOptions defaults(Json config) {
+    /**
+     * Tokens that an answer may have. Where options are the defaults', and those max_length, the prompt's count.
+     *
+     * @throws IllegalArgumentException where the prompt leaves none
+     */
+    int answerTokens(GenerationOptions options, int promptTokens) {
+        if (maxLength == 0 || options.maxNewTokens() != maxLength) {
+            return options.maxNewTokens();
+        }
+        if (promptTokens >= maxLength) {
+            throw new IllegalArgumentException("the prompt has " + promptTokens + " tokens, but max_length in " + FILE
+                    + " is " + maxLength + ", with the answer; say max_new_tokens instead");
+        }
+        return maxLength - promptTokens;
+    }
+
+    private static GenerationOptions defaults(Json config, int maxLength) {
         List<String> stop = new ArrayList<>();
         if (given(config, "stop_strings")) {
             Json strings = config.get("stop_strings");
             (strings.isArray() ? strings.elements() : List.of(strings)).forEach(string -> stop.add(string.string()));
         }
         boolean sample = given(config, "do_sample") && config.bool("do_sample");
-        int tokens = given(config, "max_new_tokens")
-                ? config.get("max_new_tokens").intBetween(1, Integer.MAX_VALUE)
-                : GenerationOptions.DEFAULT_MAX_NEW_TOKENS;
+        int absent = maxLength > 0 ? maxLength : GenerationOptions.DEFAULT_MAX_NEW_TOKENS;
         try {
             // Transformers draws from the 50 likeliest where the file says nothing.
             return new GenerationOptions(
-                    tokens,
+                    count(config, "max_new_tokens", absent),
                     sample ? number(config, "temperature", 1) : 0,
                     given(config, "top_k") ? config.get("top_k").intBetween(0, Integer.MAX_VALUE) : sample ? 50 : 0,
                     number(config, "top_p", 1),
@@ -150,6 +175,10 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds) {
 
     private static boolean given(Json config, String key) {
         return config.has(key) && !config.get(key).isNull();
+    }
+
+    private static int count(Json config, String key, int absent) {
+        return given(config, key) ? config.get(key).intBetween(1, Integer.MAX_VALUE) : absent;
     }
 
     private static double number(Json config, String key, double absent) {

@@ -51,6 +51,7 @@ public final class LanguageModel implements AutoCloseable {
     private final Random seeds = new Random();
     private final Map<String, Adapter> adapters = new LinkedHashMap<>(); // guarded by this, as the next
     private String inUse = BASE;
+    private boolean isDeviceClosed;
 
     private LanguageModel(
             Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options, long keptBytes) {
@@ -249,6 +250,7 @@ public final class LanguageModel implements AutoCloseable {
                     + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
                     + "; shorten it, or give a model with a longer context");
         }
+        int answerTokens = config.answerTokens(options, prompt.tokens());
         Sampler sampler = new Sampler(
                 options,
                 (float) base.config().text().finalLogitSoftcapping(),
@@ -256,7 +258,7 @@ public final class LanguageModel implements AutoCloseable {
         Adapter adapter = adapter(options.adapter());
         Sequence sequence = new Sequence(
                 prompt,
-                Math.min(options.maxNewTokens(), contextLength - prompt.tokens()),
+                Math.min(answerTokens, contextLength - prompt.tokens()),
                 adapter,
                 config.eosTokenIds(),
                 sampler,
@@ -316,11 +318,17 @@ public final class LanguageModel implements AutoCloseable {
         }
     }
 
-    /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. */
+    /** Ends all generations, which fail with {@link InferenceException}, and frees model and adapters. Again, it does nothing. */
     @Override
     public void close() {
         worker.close();
-        if (owned != null) {
+        closeDevice();
+    }
+
+    /** Once, whoever comes first: freeing it again would end the JVM. */
+    private synchronized void closeDevice() {
+        if (owned != null && !isDeviceClosed) {
+            isDeviceClosed = true;
             owned.close();
         }
     }

@@ -85,7 +85,7 @@ final class Worker implements AutoCloseable {
             notifyAll();
         }
         boolean interrupted = false;
-        while (Thread.currentThread() != thread && thread.isAlive()) {
+        while (thread.isAlive()) {
             try {
                 thread.join();
             } catch (InterruptedException e) {
@@ -158,20 +158,8 @@ final class Worker implements AutoCloseable {
         Map<Adapter, List<Sequence>> groups = new LinkedHashMap<>();
         active.forEach(sequence -> groups.computeIfAbsent(sequence.adapter(), a -> new ArrayList<>())
                 .add(sequence));
-        for (List<Sequence> group : groups.values()) {
-            try {
-                decoder.step(group);
-            } catch (RuntimeException | Error e) {
-                group.forEach(sequence -> fail(sequence, e));
-            }
-        }
+        groups.values().forEach(decoder::step);
         active.removeIf(sequence -> sequence.generation().isDone());
-    }
-
-    private void fail(Sequence sequence, Throwable cause) {
-        if (!sequence.generation().isDone()) {
-            decoder.fail(sequence, cause);
-        }
     }
 
     private void stop() {
@@ -182,7 +170,7 @@ final class Worker implements AutoCloseable {
             waiting.clear();
         }
         active.clear();
-        left.forEach(sequence -> fail(sequence, new InferenceException("the model was closed")));
+        left.forEach(sequence -> decoder.fail(sequence, new InferenceException("the model was closed")));
         runTasks(); // whoever waits for one is told
         decoder.close();
     }

@@ -40,6 +40,30 @@ public record LoraPatterns(boolean rslora, Map<String, Integer> ranks, Map<Strin
         });
     }
 
+    /**
+     * What the expressions say of modules that have other names now, by those names; or these expressions themselves, where they
+     * say the same of the new names.
+     *
+     * @param names old to new, of all modules that have an adapter
+     */
+    public LoraPatterns renamed(Map<String, String> names) {
+        Map<String, Integer> newRanks = new LinkedHashMap<>();
+        Map<String, Double> newAlphas = new LinkedHashMap<>();
+        boolean same = true;
+        for (Map.Entry<String, String> name : names.entrySet()) {
+            same &= rename("rank_pattern", ranks, name, newRanks) & rename("alpha_pattern", alphas, name, newAlphas);
+        }
+        return same ? this : new LoraPatterns(rslora, newRanks, newAlphas);
+    }
+
+    /** Whether the old name has the new one's value; the old one's is put down. */
+    private static <T> boolean rename(
+            String where, Map<String, T> patterns, Map.Entry<String, String> name, Map<String, T> renamed) {
+        Optional<T> value = first(where, patterns, name.getKey());
+        value.ifPresent(one -> renamed.put(name.getValue(), one));
+        return value.equals(first(where, patterns, name.getValue()));
+    }
+
     /** The value of the first expression that matches. */
     static <T> Optional<T> first(String where, Map<String, T> patterns, String module) {
         for (Map.Entry<String, T> pattern : patterns.entrySet()) {

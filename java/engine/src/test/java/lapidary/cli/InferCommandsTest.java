@@ -263,14 +263,7 @@ final class InferCommandsTest {
                 "How many shapes are there?",
                 "/quit",
                 "never read");
-        InputStream before = System.in;
-        try {
-            System.setIn(new ByteArrayInputStream(typed.getBytes(StandardCharsets.UTF_8)));
-            assertEquals(
-                    0, engine(with("chat", "--adapter_name_or_path", ADAPTER, "--temperature", "0")), err::toString);
-        } finally {
-            System.setIn(before);
-        }
+        chat(typed, "--adapter_name_or_path", ADAPTER);
         List<String> lines = out.toString().lines().toList();
         assertTrue(lines.get(0).startsWith("(picture 1 of your next message: 0.png, "), lines.get(0));
         assertEquals("Four.", lines.get(1));
@@ -284,6 +277,26 @@ final class InferCommandsTest {
         assertTrue(lines.get(12).contains("stars"), lines.get(12));
         assertTrue(lines.get(14).startsWith("! src/test/resources/golden/text/init"), lines.get(14));
         assertEquals("Four.", lines.get(lines.size() - 1));
+    }
+
+    private void chat(String typed, String... options) {
+        List<String> args = new ArrayList<>(Arrays.asList(with("chat", "--temperature", "0")));
+        args.addAll(Arrays.asList(options));
+        InputStream before = System.in;
+        try {
+            System.setIn(new ByteArrayInputStream(typed.getBytes(StandardCharsets.UTF_8)));
+            assertEquals(0, engine(args.toArray(String[]::new)), err::toString);
+        } finally {
+            System.setIn(before);
+        }
+    }
+
+    @Test
+    void aChatPrintsNothingThatMovesTheCursor() {
+        chat("Hi\u202e\u001b[2J\n/history\n/sh\u001b[2Jout\n");
+        assertTrue(out.toString().contains("user: Hi\\u202e\\u001b[2J\n"), out.toString());
+        assertTrue(out.toString().contains("! /sh\\u001b[2Jout is none of"), out.toString());
+        assertFalse(out.toString().contains("\u001b"), out.toString());
     }
 
     /** The model's end of turn is an id that it does not make, so that its answer would be very long. */

@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
 import lapidary.tensor.Frame;
+import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
@@ -42,6 +43,21 @@ final class CpuDeviceTest {
             assertTrue(!amx || flags.contains("amx_bf16"), kernels);
             assertTrue(device.describe().contains(kernels));
         }
+    }
+
+    @Test
+    void closesOnce() {
+        CpuDevice device = CpuDevice.open();
+        try (Frame frame = Frame.root(device, "test")) {
+            frame.gemm()
+                    .linear(
+                            frame.empty(DType.F32, 2, 3),
+                            frame.zeros(DType.F32, 2, 4),
+                            frame.zeros(DType.F32, 3, 4),
+                            Tensor.NONE);
+        }
+        device.close();
+        device.close();
     }
 
     /** Sizes about every border between the ways that memory is had; see native/cpu/memory.cpp. */

@@ -81,6 +81,13 @@ final class CudaDeviceTest {
     }
 
     @Test
+    void closesOnce() {
+        CudaDevice other = FakeCuda.open();
+        other.close();
+        other.close();
+    }
+
+    @Test
     void copiesComeBackAsTheyWent() {
         // 40 MiB pass through the ring in pieces; many copies wait in it at once.
         float[] large = random(1, 10 << 20);

@@ -9,25 +9,36 @@ public final class LimitedDevice {
 
     /** @param bytes that may be handed out at a time, those that the pool keeps included */
     public static Device open(long bytes) {
+        return open(bytes, bytes);
+    }
+
+    /** @param largest bytes that may be asked for at once */
+    public static Device ofBlocks(long largest) {
+        return open(Long.MAX_VALUE, largest);
+    }
+
+    private static Device open(long bytes, long largest) {
         NativeLibraries.loadCpu();
         Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
-        return new CpuDevice("cpu", kernels, new MemoryPool(new Limited(kernels, bytes)), true);
+        return new CpuDevice("cpu", kernels, new MemoryPool(new Limited(kernels, bytes, largest)), true);
     }
 
     private static final class Limited implements MemoryPool.Source {
         private final Kernels kernels;
         private final long most;
+        private final long largest;
         private long handedOut;
 
-        Limited(Kernels kernels, long most) {
+        Limited(Kernels kernels, long most, long largest) {
             this.kernels = kernels;
             this.most = most;
+            this.largest = largest;
         }
 
         @Override
         public MemorySegment allocate(long bytes) {
-            if (handedOut + bytes > most) {
-                throw new DeviceException("no more than " + most + " bytes are here");
+            if (bytes > largest || handedOut > most - bytes) {
+                throw new DeviceException("no more than " + most + " bytes are here, " + largest + " at once");
             }
             MemorySegment block = kernels.allocate(bytes);
             handedOut += block.byteSize();

@@ -3,14 +3,18 @@ package lapidary.gemma3;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.Stream;
 import lapidary.DeviceTest;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -20,6 +24,7 @@ import lapidary.image.Pixels;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -150,6 +155,33 @@ final class KvCacheTest extends DeviceTest {
                 assertClose(expected[t], decode(model, List.of(cache), row.ids()[t])[0], dtype, "decode " + t);
             }
             assertEquals(tokens, cache.length());
+        }
+    }
+
+    /** A token that sees itself alone on sliding layers, and one that sees one more. */
+    @ParameterizedTest
+    @CsvSource({"multimodal, 1", "multimodal, 2", "text, 1"})
+    void theSmallestWindows(String name, int window, @TempDir Path folder) throws IOException {
+        try (Stream<Path> files = Files.list(Path.of("src/test/resources/golden", name))) {
+            for (Path file : files.filter(Files::isRegularFile).toList()) {
+                Files.copy(file, folder.resolve(file.getFileName()));
+            }
+        }
+        Path config = folder.resolve("config.json");
+        String text = Files.readString(config);
+        String changed = text.replaceAll("\"sliding_window\": \\d+", "\"sliding_window\": " + window);
+        assertNotEquals(text, changed);
+        Files.writeString(config, changed);
+        PackedBatch.Row row = name.equals("text") ? row(1, 320) : row(1, 320, 5, 47);
+        try (Gemma3 model = Gemma3.load(folder, device, DType.F32, null, 0);
+                KvCache cache = model.newCache()) {
+            float[][] expected = without(model, row);
+            for (int to : new int[] {30, 100}) {
+                assertClose(expected[to - 1], read(model, cache, row, to), DType.F32, "read up to " + to);
+            }
+            for (int t = 100; t < row.ids().length; t++) {
+                assertClose(expected[t], decode(model, List.of(cache), row.ids()[t])[0], DType.F32, "decode " + t);
+            }
         }
     }
 

@@ -124,7 +124,11 @@ record PeftAdapterTest(Device device) {
 
     /** A copy of the golden adapter whose configuration says something else under one key. */
     private static Path altered(Path folder, String key, String value) throws IOException {
-        Path original = golden("text").resolve("init");
+        return altered("text", folder, key, value);
+    }
+
+    private static Path altered(String name, Path folder, String key, String value) throws IOException {
+        Path original = golden(name).resolve("init");
         Files.copy(original.resolve(PeftAdapter.MODEL_FILE), folder.resolve(PeftAdapter.MODEL_FILE));
         ObjectNode config = (ObjectNode)
                 Json.read(original.resolve(PeftAdapter.CONFIG_FILE)).node();
@@ -139,7 +143,7 @@ record PeftAdapterTest(Device device) {
             quoteCharacter = '`',
             value = {
                 "peft_type|\"LOHA\"",
-                "bias|\"all\"",
+                "bias|\"some\"",
                 "use_dora|true",
                 "use_rslora|1",
                 "r|8",
@@ -183,7 +187,7 @@ record PeftAdapterTest(Device device) {
             delimiter = '|',
             quoteCharacter = '`',
             value = {
-                "bias|\"all\"|computes adapters with none alone; merge this one into its base with PEFT",
+                "bias|\"some\"|expected one of none, all and lora_only",
                 "use_dora|true|computes adapters with false alone; merge this one into its base with PEFT",
                 "lora_alpha|-1|lora_alpha is -1, expected a number above 0",
             })
@@ -211,6 +215,34 @@ record PeftAdapterTest(Device device) {
         Path adapter = altered(folder, "modules_to_save", "[\"norm\"]");
         rename(adapter, "base_model.model.lm_head.weight", key);
         assertRefused(adapter, key + " was trained whole", "merge this adapter into its base with PEFT");
+    }
+
+    /** Files of Transformers before 4.52 have other names, and so have the expressions beside them. */
+    @Test
+    void expressionsAreAboutTheNamesInTheFile(@TempDir Path folder, @TempDir Path older) throws IOException {
+        String old = "language_model.model.layers.0.";
+        String now = "model.language_model.layers.0.";
+        String patterns = "{\"" + old + "mlp.up_proj\": 32, \"^" + now + "mlp.down_proj\": 64, \"q_proj\": 8}";
+        for (Path adapter : List.of(folder, older)) {
+            altered("multimodal", adapter, "alpha_pattern", patterns);
+        }
+        rename(older, "base_model.model.model.language_model.", "base_model.model.language_model.model.");
+        try (PeftAdapter first = PeftAdapter.open(folder);
+                PeftAdapter second = PeftAdapter.open(older)) {
+            float all = first.spec().scaling(now + "mlp.gate_proj");
+            float rank = first.spec().r();
+            assertEquals(List.of(all, 64 / rank, 8 / rank), scalings(first.spec(), now));
+            assertEquals(List.of(32 / rank, all, 8 / rank), scalings(second.spec(), now));
+            assertEquals(all, second.spec().scaling(now + "mlp.gate_proj"));
+            assertEquals(first.spec().targetModules(), second.spec().targetModules());
+        }
+    }
+
+    private static List<Float> scalings(LoraSpec spec, String layer) {
+        return List.of(
+                spec.scaling(layer + "mlp.up_proj"),
+                spec.scaling(layer + "mlp.down_proj"),
+                spec.scaling(layer + "self_attn.q_proj"));
     }
 
     private static void assertRefused(Path adapter, String... words) {
@@ -254,6 +286,8 @@ record PeftAdapterTest(Device device) {
             quoteCharacter = '`',
             value = {
                 "rank_pattern|null",
+                "bias|\"all\"",
+                "bias|\"lora_only\"",
                 "use_bdlora|false",
                 "kasa_config|null",
                 "init_lora_weights|\"gaussian\"",

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -492,6 +493,8 @@ final class LanguageModelTest extends DeviceTest {
                 "\"top_k\": 64|\"top_k\": -1|top_k",
                 "\"top_k\": 64|\"repetition_penalty\": 1.3|repetition_penalty",
                 "\"top_k\": 64|\"top_q\": 1|top_q",
+                "\"top_k\": 64|\"max_time\": 1.5|max_time",
+                "\"top_k\": 64|\"max_length\": 0|max_length",
                 "\"top_p\": 0.95|\"top_p\": 7|top_p is 7",
                 "\"top_p\": 0.95|\"top_p\": \"x\"|top_p",
             })
@@ -502,6 +505,39 @@ final class LanguageModelTest extends DeviceTest {
                         FormatException.class, () -> LanguageModel.load(folder, LoadOptions.DEFAULT, device))
                 .getMessage();
         assertTrue(message.contains("generation_config.json") && message.contains(why), message);
+    }
+
+    /** As in Transformers: max_length counts the prompt's tokens, too, and gives way to max_new_tokens. */
+    @Test
+    void aGenerationConfigsMaxLengthIsHeeded() {
+        model.close();
+        DemoModel.endless(folder);
+        List<Message> messages = List.of(Message.of("user", "How many?"));
+        Usage seven = greedy(messages, "\"max_length\": 20, \"max_new_tokens\": 7", null);
+        assertEquals(7, seven.completionTokens());
+        int prompt = seven.promptTokens();
+        assertEquals(
+                9, greedy(messages, "\"max_length\": " + (prompt + 9), null).completionTokens());
+        assertEquals(11, greedy(messages, "\"max_length\": 5", 11).completionTokens());
+        String message = assertThrows(
+                        IllegalArgumentException.class, () -> greedy(messages, "\"max_length\": " + prompt, null))
+                .getMessage();
+        assertTrue(message.contains("max_length"), message);
+    }
+
+    /** With the defaults of a generation_config.json that says so, or with other tokens of an answer. */
+    private Usage greedy(List<Message> messages, String settings, Integer maxNewTokens) {
+        try {
+            Files.writeString(folder.resolve("generation_config.json"), "{\"eos_token_id\": 767, " + settings + "}");
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        try (LanguageModel other = LanguageModel.load(folder, LoadOptions.DEFAULT.withDtype(DType.F32), device)) {
+            GenerationOptions options = other.defaults();
+            return other.generate(messages, maxNewTokens == null ? options : options.withMaxNewTokens(maxNewTokens))
+                    .answer()
+                    .usage();
+        }
     }
 
     /** As Transformers, but for a file that names none. */

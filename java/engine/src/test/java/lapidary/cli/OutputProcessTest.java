@@ -1,0 +1,57 @@
+package lapidary.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Standard output that takes nothing: a full disk, as /dev/full is, or a reader that is gone. */
+@EnabledOnOs(OS.LINUX)
+final class OutputProcessTest {
+    private static final Path FULL = Path.of("/dev/full");
+    private static final String MODEL = "src/main/resources/lapidary/demo/base";
+
+    @TempDir
+    private Path folder;
+
+    private void assertSaid(Process process) throws IOException, InterruptedException {
+        try {
+            assertTrue(process.waitFor(120, TimeUnit.SECONDS), "it still runs");
+        } finally {
+            process.destroyForcibly();
+        }
+        String said = Files.readString(folder.resolve("err.txt"));
+        assertEquals(1, process.exitValue(), said);
+        assertTrue(said.startsWith("engine: standard output"), said);
+        assertEquals(1, said.lines().count(), said);
+    }
+
+    private Process start(String... arguments) throws IOException {
+        return EngineProcess.start(FULL, folder.resolve("err.txt"), List.of(arguments));
+    }
+
+    @Test
+    void whatCannotBePrintedIsAFailure() throws IOException, InterruptedException {
+        assertSaid(start("--version"));
+    }
+
+    /** Nobody hears the answer, and no other question is waited for. */
+    @Test
+    void nobodyToAnswerEndsAChat() throws IOException, InterruptedException {
+        Process chat = start("chat", "--model_name_or_path", MODEL, "--device", "cpu", "--temperature", "0");
+        OutputStream typed = chat.getOutputStream();
+        typed.write("What is it?\n".getBytes(StandardCharsets.UTF_8));
+        typed.flush();
+        assertSaid(chat);
+    }
+}
