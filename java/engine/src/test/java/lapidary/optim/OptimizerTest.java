@@ -171,6 +171,19 @@ final class OptimizerTest extends DeviceTest {
         assertFalse(Double.isFinite(step(adamw, param, grad, 0, 1)));
     }
 
+    /** The NaN of a card's arithmetic has all bits set: rounded to BF16 as a number is, it would be -0. */
+    @ParameterizedTest
+    @CsvSource({"adamw_torch_fused,17", "adamw_8bit,4099", "sgd,17"})
+    void aMasterThatIsNoNumberStaysNone(String optim, int n) {
+        Tensor param = bf16(normal(1, n), n);
+        float[] grad = normal(2, n);
+        grad[n - 2] = Float.intBitsToFloat(0x7fffffff);
+        step(optimizer(optim, param, "p", 0, false), param, grad, 1e-2f, 0);
+        float[] moved = param.toFloats();
+        assertTrue(Float.isNaN(moved[n - 2]), moved[n - 2] + "");
+        assertTrue(Float.isFinite(moved[n - 1]) && Float.isFinite(moved[0]));
+    }
+
     @Test
     void aParameterWithoutGradientIsLeftAlone() {
         Tensor param = frame.of(normal(1, 5), 5);
