@@ -221,10 +221,11 @@ public final class CudaDevice implements Device {
 
     @Override
     public void close() {
+        cuda.synchronize(stream); // copies that are queued still use the staging memory
+        staging.close();
         gemm.close();
         pool.close();
-        staging.close();
-        cuda.synchronize(stream);
+        cuda.synchronize(stream); // what was freed last goes back, too
         cuda.trim(driverPool);
         kernels.close();
         cuda.destroyStream(stream);

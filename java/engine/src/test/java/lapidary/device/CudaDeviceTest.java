@@ -262,6 +262,17 @@ final class CudaDeviceTest {
         assertEquals(before + 1, FakeCuda.calls("cudaStreamSynchronize"));
     }
 
+    /** Of which a copy that was not waited for, as its wait had failed, would end the process here. */
+    @Test
+    void closingWaitsForWhatIsQueued() {
+        try (CudaDevice other = FakeCuda.open();
+                Frame inner = Frame.root(other, "other")) {
+            Tensor x = inner.of(new float[1], 1);
+            FakeCuda.fail("cudaStreamSynchronize", 0, 999, true);
+            assertThrows(DeviceException.class, x::item);
+        }
+    }
+
     @Test
     void exhaustedMemoryIsToldWithItsArithmetic() {
         FakeCuda.limit(128 * MIB);
