@@ -42,6 +42,7 @@ public final class CudaDevice implements Device {
         kernels.useStream(library, stream);
         this.driverPool = cuda.keepingPool(FIRST);
         this.pool = new MemoryPool(new CudaMemory(cuda, stream, driverPool));
+        kernels.operandsAreOf(pool);
         this.staging = new CudaStaging(cuda, stream, STAGING_BYTES);
         this.gemm = new CudaGemm(kernels, pool, stream);
         this.description = cuda.name(FIRST) + ", " + (cuda.memory().total() >> 20) + " MiB, " + kernels.describe()

@@ -312,6 +312,16 @@ final class CudaDeviceTest {
                 error.getMessage());
     }
 
+    @Test
+    void aLostDeviceIsNotWantOfMemory() {
+        frame.empty(DType.U8, 40 * MIB); // from the pool below
+        FakeCuda.fail("cudaMallocAsync", 0, 700, false);
+        var error = assertThrows(DeviceException.class, () -> frame.empty(DType.U8, 400 * MIB));
+        assertEquals(DeviceException.class, error.getClass());
+        assertTrue(error.getMessage().startsWith("CUDA could not allocate "), error.getMessage());
+        assertTrue(error.getMessage().contains("the device is lost"), error.getMessage());
+    }
+
     @ParameterizedTest
     @ValueSource(ints = {35, 100, 999})
     void withoutADeviceOpeningSaysWhy(int status) {

@@ -27,7 +27,7 @@ public final class LimitedDevice {
         @Override
         public MemorySegment allocate(long bytes) {
             if (handedOut + bytes > most) {
-                throw new DeviceException("no more than " + most + " bytes are here");
+                throw new OutOfMemoryException("no more than " + most + " bytes are here", bytes, handedOut, null);
             }
             MemorySegment block = kernels.allocate(bytes);
             handedOut += block.byteSize();
