@@ -7,10 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import lapidary.DeviceTest;
 import lapidary.autograd.Gradients;
+import lapidary.device.Adamw8bitTensor;
+import lapidary.device.AdamwStep;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.EmulatedDevice;
@@ -279,6 +282,42 @@ final class OptimizerTest extends DeviceTest {
         }
         assertTrue(difference < 0.1 * way, difference + " of " + way);
         assertTrue(difference > 0, "8 bits were used");
+    }
+
+    /** The codes' search needs it. A GPU finds it out after the call has returned. */
+    @ParameterizedTest
+    @CsvSource({"true,0", "true,254", "false,0", "false,254"})
+    void aMapThatDoesNotRiseIsRefused(boolean first, int at) {
+        float[] rising = new float[256];
+        for (int i = 0; i < 256; i++) {
+            rising[i] = i / 255f * 2 - 1;
+        }
+        float[] level = rising.clone();
+        level[at + 1] = level[at];
+        Tensor good = frame.of(rising, 256);
+        Tensor bad = frame.of(level, 256);
+        Tensor codes = frame.zeros(DType.U8, 300);
+        Tensor absmax = frame.zeros(DType.F32, 2);
+        Tensor param = frame.zeros(DType.F32, 300);
+        Adamw8bitTensor tensor = new Adamw8bitTensor(param, Tensor.NONE, codes, absmax, codes, absmax, param);
+        AdamwStep step = new AdamwStep(1e-3, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, 1);
+        IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> {
+            frame.kernels().adamw8bit(List.of(tensor), first ? bad : good, first ? good : bad, step);
+            param.toFloats();
+        });
+        assertTrue(e.getMessage().contains("do not rise"), e.getMessage());
+    }
+
+    @Test
+    void aSumOfSquaresMayBeginAnywhere() {
+        float[] values = new float[4099];
+        Arrays.fill(values, 3);
+        for (DType dtype : List.of(DType.F32, DType.BF16)) {
+            Tensor x = dtype == DType.F32 ? frame.of(values, 4099, 1) : bf16(values, 4099, 1);
+            Tensor out = frame.zeros(DType.F32, 3);
+            frame.kernels().sumSquares(out, List.of(x.slice(1, 4099), x.slice(0, 4096), x.slice(3, 4)));
+            assertArrayEquals(new float[] {9 * 4098, 9 * 4096, 9}, out.toFloats());
+        }
     }
 
     @ParameterizedTest
