@@ -1,7 +1,7 @@
 #!/bin/bash
 # mutants.sh [PATTERN] [SLICE/SLICES]: plants the mistakes of mutants.txt whose names match, one by one, and says which build
 # of the emulation notices each: wrong (a test's number), error (the emulation's report), asan, crash, hang; or that none does.
-# After check.sh, whose builds and compiled tests it uses. Tries in turn, and stops at the first that notices:
+# After check.sh, whose builds and compiled tests it uses. LIST=FILE names another list. Tries in turn, and stops at the first that notices:
 #   plain; plain with threads and copies in reverse; race; asan
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -84,5 +84,5 @@ while IFS='|' read -r name file unit tests edit; do
         [[ -n $found ]] && verdict="$run: $found" && noticed=$((noticed + 1)) && break
     done
     printf '%-62s %s\n' "$name" "${verdict:-NOT NOTICED}"
-done <"$here/mutants.txt"
+done <"${LIST:-$here/mutants.txt}"
 echo "$noticed of $total noticed"
