@@ -22,6 +22,7 @@ namespace kt {
 [[gnu::always_inline]] inline void split(float master, bf16& high, int16_t& low) {
     uint32_t bits;
     std::memcpy(&bits, &master, sizeof bits);
+    if (master != master) bits = 0x7fc00000u;  // a card's own, 0x7fffffff, rounded up would be -0
     high.bits = static_cast<uint16_t>((bits + 0x8000u) >> 16);
     low = static_cast<int16_t>(bits & 0xffffu);
 }

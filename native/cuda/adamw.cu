@@ -135,9 +135,9 @@ int32_t sum_squares(kt_ctx* ctx, float* out, const void* const* x, const int64_t
     int64_t blocks = 0;
     for (int64_t i = 0; i < tensors; i++) blocks += blocks_of_squares(n[i]);
     // Launches follow each other in the stream, and each takes the memory anew.
-    auto* sums = static_cast<double*>(scratch(ctx, op, blocks * static_cast<int64_t>(sizeof(double))));
-    if (!sums) return KT_OUT_OF_MEMORY;
-    int32_t status = KT_OK;
+    double* sums = nullptr;
+    int32_t status = scratch(ctx, op, blocks, &sums);
+    if (status != KT_OK) return status;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         status = in_batches<Summed>(

@@ -104,14 +104,16 @@ bool bad(kt_ctx* ctx, const char* op, const Problem& p) {
 int32_t make_plan(kt_ctx* ctx, const char* op, const Problem& p, bool backward, Plan& plan) {
     const int64_t granules = (p.tokens + kGranule - 1) / kGranule;
     const int64_t deltas = backward ? p.tokens * p.heads : 0;
-    void* memory = scratch(ctx, op, (p.tokens + 2 * granules) * static_cast<int64_t>(sizeof(int2)) +
-                                        deltas * static_cast<int64_t>(sizeof(float)));
-    if (!memory) return KT_OUT_OF_MEMORY;
-    plan.bounds = static_cast<int2*>(memory);
+    char* memory = nullptr;
+    const int64_t bytes = (p.tokens + 2 * granules) * static_cast<int64_t>(sizeof(int2)) +
+                          deltas * static_cast<int64_t>(sizeof(float));
+    int32_t status = scratch(ctx, op, bytes, &memory);
+    if (status != KT_OK) return status;
+    plan.bounds = reinterpret_cast<int2*>(memory);
     plan.reach = plan.bounds + p.tokens;
     plan.certain = plan.reach + granules;
     plan.delta = reinterpret_cast<float*>(plan.certain + granules);
-    const int32_t status =
+    status =
         start(ctx, op, plan_kernel, blocks_of(granules, kWarps), kWarps * 32, 0, plan.bounds, plan.reach,
               plan.certain, p.starts, p.rows, seen_of(p, plan),
               fault_word(ctx, backward ? Checked::attention_backward : Checked::attention_forward, p.tokens));

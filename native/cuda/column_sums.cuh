@@ -47,8 +47,8 @@ int32_t column_sums(kt_ctx* ctx, const char* op, float* sum, int64_t rows, int64
     const int64_t pieces = pieces_of(rows);
     float* sums = sum;
     if (pieces > 1) {
-        sums = static_cast<float*>(scratch(ctx, op, pieces * cols * static_cast<int64_t>(sizeof(float))));
-        if (!sums) return KT_OUT_OF_MEMORY;
+        const int32_t reserved = scratch(ctx, op, pieces * cols, &sums);
+        if (reserved != KT_OK) return reserved;
     }
     const dim3 blocks(blocks_of(cols, kColumns), static_cast<unsigned>(pieces));
     const int32_t status = start(ctx, op, piece_sums_kernel<Term>, blocks, kColumns * kDeep, 0, sums, rows, cols, term);

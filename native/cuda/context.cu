@@ -56,16 +56,21 @@ const char* last_error(kt_ctx* ctx) { return ctx->error; }
 
 const char* describe(kt_ctx* ctx) { return ctx->description; }
 
+// Null where it fails. `what`: of the text.
+int32_t allocate(kt_ctx* ctx, void** out, const char* op, int64_t bytes, const char* what) {
+    *out = nullptr;
+    const cudaError_t error = cudaMallocAsync(out, static_cast<size_t>(std::max<int64_t>(bytes, 1)), ctx->stream);
+    if (error == cudaSuccess) return KT_OK;
+    *out = nullptr;
+    char name[128];
+    std::snprintf(name, sizeof name, "%s: %lld bytes%s", op, static_cast<long long>(bytes), what);
+    return status_of(ctx, name, error);
+}
+
 int32_t memory_allocate(kt_ctx* ctx, void** out, int64_t bytes) {
-    void* memory = nullptr;
-    cudaError_t error = cudaMallocAsync(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)), ctx->stream);
-    if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), ctx->stream);
-    if (error != cudaSuccess) {
-        return fail(ctx, error == cudaErrorMemoryAllocation ? KT_OUT_OF_MEMORY : KT_FAILED,
-                    "memory_allocate: %lld bytes: %s", static_cast<long long>(bytes), cudaGetErrorString(error));
-    }
-    *out = memory;
-    return KT_OK;
+    const int32_t status = allocate(ctx, out, "memory_allocate", bytes, "");
+    if (status != KT_OK || bytes == 0) return status;
+    return status_of(ctx, "memory_allocate", cudaMemsetAsync(*out, 0, static_cast<size_t>(bytes), ctx->stream));
 }
 
 int32_t memory_free(kt_ctx* ctx, void* memory, int64_t) {
@@ -79,22 +84,15 @@ int32_t memory_zero(kt_ctx* ctx, void* memory, int64_t bytes) {
 
 }  // namespace
 
-void* scratch(kt_ctx* ctx, const char* op, int64_t bytes) {
-    if (bytes > ctx->scratch_bytes) {
-        // Ordered by the stream: kernels that still use the old memory are done before it goes.
-        if (ctx->scratch) cudaFreeAsync(ctx->scratch, ctx->stream);
-        ctx->scratch = nullptr;
-        ctx->scratch_bytes = 0;
-        const cudaError_t error = cudaMallocAsync(&ctx->scratch, static_cast<size_t>(bytes), ctx->stream);
-        if (error != cudaSuccess) {
-            ctx->scratch = nullptr;
-            fail(ctx, KT_OUT_OF_MEMORY, "%s: %lld bytes of scratch memory: %s", op, static_cast<long long>(bytes),
-                 cudaGetErrorString(error));
-            return nullptr;
-        }
-        ctx->scratch_bytes = bytes;
-    }
-    return ctx->scratch;
+int32_t reserve_scratch(kt_ctx* ctx, const char* op, int64_t bytes) {
+    if (bytes <= ctx->scratch_bytes) return KT_OK;
+    // Ordered by the stream: kernels that still use the old memory are done before it goes.
+    int32_t status = ctx->scratch ? status_of(ctx, op, cudaFreeAsync(ctx->scratch, ctx->stream)) : KT_OK;
+    ctx->scratch = nullptr;
+    ctx->scratch_bytes = 0;
+    if (status == KT_OK) status = allocate(ctx, &ctx->scratch, op, bytes, " of scratch memory");
+    if (status == KT_OK) ctx->scratch_bytes = bytes;
+    return status;
 }
 
 int32_t check_faults(kt_ctx* ctx) {

@@ -67,6 +67,7 @@ inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t 
 // The status of a launch, a copy or an allocation.
 inline int32_t status_of(kt_ctx* ctx, const char* op, cudaError_t error) {
     if (error == cudaSuccess) return KT_OK;
+    cudaGetLastError();  // taken note of: else the next launch, which asks for it, would report it again
     return fail(ctx, error == cudaErrorMemoryAllocation ? KT_OUT_OF_MEMORY : KT_FAILED, "%s: %s", op,
                 cudaGetErrorString(error));
 }
@@ -82,9 +83,15 @@ int32_t start(kt_ctx* ctx, const char* op, void (*kernel)(Parameters...), dim3 b
 // How many blocks of `each` cover n, as a grid's first axis.
 inline unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
 
-// Device memory for one entry's own use until its kernels are done, at a multiple of 256 bytes and of unspecified content;
-// the context keeps the largest that was asked for. Null where there is none, with the text left in last_error.
-void* scratch(kt_ctx* ctx, const char* op, int64_t bytes);
+// Device memory for one entry's own use until its kernels are done: `count` elements at a multiple of 256 bytes and of
+// unspecified content. The context keeps the largest that was asked for.
+int32_t reserve_scratch(kt_ctx* ctx, const char* op, int64_t bytes);
+template <typename T>
+int32_t scratch(kt_ctx* ctx, const char* op, int64_t count, T** out) {
+    const int32_t status = reserve_scratch(ctx, op, count * static_cast<int64_t>(sizeof(T)));
+    *out = static_cast<T*>(ctx->scratch);
+    return status;
+}
 
 // The word for faults that this entry's kernel may write, its indices being below `bound`.
 inline unsigned long long* fault_word(kt_ctx* ctx, Checked entry, int64_t bound) {

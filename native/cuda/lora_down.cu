@@ -377,8 +377,8 @@ int32_t weight_tiles(kt_ctx* ctx, const char* op, float* da, const bf16* ddown, 
     const int64_t count = pieces_of(rows, in), n = rank * in;
     float* pieces = nullptr;
     if (count > 1 && n > 0) {
-        pieces = static_cast<float*>(scratch(ctx, op, count * n * static_cast<int64_t>(sizeof(float))));
-        if (!pieces) return KT_OUT_OF_MEMORY;
+        const int32_t reserved = scratch(ctx, op, count * n, &pieces);
+        if (reserved != KT_OK) return reserved;
     }
     auto* const kernel =
         for_rank(rank, backward_weight_kernel<1>, backward_weight_kernel<2>, backward_weight_kernel<4>);

@@ -24,7 +24,8 @@ __device__ inline float load_master(const P* param, const int16_t* low, int64_t 
 template <bool Split, typename P>
 __device__ inline void store_master(P* param, int16_t* low, int64_t i, float master) {
     if constexpr (Split) {
-        const uint32_t bits = __float_as_uint(master);
+        // A NaN that rounding leaves one: the device's own, 0x7fffffff, rounded up would be -0.
+        const uint32_t bits = master == master ? __float_as_uint(master) : 0x7fc00000u;
         // The upper half as it is: of a number that BF16 holds exactly, so that the store does not round.
         reinterpret_cast<uint16_t*>(param)[i] = static_cast<uint16_t>((bits + 0x8000u) >> 16);
         low[i] = static_cast<int16_t>(bits & 0xffffu);

@@ -14,6 +14,7 @@
 #include <random>
 #include <string>
 #include <sys/mman.h>
+#include <utility>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -48,6 +49,7 @@ constexpr bool kAsan = false;
 #endif
 // For tests: contexts that are created from now on are of a device of this compute capability, 8 for Ampere's, 9 for Hopper's.
 int emulated_capability = 8;
+size_t most_bytes = size_t{1} << 40;              // of one allocation; for tests
 // Once a test has asked for a Hopper, all blocks may have its shared memory; before that, what sm_89 and sm_120 allow.
 size_t most_shared() { return size_t(emulated_capability == 9 ? 227 : 99) << 10; }
 
@@ -153,6 +155,7 @@ struct Machine {
     void (*body)(void*) = nullptr;
     void* context = nullptr;
     std::string error;
+    cudaError_t failed = cudaSuccess;               // for cudaGetLastError
 
     Fiber& current() { return fibers[running]; }
     void park() { switch_context(current().context, scheduler); }
@@ -309,7 +312,7 @@ std::atomic<int64_t> launches{0};                   // that ran
 cudaError_t run(dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* context) {
     Machine& m = machine();
     uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
-    if (threads == 0 || threads > 1024 || blocks == 0 || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
+    if (threads == 0 || threads > 1024 || blocks == 0 || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
     if (shared > most_shared()) return cudaErrorInvalidValue;
     launches++;
     static std::mutex checked;                      // under AddressSanitizer and the race check, launches of other host threads wait:
@@ -613,8 +616,11 @@ unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
 
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emu::emulated_capability = major; }
 extern "C" __attribute__((visibility("default"))) int64_t cuda_on_cpu_launches() { return emu::launches; }
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_limit(int64_t bytes) { emu::most_bytes = static_cast<size_t>(bytes); }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t emu::note(cudaError_t error) { return error == cudaSuccess ? error : machine().failed = error; }
+cudaError_t cudaGetLastError() { return std::exchange(emu::machine().failed, cudaSuccess); }
+cudaError_t cudaSetDevice(int device) { return emu::note(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
@@ -625,7 +631,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
 }
 cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {
     void* memory;  // of exactly this size, so that AddressSanitizer sees a step beyond it
-    if (bytes > size_t{1} << 40 || posix_memalign(&memory, 256, std::max<size_t>(bytes, 1))) return cudaErrorMemoryAllocation;
+    if (bytes > emu::most_bytes || posix_memalign(&memory, 256, std::max<size_t>(bytes, 1))) return emu::note(cudaErrorMemoryAllocation);
     std::memset(memory, 0xff, bytes);
     emu::name_memory(memory, bytes);
     *out = memory;

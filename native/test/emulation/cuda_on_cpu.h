@@ -79,6 +79,7 @@ cudaError_t cudaFreeHost(void*);
 cudaError_t cudaMemsetAsync(void*, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaGetLastError();  // the last failure of this host thread's calls, which is forgotten then
 
 template <class To, class From> inline To bits_as(From from) {
     static_assert(sizeof(To) == sizeof(From));
@@ -138,6 +139,7 @@ struct Registers { uint3 thread, block, block_size, grid_size; struct Machine* m
 extern thread_local Registers registers;
 
 cudaError_t run(dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* context);
+cudaError_t note(cudaError_t);                                                          // for cudaGetLastError
 [[noreturn]] void fail(Where, const char* format, ...);                                 // ends the launch; called in a fiber
 void* shared_bytes();                                                                   // dynamic shared memory of this block
 void barrier(Where);
@@ -202,7 +204,8 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t, Arguments... arguments) {
     std::tuple<Parameters...> parameters(static_cast<Parameters>(arguments)...);
     auto body = [&] { std::apply(kernel, parameters); };
-    return emu::run(grid, block, shared, [](void* b) { (*static_cast<decltype(body)*>(b))(); }, &body);
+    emu::note(emu::run(grid, block, shared, [](void* b) { (*static_cast<decltype(body)*>(b))(); }, &body));
+    return cudaGetLastError();  // as with nvcc: of an earlier call, too, whose failure nobody has taken note of
 }
 
 template <class T> T* dynamic_shared() { return static_cast<T*>(emu::shared_bytes()); }

@@ -216,6 +216,20 @@ __global__ void misaligned() { uint32_t r[4]; ldmatrix_x4(r, dynamic_shared<char
 __global__ void copy_not_awaited(const float* in) { cp_async_16(dynamic_shared<float>(), in, true); }
 __global__ void nothing() {}
 
+// The runtime remembers a failure until somebody asks for it, and every launch asks.
+void test_last_error() {
+    void* memory = nullptr;
+    CHECK(cudaMallocAsync(&memory, size_t{1} << 50, nullptr) == cudaErrorMemoryAllocation);
+    CHECK(launch(nothing, 1, 32, 0, nullptr) == cudaErrorMemoryAllocation);
+    CHECK(launch(nothing, 1, 32, 0, nullptr) == cudaSuccess);
+    CHECK(cudaMallocAsync(&memory, size_t{1} << 50, nullptr) == cudaErrorMemoryAllocation);
+    CHECK(cudaGetLastError() == cudaErrorMemoryAllocation);
+    CHECK(launch(nothing, 1, 32, 0, nullptr) == cudaSuccess);
+    for (dim3 grid : {dim3(1u << 31), dim3(1, 65536), dim3(1, 1, 65536)}) {
+        CHECK(launch(nothing, grid, 32, 0, nullptr) == cudaErrorInvalidConfiguration);
+    }
+}
+
 // For the race check.
 __global__ void neighbour(int* out) {
     __shared__ int s[64];
@@ -294,6 +308,7 @@ void test_conversions() {
 
 int main(int argc, char** argv) {
     return run_orders(argc, argv, [] {
+        test_last_error();
         test_warp_operations();
         test_products();
         test_memory();

@@ -1,8 +1,8 @@
 #!/bin/bash
 # mutants.sh [PATTERN] [SLICE/SLICES]: plants the mistakes of mutants.txt whose names match, one by one, and says which build
 # of the emulation notices each: wrong (a test's number), error (the emulation's report), asan, crash, hang; or that none does.
-# After check.sh, whose builds and compiled tests it uses. Tries in turn, and stops at the first that notices:
-#   plain; race; asan; plain with threads and copies in reverse
+# After check.sh, whose builds and compiled tests it uses. LIST=FILE names another list. Tries in turn, and stops at the first that notices:
+#   plain; plain with threads and copies in reverse; race; asan
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../../.." && pwd)
@@ -42,7 +42,7 @@ attempt() {
             ulimit -t "${LIMIT:-200}"
             LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0,handle_segv=0 CUDA_ON_CPU_ORDER=$2 exec "$java" -XX:TieredStopAtLevel=1 -Xmx1g --enable-native-access=ALL-UNNAMED \
                 -XX:ErrorFile=/dev/null -XX:-CreateCoredumpOnCrash \
-            -Dtest.devices=emulated -Dtest.emulation="$out/$1.so" -Dtest.cuda="$build/cuda-test" -Dtest.methods="$methods" \
+            -Dtest.devices=emulated -Dtest.emulation="$out/$1.so" -Dtest.cuda="$build/cuda-test" -Dtest.methods="$methods" -Dtest.stop=true \
             -cp "$classpath" lapidary.RunTests "$class"
         ) >"$log" 2>&1
         code=$?
@@ -73,7 +73,7 @@ while IFS='|' read -r name file unit tests edit; do
         continue
     fi
     verdict=
-    for run in "plain plain" "race plain" "asan plain" "plain reversed"; do
+    for run in "plain plain" "plain reversed" "race plain" "asan plain"; do
         set -- $run
         library "$1" "$unit"
         if [[ ! -f $out/$1.so ]]; then
@@ -84,5 +84,5 @@ while IFS='|' read -r name file unit tests edit; do
         [[ -n $found ]] && verdict="$run: $found" && noticed=$((noticed + 1)) && break
     done
     printf '%-62s %s\n' "$name" "${verdict:-NOT NOTICED}"
-done <"$here/mutants.txt"
+done <"${LIST:-$here/mutants.txt}"
 echo "$noticed of $total noticed"

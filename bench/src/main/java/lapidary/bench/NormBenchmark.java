@@ -1,9 +1,11 @@
 package lapidary.bench;
 
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
 import lapidary.device.CpuDevice;
 import lapidary.device.DType;
 import lapidary.device.Device;
+import lapidary.op.RopeTable;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -18,7 +20,10 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
-/** RMS norm of 512 x 2560 (a layer of the 4b text model), layer norm of 4096 x 1152 (one image in the vision tower). */
+/**
+ * RMS norm of 512 x 2560 (a layer of the 4b text model) and of 512 x 8 heads of 256 that are rotated, layer norm of 4096 x
+ * 1152 (one image in the vision tower).
+ */
 @State(Scope.Thread)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
@@ -34,6 +39,14 @@ public class NormBenchmark {
     private Tensor w;
     private Tensor rstd;
     private Tensor dw;
+    private Tensor heads;
+    private Tensor headsY;
+    private Tensor headsDy;
+    private Tensor headsW;
+    private Tensor headsRstd;
+    private Tensor headsDw;
+    private Tensor pos;
+    private RopeTable table;
     private Tensor image;
     private Tensor imageY;
     private Tensor imageDy;
@@ -53,6 +66,14 @@ public class NormBenchmark {
         w = Inputs.random(frame, DType.BF16, 2560);
         rstd = Inputs.random(frame, DType.F32, 512);
         dw = Inputs.random(frame, DType.F32, 2560);
+        heads = Inputs.random(frame, DType.BF16, 512, 2048);
+        headsY = Inputs.random(frame, DType.BF16, 512, 2048);
+        headsDy = Inputs.random(frame, DType.BF16, 512, 2048);
+        headsW = Inputs.random(frame, DType.BF16, 256);
+        headsRstd = Inputs.random(frame, DType.F32, 4096);
+        headsDw = Inputs.random(frame, DType.F32, 256);
+        pos = frame.of(IntStream.range(0, 512).toArray(), 512);
+        table = RopeTable.of(frame, DType.BF16, 512, 256, 1e6, 8);
         image = Inputs.random(frame, DType.BF16, 4096, 1152);
         imageY = Inputs.random(frame, DType.BF16, 4096, 1152);
         imageDy = Inputs.random(frame, DType.BF16, 4096, 1152);
@@ -94,6 +115,26 @@ public class NormBenchmark {
     @Benchmark
     public void rmsNormBackwardAdding() {
         frame.kernels().rmsNormBackward(y, Tensor.NONE, dy, x, w, rstd, true);
+    }
+
+    @Benchmark
+    public void rmsNormRopeForward() {
+        frame.kernels().rmsNormRopeForward(headsY, headsRstd, heads, headsW, table.cos(), table.sin(), pos, 1e-6f);
+    }
+
+    @Benchmark
+    public void rmsNormRopeBackward() {
+        backward(headsY, Tensor.NONE);
+    }
+
+    @Benchmark
+    public void rmsNormRopeBackwardWeight() {
+        backward(Tensor.NONE, headsDw);
+    }
+
+    private void backward(Tensor dx, Tensor ofWeight) {
+        frame.kernels()
+                .rmsNormRopeBackward(dx, ofWeight, headsDy, heads, headsW, table.cos(), table.sin(), pos, headsRstd);
     }
 
     @Benchmark

@@ -1,5 +1,6 @@
 package lapidary.bench;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import lapidary.device.Adamw8bitTensor;
@@ -23,7 +24,10 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
-/** One step of a table of 3277 x 2560, an eightieth of Gemma 3 4b's output head. */
+/**
+ * One step of a table of 3277 x 2560, an eightieth of Gemma 3 4b's output head, and of adapters of rank 16 in one call: as
+ * many elements as 64 matrices of [16, 2560] have.
+ */
 @State(Scope.Thread)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
@@ -50,6 +54,7 @@ public class OptimizerBenchmark {
     private Tensor absmaxV;
     private Tensor signed;
     private Tensor unsigned;
+    private final List<AdamwTensor> adapters = new ArrayList<>();
 
     @Setup
     public void open() {
@@ -67,6 +72,14 @@ public class OptimizerBenchmark {
         absmaxV = frame.zeros(DType.F32, Math.ceilDiv(ROWS * COLS, BLOCK));
         signed = frame.of(DynamicMap.signed(), BLOCK);
         unsigned = frame.of(DynamicMap.unsigned(), BLOCK);
+        for (int i = 0; i < 64; i++) {
+            adapters.add(new AdamwTensor(
+                    Inputs.random(frame, DType.F32, 16, COLS),
+                    Tensor.NONE,
+                    frame.zeros(DType.F32, 16, COLS),
+                    frame.zeros(DType.F32, 16, COLS),
+                    Inputs.random(frame, DType.F32, 16, COLS)));
+        }
     }
 
     @TearDown
@@ -93,6 +106,19 @@ public class OptimizerBenchmark {
                         signed,
                         unsigned,
                         STEP);
+    }
+
+    @Benchmark
+    public void adamwOfAdapters() {
+        frame.kernels().adamw(adapters, STEP);
+    }
+
+    /** The same, a call each. */
+    @Benchmark
+    public void adamwOfEachAdapter() {
+        for (AdamwTensor adapter : adapters) {
+            frame.kernels().adamw(List.of(adapter), STEP);
+        }
     }
 
     @Benchmark

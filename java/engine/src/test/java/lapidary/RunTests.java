@@ -20,8 +20,8 @@ import org.junit.platform.launcher.core.LauncherFactory;
 
 /**
  * Runs test classes where there is no Maven, as on a machine that is lent for its GPU: {@code java ... lapidary.RunTests
- * CLASS...}. {@code -Dtest.methods=REGEX} leaves out methods of other names. Prints a line for each class and each failure;
- * the exit code says whether all passed.
+ * CLASS...}. {@code -Dtest.methods=REGEX} leaves out methods of other names; {@code -Dtest.stop=true} ends at the first
+ * failure. Prints a line for each class and each failure; the exit code says whether all passed.
  */
 public final class RunTests {
     private RunTests() {}
@@ -87,6 +87,10 @@ public final class RunTests {
                     out.println("FAILED " + test.getDisplayName() + " " + where + "\n       " + why);
                     if (Boolean.getBoolean("trace")) {
                         result.getThrowable().ifPresent(e -> e.printStackTrace(out));
+                    }
+                    if (Boolean.getBoolean("test.stop")) {
+                        out.flush();
+                        Runtime.getRuntime().halt(1);
                     }
                 }
             }

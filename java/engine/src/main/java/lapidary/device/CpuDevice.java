@@ -26,6 +26,7 @@ public final class CpuDevice implements Device {
         this.kernels = kernels;
         this.gemm = new DnnlGemm(kernels);
         this.pool = pool;
+        kernels.operandsAreOf(pool);
         this.sharesHostMemory = sharesHostMemory;
     }
 

@@ -43,6 +43,7 @@ public final class CudaDevice implements Device {
         kernels.useStream(library, stream);
         this.driverPool = cuda.keepingPool(FIRST);
         this.pool = new MemoryPool(new CudaMemory(cuda, stream, driverPool));
+        kernels.operandsAreOf(pool);
         this.staging = new CudaStaging(cuda, stream, STAGING_BYTES);
         this.gemm = new CudaGemm(kernels, pool, stream);
         this.description = cuda.name(FIRST) + ", " + (cuda.memory().total() >> 20) + " MiB, " + kernels.describe()
@@ -226,10 +227,11 @@ public final class CudaDevice implements Device {
             return; // what is freed twice ends the JVM
         }
         isClosed = true;
+        cuda.synchronize(stream); // copies that are queued still use the staging memory
+        staging.close();
         gemm.close();
         pool.close();
-        staging.close();
-        cuda.synchronize(stream);
+        cuda.synchronize(stream); // what was freed last goes back, too
         cuda.trim(driverPool);
         kernels.close();
         cuda.destroyStream(stream);

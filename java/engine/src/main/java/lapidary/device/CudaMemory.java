@@ -28,8 +28,12 @@ final class CudaMemory implements MemoryPool.Source {
         }
         if (block.address() == 0) {
             CudaRuntime.Memory memory = cuda.memory();
-            throw new DeviceException("the device has no " + bytes + " bytes in one piece, " + memory.free()
-                    + " are free of " + memory.total() + ", other programs' memory included");
+            throw new OutOfMemoryException(
+                    "the device has no " + bytes + " bytes in one piece, " + memory.free() + " are free of "
+                            + memory.total() + ", other programs' memory included",
+                    bytes,
+                    0,
+                    null);
         }
         return block;
     }

@@ -5,6 +5,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.function.Function;
+import java.util.function.LongSupplier;
 import lapidary.ffi.kernels.KernelTable;
 import lapidary.ffi.kernels.kt_table;
 
@@ -13,12 +14,14 @@ import lapidary.ffi.kernels.kt_table;
  * is stated in {@code native/include/kernels.h}; here sizes are derived from the operands, and dtypes and lengths are
  * checked before anything native runs, as is that nothing is left out ({@code NULL}) that the kernel needs.
  *
- * <p>Caller mistakes are {@link IllegalArgumentException}; a kernel's own failure is a {@link DeviceException}.
+ * <p>Caller mistakes are {@link IllegalArgumentException}; a kernel's own failure is a {@link DeviceException}, and an
+ * {@link OutOfMemoryException} where the kernel needed memory of its own.
  */
 public final class Kernels implements MemoryPool.Source, AutoCloseable {
     private final String device;
     private final MemorySegment kt;
     private final MemorySegment ctx;
+    private LongSupplier inUse = () -> 0;
 
     /**
      * @param table the backend's {@code kt_table}
@@ -41,6 +44,11 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             }
             this.ctx = out.get(ValueLayout.ADDRESS, 0);
         }
+    }
+
+    /** Where the operands' memory comes from, whose arithmetic a kernel's own want of memory is told with. */
+    void operandsAreOf(MemoryPool pool) {
+        inUse = pool::inUse;
     }
 
     /** Kernels of a CUDA library run on that stream from now on. */
@@ -1362,7 +1370,11 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         if (status == KernelTable.KT_BAD_ARGUMENT()) {
             throw new IllegalArgumentException("[" + op + "] " + text);
         }
-        throw new DeviceException("[" + op + "] on " + device + ": " + text);
+        String failure = "[" + op + "] on " + device + ": " + text;
+        if (status == KernelTable.KT_OUT_OF_MEMORY()) {
+            throw new OutOfMemoryException(failure, 0, inUse.getAsLong(), null);
+        }
+        throw new DeviceException(failure);
     }
 
     private static String text(MemorySegment address) {

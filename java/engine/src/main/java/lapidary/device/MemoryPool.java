@@ -13,7 +13,10 @@ import java.util.Optional;
 public final class MemoryPool implements AutoCloseable {
     /** Raw allocation of a device. The memory is 64-byte aligned. */
     public interface Source {
-        /** @throws DeviceException where there is no memory left */
+        /**
+         * @throws OutOfMemoryException where there is no memory left
+         * @throws DeviceException for any other reason, such as that the device is lost
+         */
         MemorySegment allocate(long bytes);
 
         void free(MemorySegment memory);
@@ -57,7 +60,7 @@ public final class MemoryPool implements AutoCloseable {
     /**
      * A block of at least {@code bytes}, its content unspecified. The segment is as long as its class.
      *
-     * @throws DeviceException with request, bytes in use and peak where memory is exhausted
+     * @throws OutOfMemoryException with request, bytes in use and peak where memory is exhausted
      */
     public MemorySegment allocate(long bytes) {
         return allocate(bytes, 0.125);
@@ -68,7 +71,7 @@ public final class MemoryPool implements AutoCloseable {
      * differ from step to step, and fresh memory is dear, a page at a time on the CPU: with an eighth, a step of short texts
      * took 1.5 times as long (2 vCPU AMD EPYC, November 2026), in a process that was larger.
      *
-     * @throws DeviceException as {@link #allocate} does
+     * @throws OutOfMemoryException as {@link #allocate} does
      */
     public MemorySegment allocateForAWhile(long bytes) {
         return allocate(bytes, 0.5);
@@ -162,11 +165,11 @@ public final class MemoryPool implements AutoCloseable {
     private MemorySegment fromSource(long size, long requested) {
         try {
             return source.allocate(size);
-        } catch (DeviceException first) {
+        } catch (OutOfMemoryException first) {
             trim();
             try {
                 return source.allocate(size);
-            } catch (DeviceException second) {
+            } catch (OutOfMemoryException second) {
                 throw new OutOfMemoryException(
                         "out of memory: " + requested + " bytes requested, " + inUse + " in use, peak " + peak + "; "
                                 + second.getMessage(),

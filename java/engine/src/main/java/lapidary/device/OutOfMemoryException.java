@@ -8,7 +8,7 @@ public final class OutOfMemoryException extends DeviceException {
     private final long inUse;
 
     /**
-     * @param requested bytes that were asked for
+     * @param requested bytes that were asked for; 0 where a kernel wanted some for itself
      * @param inUse bytes that the pool had handed out
      */
     public OutOfMemoryException(String message, long requested, long inUse, Throwable cause) {

@@ -269,6 +269,17 @@ final class CudaDeviceTest {
         assertEquals(before + 1, FakeCuda.calls("cudaStreamSynchronize"));
     }
 
+    /** Of which a copy that was not waited for, as its wait had failed, would end the process here. */
+    @Test
+    void closingWaitsForWhatIsQueued() {
+        try (CudaDevice other = FakeCuda.open();
+                Frame inner = Frame.root(other, "other")) {
+            Tensor x = inner.of(new float[1], 1);
+            FakeCuda.fail("cudaStreamSynchronize", 0, 999, true);
+            assertThrows(DeviceException.class, x::item);
+        }
+    }
+
     @Test
     void exhaustedMemoryIsToldWithItsArithmetic() {
         FakeCuda.limit(128 * MIB);
@@ -306,6 +317,16 @@ final class CudaDeviceTest {
                         + " 700); the device is lost for this process and what it held with it, so start the run again;"
                         + " if this happens again, look into the system's log for NVRM: Xid lines",
                 error.getMessage());
+    }
+
+    @Test
+    void aLostDeviceIsNotWantOfMemory() {
+        frame.empty(DType.U8, 40 * MIB); // from the pool below
+        FakeCuda.fail("cudaMallocAsync", 0, 700, false);
+        var error = assertThrows(DeviceException.class, () -> frame.empty(DType.U8, 400 * MIB));
+        assertEquals(DeviceException.class, error.getClass());
+        assertTrue(error.getMessage().startsWith("CUDA could not allocate "), error.getMessage());
+        assertTrue(error.getMessage().contains("the device is lost"), error.getMessage());
     }
 
     @ParameterizedTest

@@ -40,6 +40,20 @@ public final class EmulatedDevice {
         }
     }
 
+    /** Bytes that one allocation of the emulation may have from now on. */
+    static void limit(long bytes) {
+        MemorySegment limit = SymbolLookup.libraryLookup(Path.of(System.getProperty("test.emulation")), Arena.global())
+                .find("cuda_on_cpu_limit")
+                .orElseThrow();
+        try {
+            Linker.nativeLinker()
+                    .downcallHandle(limit, FunctionDescriptor.ofVoid(ValueLayout.JAVA_LONG))
+                    .invokeExact(bytes);
+        } catch (Throwable e) {
+            throw new AssertionError("cuda_on_cpu_limit", e);
+        }
+    }
+
     private static Device open(String name, int capability) {
         NativeLibraries.loadCpu();
         Path library = Path.of(System.getProperty("test.emulation"));

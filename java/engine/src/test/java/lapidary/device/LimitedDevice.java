@@ -38,7 +38,8 @@ public final class LimitedDevice {
         @Override
         public MemorySegment allocate(long bytes) {
             if (bytes > largest || handedOut > most - bytes) {
-                throw new DeviceException("no more than " + most + " bytes are here, " + largest + " at once");
+                throw new OutOfMemoryException(
+                        "no more than " + most + " bytes are here, " + largest + " at once", bytes, handedOut, null);
             }
             MemorySegment block = kernels.allocate(bytes);
             handedOut += block.byteSize();

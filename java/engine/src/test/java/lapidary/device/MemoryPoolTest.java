@@ -15,7 +15,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 final class MemoryPoolTest {
     /** The Java heap's memory as a device, with a limit. */
-    private static final class Limited implements MemoryPool.Source {
+    private static class Limited implements MemoryPool.Source {
         private final long limit;
         private final boolean freshZero;
         private long out;
@@ -33,7 +33,7 @@ final class MemoryPoolTest {
         @Override
         public MemorySegment allocate(long bytes) {
             if (out + bytes > limit) {
-                throw new DeviceException("no more than " + limit);
+                throw new OutOfMemoryException("no more than " + limit, bytes, out, null);
             }
             out += bytes;
             allocations++;
@@ -133,6 +133,19 @@ final class MemoryPoolTest {
         var error = assertThrows(DeviceException.class, () -> pool.allocate(2048));
         assertTrue(error.getMessage().contains("2048 bytes requested"), error.getMessage());
         assertTrue(error.getMessage().contains("3072 in use"), error.getMessage());
+    }
+
+    /** A device that is lost has not run out of memory: there is no advice to give. */
+    @Test
+    void otherFailuresAreLeftAsTheyAre() {
+        MemoryPool pool = new MemoryPool(new Limited(4096) {
+            @Override
+            public MemorySegment allocate(long bytes) {
+                throw new DeviceException("lost");
+            }
+        });
+        var error = assertThrows(DeviceException.class, () -> pool.allocate(2048));
+        assertEquals("lost", error.getMessage());
     }
 
     @Test

@@ -4,7 +4,9 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.tensor.Tensor;
@@ -137,6 +139,33 @@ final class LoraDownTest extends OpTest {
         frame.kernels().loraDownBackwardInput(dx, tddown, ta, 0.3f, SEED, STREAM);
         expected = GemmReference.multiply(rows, in, rank, ddown, false, a, false, NOTHING, 1, NOTHING);
         assertArrayEquals(dropped(dtype, rounded(dtype, expected), 0.3f), dx.toFloats(), "backward, x");
+    }
+
+    /** Each operand in turn at an address that is no multiple of 16 bytes: whole numbers, so that no order of sums counts. */
+    @ParameterizedTest
+    @CsvSource({"BF16,16,24,2", "BF16,20,40,3", "F32,5,16,4"})
+    void operandsMayBeginAnywhere(DType dtype, int rows, int in, int rank) {
+        Tensor x = tensor(dtype, whole(3, 3, rows * in), rows, in);
+        Tensor a = tensor(dtype, whole(4, 3, rank * in), rank, in);
+        Tensor ddown = tensor(dtype, whole(5, 3, rows * rank), rows, rank);
+        List<float[]> expected = new ArrayList<>();
+        for (int odd = 0; odd <= 6; odd++) {
+            Tensor down = shifted(odd == 1, frame.zeros(dtype, rows, rank));
+            Tensor sx = shifted(odd == 2, x);
+            Tensor sa = shifted(odd == 3, a);
+            frame.kernels().loraDownForward(down, sx, sa, 0.5f, SEED, STREAM);
+            Tensor da = shifted(odd == 4, frame.zeros(DType.F32, rank, in));
+            Tensor sddown = shifted(odd == 5, ddown);
+            frame.kernels().loraDownBackwardWeight(da, sddown, sx, 0.5f, SEED, STREAM, true);
+            Tensor dx = shifted(odd == 6, frame.zeros(dtype, rows, in));
+            frame.kernels().loraDownBackwardInput(dx, sddown, sa, 0.5f, SEED, STREAM);
+            if (odd == 0) {
+                expected.addAll(List.of(down.toFloats(), da.toFloats(), dx.toFloats()));
+            }
+            assertArrayEquals(expected.get(0), down.toFloats(), "down, operand " + odd);
+            assertArrayEquals(expected.get(1), da.toFloats(), "da, operand " + odd);
+            assertArrayEquals(expected.get(2), dx.toFloats(), "dx, operand " + odd);
+        }
     }
 
     /** Normal values and the usual dropout, against double. */

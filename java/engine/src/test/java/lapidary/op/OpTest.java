@@ -45,6 +45,18 @@ abstract class OpTest extends DeviceTest {
         return tensor(frame, dtype, values, axes);
     }
 
+    /** A copy that begins an element behind what is aligned, or {@code x} itself where not {@code shifted}. */
+    Tensor shifted(boolean shifted, Tensor x) {
+        if (!shifted) {
+            return x;
+        }
+        Tensor y = frame.zeros(x.dtype(), x.elements() + 1)
+                .slice(1, x.elements() + 1)
+                .reshape(x.shape().toArray());
+        frame.kernels().convert(y, x, 1);
+        return y;
+    }
+
     static Tensor tensor(Frame frame, DType dtype, float[] values, long... axes) {
         Tensor f32 = frame.of(values, axes);
         if (dtype == DType.F32) {

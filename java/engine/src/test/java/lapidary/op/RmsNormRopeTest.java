@@ -122,6 +122,35 @@ final class RmsNormRopeTest extends OpTest {
         assertClose(expected, y.toFloats(), 4 * tolerance(dtype, headDim), 1, "rms_norm_rope");
     }
 
+    /** Each operand in turn at an address that is no multiple of 16 bytes: the same bits. */
+    @ParameterizedTest
+    @CsvSource({"F32,48", "BF16,48", "BF16,1040"})
+    void operandsMayBeginAnywhere(DType dtype, int headDim) {
+        RopeTable table = RopeTable.of(frame, dtype, 9, headDim, 1e4, 1);
+        Tensor pos = frame.of(new int[] {8, 3, 0}, 3);
+        Tensor x = tensor(dtype, random(1, dtype, 3 * headDim), 3, headDim);
+        Tensor w = tensor(dtype, random(2, dtype, headDim), headDim);
+        Tensor rstd = frame.empty(DType.F32, 3);
+        float[] y0 = null;
+        float[] dx0 = null;
+        for (int odd = 0; odd <= 7; odd++) {
+            Tensor y = shifted(odd == 1, frame.zeros(dtype, 3, headDim));
+            Tensor sx = shifted(odd == 2, x);
+            Tensor sw = shifted(odd == 3, w);
+            Tensor cos = shifted(odd == 4, table.cos());
+            Tensor sin = shifted(odd == 5, table.sin());
+            frame.kernels().rmsNormRopeForward(y, rstd, sx, sw, cos, sin, pos, EPS);
+            Tensor dx = shifted(odd == 6, frame.zeros(dtype, 3, headDim));
+            frame.kernels().rmsNormRopeBackward(dx, Tensor.NONE, shifted(odd == 7, x), sx, sw, cos, sin, pos, rstd);
+            if (odd == 0) {
+                y0 = y.toFloats();
+                dx0 = dx.toFloats();
+            }
+            assertArrayEquals(y0, y.toFloats(), "y, operand " + odd);
+            assertArrayEquals(dx0, dx.toFloats(), "dx, operand " + odd);
+        }
+    }
+
     @Test
     void gradientMatchesDifferences() {
         RopeTable table = RopeTable.of(frame, DType.F32, 20, 6, 1e4, 1);
@@ -205,9 +234,21 @@ final class RmsNormRopeTest extends OpTest {
         assertThrows(
                 IllegalArgumentException.class,
                 () -> new RmsNormRope(x, w, EPS, table, frame.of(new float[] {0, 1}, 2)));
-        RmsNormRope outside = new RmsNormRope(x, w, EPS, table, frame.of(new int[] {0, 4}, 2));
-        String refusal = refusal(() -> Tape.notRecording(frame).run(outside));
-        assertTrue(refusal.contains("position 4 of token 1"), refusal);
+        Tensor rstd = frame.zeros(DType.F32, 4);
+        for (int bad : new int[] {4, -1}) {
+            Tensor badPos = frame.of(new int[] {0, bad}, 2);
+            RmsNormRope outside = new RmsNormRope(x, w, EPS, table, badPos);
+            String refusal = refusal(() -> Tape.notRecording(frame).run(outside));
+            assertTrue(refusal.contains("position " + bad + " of token 1"), refusal);
+            for (Tensor dx : new Tensor[] {frame.emptyLike(x), Tensor.NONE}) {
+                Tensor dw = dx.isNone() ? frame.empty(DType.F32, 6) : Tensor.NONE;
+                refusal = refusal(() -> {
+                    frame.kernels().rmsNormRopeBackward(dx, dw, x, x, w, table.cos(), table.sin(), badPos, rstd);
+                    return rstd;
+                });
+                assertTrue(refusal.contains("position " + bad + " of token 1"), refusal);
+            }
+        }
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 5, 1e4, 1));
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 6, 0, 1));
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 6, 1e4, Double.NaN));

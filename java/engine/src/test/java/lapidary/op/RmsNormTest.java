@@ -99,6 +99,29 @@ final class RmsNormTest extends OpTest {
         assertArrayEquals(residual.toFloats(), sum.toFloats(), "dx");
     }
 
+    /** Each operand in turn at an address that is no multiple of 16 bytes: the same bits. */
+    @ParameterizedTest
+    @CsvSource({"F32,40", "BF16,40", "BF16,1040"})
+    void operandsMayBeginAnywhere(DType dtype, int cols) {
+        Tensor x = tensor(dtype, random(1, dtype, 3 * cols), 3, cols);
+        Tensor w = tensor(dtype, random(2, dtype, cols), cols);
+        Tensor rstd = frame.empty(DType.F32, 3);
+        List<float[]> expected = new ArrayList<>();
+        for (int odd = 0; odd <= 6; odd++) {
+            Tensor y = shifted(odd == 1, frame.zeros(dtype, 3, cols));
+            Tensor sx = shifted(odd == 2, x);
+            Tensor sw = shifted(odd == 3, w);
+            frame.kernels().rmsNormAddForward(y, rstd, sx, sw, shifted(odd == 4, x), EPS);
+            Tensor dx = shifted(odd == 5, frame.zeros(dtype, 3, cols));
+            frame.kernels().rmsNormBackward(dx, Tensor.NONE, shifted(odd == 6, x), sx, sw, rstd, true);
+            if (odd == 0) {
+                expected.addAll(List.of(y.toFloats(), dx.toFloats()));
+            }
+            assertArrayEquals(expected.get(0), y.toFloats(), "y, operand " + odd);
+            assertArrayEquals(expected.get(1), dx.toFloats(), "dx, operand " + odd);
+        }
+    }
+
     @ParameterizedTest
     @CsvSource({"F32,3,31", "F32,4,2560", "BF16,3,31", "BF16,90,640"})
     void aResidualIsAdded(DType dtype, int rows, int cols) {
