@@ -393,8 +393,8 @@ final class OptimizerTest extends DeviceTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"F32,0", "F32,0.1", "BF16,0.1"})
-    void aRowSparseGradientOfSgdIsADenseOneWithZeros(DType dtype, float decay) {
+    @CsvSource({"F32,0,0", "F32,0.1,0", "BF16,0.1,0", "F32,0.1,1"})
+    void aRowSparseGradientOfSgdIsADenseOneWithZeros(DType dtype, float decay, float maxNorm) {
         int vocab = 9;
         int cols = 33;
         Tensor sparse = dtype == DType.F32
@@ -412,12 +412,26 @@ final class OptimizerTest extends DeviceTest {
             try (Gradients grads = new Gradients(frame, List.of(sparse));
                     Frame scratch = frame.child("step")) {
                 grads.addRows(sparse, new int[] {7, 2}, scratch.of(dy, 2, cols), 1);
-                a.clip(grads, 0);
+                a.clip(grads, maxNorm);
                 a.step(grads, 1e-1f);
             }
-            step(b, dense, full, 1e-1f, 0);
+            step(b, dense, full, 1e-1f, maxNorm);
         }
-        assertArrayEquals(dense.toFloats(), sparse.toFloats());
+        // Norms of rows and of a table are sums of another order.
+        assertArrayEquals(dense.toFloats(), sparse.toFloats(), maxNorm == 0 ? 0 : 0x1p-20f);
+    }
+
+    @Test
+    void sgdGoesDownTheClippedGradient() {
+        float[] start = normal(1, 100);
+        float[] grad = normal(2, 100);
+        Tensor param = frame.of(start, 100);
+        double norm = step(optimizer(OptimizerOptions.SGD, param, "p", 0, false), param, grad, 1e-2f, 1);
+        double[] expected = new double[100];
+        for (int i = 0; i < 100; i++) {
+            expected[i] = start[i] - 1e-2 * grad[i] / (norm + 1e-6);
+        }
+        assertClose(expected, param.toFloats(), 0x1p-22);
     }
 
     @ParameterizedTest
