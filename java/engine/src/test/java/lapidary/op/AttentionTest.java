@@ -204,7 +204,8 @@ final class AttentionTest extends OpTest {
                 "34      | 0:1:32 | 2 | 1 | 248 | true  | 3",
                 "40      | ''     | 1 | 1 | 31  | true  | 33",
                 "140     | ''     | 1 | 1 | 64  | true  | 2", // the first query of a tile sees the last key of one
-                "130     | ''     | 1 | 1 | 64  | true  | 0", // three tiles, so that the first one's buffer is used again
+                "130     | ''     | 1 | 1 | 64  | true  | 0", // three tiles, so that the first one's buffer is used
+                // again
             })
     void matchesReferenceOnFewTokens(
             String lengths, String images, int heads, int kvHeads, int headDim, boolean causal, int window) {

@@ -18,6 +18,7 @@ import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.EmulatedDevice;
 import lapidary.nn.Parameter;
+import lapidary.quant.DynamicMap;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
@@ -306,6 +307,39 @@ final class OptimizerTest extends DeviceTest {
             param.toFloats();
         });
         assertTrue(e.getMessage().contains("do not rise"), e.getMessage());
+    }
+
+    /** Which the step hardly shows: AdamW divides a gradient's size out. */
+    @Test
+    void momentsOf8BitsAreOfTheScaledGradient() {
+        Tensor signed = frame.of(DynamicMap.signed(), 256);
+        Tensor unsigned = frame.of(DynamicMap.unsigned(), 256);
+        List<float[]> states = new ArrayList<>();
+        for (float scale : new float[] {1, 0.5f}) {
+            float[] grad = normal(1, 300);
+            for (int i = 0; i < grad.length; i++) {
+                grad[i] /= scale;
+            }
+            Tensor m = frame.zeros(DType.F32, 2);
+            Tensor v = frame.zeros(DType.F32, 2);
+            Adamw8bitTensor tensor = new Adamw8bitTensor(
+                    frame.zeros(DType.F32, 300),
+                    Tensor.NONE,
+                    frame.zeros(DType.U8, 300),
+                    m,
+                    frame.zeros(DType.U8, 300),
+                    v,
+                    frame.of(grad, 300));
+            frame.kernels()
+                    .adamw8bit(
+                            List.of(tensor),
+                            signed,
+                            unsigned,
+                            new AdamwStep(1e-3, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, scale));
+            states.addAll(List.of(m.toFloats(), v.toFloats()));
+        }
+        assertArrayEquals(states.get(0), states.get(2));
+        assertArrayEquals(states.get(1), states.get(3));
     }
 
     @Test
