@@ -198,7 +198,7 @@ final class AttentionTest extends OpTest {
             delimiter = '|',
             value = {
                 "70 5    | 0:3:66 | 2 | 1 | 64  | true  | 0",
-                "66      | 0:2:5  | 1 | 1 | 72  | true  | 20",
+                "66      | 0:2:5  | 4 | 2 | 72  | true  | 20",
                 "7 61    | ''     | 1 | 1 | 88  | false | 9",
                 "66      | ''     | 2 | 2 | 128 | true  | 0",
                 "34      | 0:1:32 | 2 | 1 | 248 | true  | 3",
