@@ -198,12 +198,14 @@ final class AttentionTest extends OpTest {
             delimiter = '|',
             value = {
                 "70 5    | 0:3:66 | 2 | 1 | 64  | true  | 0",
-                "66      | 0:2:5  | 1 | 1 | 72  | true  | 20",
+                "66      | 0:2:5  | 4 | 2 | 72  | true  | 20",
                 "7 61    | ''     | 1 | 1 | 88  | false | 9",
                 "66      | ''     | 2 | 2 | 128 | true  | 0",
                 "34      | 0:1:32 | 2 | 1 | 248 | true  | 3",
                 "40      | ''     | 1 | 1 | 31  | true  | 33",
                 "140     | ''     | 1 | 1 | 64  | true  | 2", // the first query of a tile sees the last key of one
+                "130     | ''     | 1 | 1 | 64  | true  | 0", // three tiles, so that the first one's buffer is used
+                // again
             })
     void matchesReferenceOnFewTokens(
             String lengths, String images, int heads, int kvHeads, int headDim, boolean causal, int window) {

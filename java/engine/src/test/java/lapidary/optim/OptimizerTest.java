@@ -18,6 +18,7 @@ import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.device.EmulatedDevice;
 import lapidary.nn.Parameter;
+import lapidary.quant.DynamicMap;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Shape;
 import lapidary.tensor.Tensor;
@@ -308,6 +309,39 @@ final class OptimizerTest extends DeviceTest {
         assertTrue(e.getMessage().contains("do not rise"), e.getMessage());
     }
 
+    /** Which the step hardly shows: AdamW divides a gradient's size out. */
+    @Test
+    void momentsOf8BitsAreOfTheScaledGradient() {
+        Tensor signed = frame.of(DynamicMap.signed(), 256);
+        Tensor unsigned = frame.of(DynamicMap.unsigned(), 256);
+        List<float[]> states = new ArrayList<>();
+        for (float scale : new float[] {1, 0.5f}) {
+            float[] grad = normal(1, 300);
+            for (int i = 0; i < grad.length; i++) {
+                grad[i] /= scale;
+            }
+            Tensor m = frame.zeros(DType.F32, 2);
+            Tensor v = frame.zeros(DType.F32, 2);
+            Adamw8bitTensor tensor = new Adamw8bitTensor(
+                    frame.zeros(DType.F32, 300),
+                    Tensor.NONE,
+                    frame.zeros(DType.U8, 300),
+                    m,
+                    frame.zeros(DType.U8, 300),
+                    v,
+                    frame.of(grad, 300));
+            frame.kernels()
+                    .adamw8bit(
+                            List.of(tensor),
+                            signed,
+                            unsigned,
+                            new AdamwStep(1e-3, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, scale));
+            states.addAll(List.of(m.toFloats(), v.toFloats()));
+        }
+        assertArrayEquals(states.get(0), states.get(2));
+        assertArrayEquals(states.get(1), states.get(3));
+    }
+
     @Test
     void aSumOfSquaresMayBeginAnywhere() {
         float[] values = new float[4099];
@@ -393,8 +427,8 @@ final class OptimizerTest extends DeviceTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"F32,0", "F32,0.1", "BF16,0.1"})
-    void aRowSparseGradientOfSgdIsADenseOneWithZeros(DType dtype, float decay) {
+    @CsvSource({"F32,0,0", "F32,0.1,0", "BF16,0.1,0", "F32,0.1,1"})
+    void aRowSparseGradientOfSgdIsADenseOneWithZeros(DType dtype, float decay, float maxNorm) {
         int vocab = 9;
         int cols = 33;
         Tensor sparse = dtype == DType.F32
@@ -412,12 +446,26 @@ final class OptimizerTest extends DeviceTest {
             try (Gradients grads = new Gradients(frame, List.of(sparse));
                     Frame scratch = frame.child("step")) {
                 grads.addRows(sparse, new int[] {7, 2}, scratch.of(dy, 2, cols), 1);
-                a.clip(grads, 0);
+                a.clip(grads, maxNorm);
                 a.step(grads, 1e-1f);
             }
-            step(b, dense, full, 1e-1f, 0);
+            step(b, dense, full, 1e-1f, maxNorm);
         }
-        assertArrayEquals(dense.toFloats(), sparse.toFloats());
+        // Norms of rows and of a table are sums of another order.
+        assertArrayEquals(dense.toFloats(), sparse.toFloats(), maxNorm == 0 ? 0 : 0x1p-20f);
+    }
+
+    @Test
+    void sgdGoesDownTheClippedGradient() {
+        float[] start = normal(1, 100);
+        float[] grad = normal(2, 100);
+        Tensor param = frame.of(start, 100);
+        double norm = step(optimizer(OptimizerOptions.SGD, param, "p", 0, false), param, grad, 1e-2f, 1);
+        double[] expected = new double[100];
+        for (int i = 0; i < 100; i++) {
+            expected[i] = start[i] - 1e-2 * grad[i] / (norm + 1e-6);
+        }
+        assertClose(expected, param.toFloats(), 0x1p-22);
     }
 
     @ParameterizedTest
