@@ -1,5 +1,5 @@
 #!/bin/sh
-# gpu.sh PACK OUT [tests] [sanitize] [losses] [kernels] [compare] [trace]: on a machine with an NVIDIA GPU, with what
+# gpu.sh PACK OUT [tests] [sanitize] [losses] [kernels] [attention] [compare] [trace]: on a machine with an NVIDIA GPU, with what
 # gpu_pack.sh made and no Java. Runs the named parts, all of them by default, and never stops at a part that fails:
 # OUT/summary.txt says which.
 #   tests     every device test on CUDA
@@ -7,6 +7,7 @@
 #   losses    ten steps of a small random model in float32 and bfloat16: compare_gpu/losses.py holds them against the same of
 #             another device (DEVICE=cpu with the whole engine.jar)
 #   kernels   the kernels of a step at the guide's shapes, and torch's scaled dot product attention at the same
+#   attention the kernels of attention of the card beside those for every card (gpu_attention.cu): times, and how far apart
 #   compare   the guide's settings beside Transformers and PEFT (bench/compare_gpu); ONLY=engine or python for one side,
 #             STEPS=2 for short
 #   trace     the kernels of two steps of the guide's single-image setting by their share of the time (gpu_trace.cpp)
@@ -18,7 +19,7 @@ pack=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-parts=${*:-tests sanitize losses kernels compare trace}
+parts=${*:-tests sanitize losses kernels attention compare trace}
 top=$(cd "$(dirname "$0")/.." && pwd)
 device=${DEVICE:-cuda}
 if [ -f "$pack/runtime.tar.xz" ]; then
@@ -80,6 +81,11 @@ compare() { # ARGUMENT...: the guide's settings
         --jar "$pack/engine.jar" "$@"
 }
 
+attention() {
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("lapidary/native/liblapidary_cuda.so", sys.argv[2])' \
+        "$pack/engine.jar" "$work" && "$pack/gpu_attention" "$work/lapidary/native/liblapidary_cuda.so"
+}
+
 trace() {
     rm -f "$work/trace.tsv" # of another run
     tracer=$pack/gpu_trace.so
@@ -138,6 +144,9 @@ if wants kernels; then
     # shellcheck disable=SC2086
     step "kernels" kernels.jsonl "$java" $options -cp "$classpath" lapidary.bench.DeviceKernels "$device" ${DIVISOR:-1}
     step "torch's kernels" torch_kernels.jsonl python3 "$top/bench/compare_gpu/torch_kernels.py" --divisor "${DIVISOR:-1}"
+fi
+if wants attention; then
+    step "attention" attention.log attention
 fi
 if wants compare; then
     step "compare" compare.log compare --steps "${STEPS:-4}" ${ONLY:+--only "$ONLY"} --json "$out/compare.json"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpu_pack.sh [FOLDER]: builds, and puts into FOLDER (.gpu, which git ignores) what bench/gpu.sh needs on a machine with a GPU
-# and no Java: a jlinked runtime, the engine with its CUDA kernels, the tests with JUnit, the kernel timings, and where CUPTI
-# is the tracer. Needs Maven, a JDK >= 22 and nvcc. What is made fits into 64 MiB together with the checkout.
+# and no Java: a jlinked runtime, the engine with its CUDA kernels, the tests with JUnit, the kernel timings (of attention beside each
+# other, too), and where CUPTI is the tracer. Needs Maven, a JDK >= 22 and nvcc. What is made fits into 64 MiB together with the checkout.
 # ROWS=FOLDER that compare_gpu/make_rows.py wrote goes along, for a machine whose Python cannot make them.
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -41,6 +41,7 @@ modules=$modules,jdk.crypto.ec,jdk.httpserver,jdk.jfr,jdk.management,jdk.unsuppo
     --strip-debug --no-header-files --no-man-pages --output "$pack/runtime"
 tar -C "$pack" -cJf "$pack/runtime.tar.xz" runtime
 rm -rf "$pack/runtime"
+nvcc -O2 -std=c++17 -arch=all-major -Inative/include -Inative/cuda bench/gpu_attention.cu -o "$pack/gpu_attention" -ldl
 cupti=$(find -L "${CUDA_HOME:-/usr/local/cuda}" -name cupti.h 2>/dev/null | head -n 1)
 if [ -n "$cupti" ]; then
     g++ -O2 -shared -fPIC -I"$(dirname "$cupti")" bench/gpu_trace.cpp -o "$pack/gpu_trace.so" \

@@ -71,16 +71,32 @@ __global__ void __launch_bounds__(kWarps * 32)
     }
 }
 
-// delta[t, h] = sum of dy y. A warp owns one.
-template <typename T>
-__global__ void __launch_bounds__(kWarps * 32) delta_kernel(float* delta, const T* dy, const T* y, int64_t n,
-                                                            int64_t head_dim) {
-    const int64_t i = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
-    if (i >= n) return;  // whole warps
+// delta[t, h] = sum of dy y. Lanes of a warp own one, eight elements each.
+template <typename T, int Lanes>
+__global__ void __launch_bounds__(kWarps * 32) delta_kernel(float* delta, const T* dy, const T* y, int64_t n, int64_t head_dim,
+                                                            bool aligned) {
+    const int64_t i = (int64_t(blockIdx.x) * kWarps * 32 + threadIdx.x) / Lanes;
+    const int64_t d = threadIdx.x % Lanes * 8;
     float sum = 0;
-    for (int64_t d = threadIdx.x % 32; d < head_dim; d += 32) sum += load(dy[i * head_dim + d]) * load(y[i * head_dim + d]);
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) delta[i] = sum;
+    if (i < n && d < head_dim) {
+        const int count = static_cast<int>(min(head_dim - d, int64_t{8}));
+        float a[8], b[8];
+        load8(a, dy + i * head_dim + d, count, aligned);
+        load8(b, y + i * head_dim + d, count, aligned);
+#pragma unroll
+        for (int j = 0; j < 8; j++) sum += a[j] * b[j];
+    }
+#pragma unroll
+    for (int step = Lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kWarp, sum, step);
+    if (i < n && threadIdx.x % Lanes == 0) delta[i] = sum;
+}
+
+template <typename T, int Lanes>
+int32_t sum_delta(kt_ctx* ctx, const Problem& p, const Plan& plan) {
+    const int64_t n = p.tokens * p.heads;
+    return start(ctx, "attention_backward", delta_kernel<T, Lanes>, blocks_of(n, kWarps * 32 / Lanes), kWarps * 32, 0, plan.delta,
+                 static_cast<const T*>(p.dy), static_cast<const T*>(p.y), n, p.head_dim,
+                 p.head_dim % 8 == 0 && aligned16(p.dy, p.y));
 }
 
 bool bad(kt_ctx* ctx, const char* op, const Problem& p) {
@@ -147,8 +163,9 @@ int32_t attention_backward(kt_ctx* ctx, void* dq, void* dk, void* dv, const void
     if (status != KT_OK) return status;
     with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        status = start(ctx, "attention_backward", delta_kernel<T>, blocks_of(tokens * heads, kWarps), kWarps * 32, 0,
-                       plan.delta, static_cast<const T*>(dy), static_cast<const T*>(y), tokens * heads, head_dim);
+        status = head_dim <= 64    ? sum_delta<T, 8>(ctx, p, plan)
+                 : head_dim <= 128 ? sum_delta<T, 16>(ctx, p, plan)
+                                   : sum_delta<T, attention::kMaxHeadDim / 8>(ctx, p, plan);
     });
     if (status != KT_OK) return status;
     if (attention::has_hopper_tiles(ctx, p)) return attention::hopper_backward(ctx, p, plan);

@@ -73,6 +73,11 @@ __device__ inline bool sees(const Visible& v, int k, const int32_t* spans) {
     return k >= v.low && (k < v.causal_end || (v.span >= 0 && k < v.row_end && spans[k] == v.span));
 }
 
+// The same, `span` being that of token k.
+__device__ inline bool sees(const Visible& v, int k, int span) {
+    return (k >= v.low) & ((k < v.causal_end) | ((v.span >= 0) & (k < v.row_end) & (span == v.span)));
+}
+
 // A call's heads, by value.
 struct Heads {
     int64_t heads, kv_heads, head_dim;

@@ -84,14 +84,26 @@ template <int Pending> __device__ inline void products_wait() {
 }
 
 #define KT_D4(c, i) c(d[i][0]), c(d[i][1]), c(d[i][2]), c(d[i][3])
-#define KT_D64(c) KT_D4(c, 0), KT_D4(c, 1), KT_D4(c, 2), KT_D4(c, 3), KT_D4(c, 4), KT_D4(c, 5), KT_D4(c, 6), KT_D4(c, 7)
+#define KT_D32(c, i) \
+    KT_D4(c, i), KT_D4(c, i + 1), KT_D4(c, i + 2), KT_D4(c, i + 3), KT_D4(c, i + 4), KT_D4(c, i + 5), KT_D4(c, i + 6), KT_D4(c, i + 7)
+#define KT_D64(c) KT_D32(c, 0)
 #define KT_D80(c) KT_D64(c), KT_D4(c, 8), KT_D4(c, 9)
-#define KT_N64                                                                                                              \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "  \
-    "%25, %26, %27, %28, %29, %30, %31}"
-#define KT_N80                                                                                                              \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "  \
-    "%25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39}"
+#define KT_D256(c) KT_D32(c, 0), KT_D32(c, 8), KT_D32(c, 16), KT_D32(c, 24)
+#define KT_R0                                                                                                                \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "         \
+    "%24, %25, %26, %27, %28, %29, %30, %31"
+#define KT_R32                                                                                                               \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, "         \
+    "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define KT_R64                                                                                                               \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, "         \
+    "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define KT_R96                                                                                                               \
+    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, "         \
+    "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define KT_N64 "{" KT_R0 "}"
+#define KT_N80 "{" KT_R0 ", %32, %33, %34, %35, %36, %37, %38, %39}"
+#define KT_N256 "{" KT_R0 ", " KT_R32 ", " KT_R64 ", " KT_R96 "}"
 
 // d[64, 64] = or += a[64, 16] b[64, 16]', both by rows in shared memory. d as 8 fragments of mma, a warp 16 rows.
 template <bool Add> __device__ inline void multiply_shared(float (*d)[4], uint64_t a, uint64_t b) {
@@ -105,22 +117,33 @@ template <bool Add> __device__ inline void multiply_shared(float (*d)[4], uint64
 }
 // d[64, N] += a[64, 16] b[16, N]: a's fragments in registers as those of mma, b by rows in shared memory.
 template <int N> __device__ inline void multiply_registers(float (*d)[4], const uint32_t* a, uint64_t b) {
-    static_assert(N == 64 || N == 80, "head sizes");
+    static_assert(N == 64 || N == 80 || N == 256, "head sizes");
     if constexpr (N == 64) {
         asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " KT_N64
                      ", {%32, %33, %34, %35}, %36, p, 1, 1, 1;}"
                      : KT_D64("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    } else {
+    } else if constexpr (N == 80) {
         asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 " KT_N80
                      ", {%40, %41, %42, %43}, %44, p, 1, 1, 1;}"
                      : KT_D80("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    } else {
+        asm volatile("{.reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 " KT_N256
+                     ", {%128, %129, %130, %131}, %132, p, 1, 1, 1;}"
+                     : KT_D256("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
     }
 }
 #undef KT_D4
+#undef KT_D32
 #undef KT_D64
 #undef KT_D80
+#undef KT_D256
+#undef KT_R0
+#undef KT_R32
+#undef KT_R64
+#undef KT_R96
 #undef KT_N64
 #undef KT_N80
+#undef KT_N256
 #endif
 #endif
 

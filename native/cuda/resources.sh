@@ -35,9 +35,10 @@ for arch in "${@:-sm_90a}"; do
                 return 4 * (p[1] + 8) * (p[2] + p[5] * p[3]) + 4 * p[2] * (p[3] + 8) + 8 * p[3]
             }
             if (unit == "attention_hopper") {
-                if (name ~ /forward/) return 2 * p[1] * (64 * p[2] + 4 * 64)
-                if (name ~ /query/) return 2 * p[1] * (2 * 64 * p[2] + 4 * 64)
-                return 2 * p[1] * (2 * 64 * p[2] + 4 * 64) + 4 * 4 * 64
+                alone = p[1] > 128
+                if (name ~ /forward/) return 2 * p[1] * (64 * p[2] + 4 * 64) + (alone ? 2 * 4 * 64 : 0)
+                if (name ~ /query/) return 2 * p[1] * (2 * 64 * p[2] + (alone ? 3 : 4) * 64) + (alone ? 2 * 4 * 64 : 0)
+                return 2 * p[1] * (2 * 64 * (alone ? 1 : p[2]) + 4 * 64) + 4 * 4 * 64 + (alone ? 4 * 64 * 64 + 2 * 16 * 64 : 0)
             }
             if (unit == "attention_plain") return 4 * (2 * 256 + 64) * 4
             if (unit == "decode" && name ~ /cached/) return 4 * (256 + 32) * 4

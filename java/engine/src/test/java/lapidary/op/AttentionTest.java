@@ -204,8 +204,12 @@ final class AttentionTest extends OpTest {
                 "34      | 0:1:32 | 2 | 1 | 248 | true  | 3",
                 "40      | ''     | 1 | 1 | 31  | true  | 33",
                 "140     | ''     | 1 | 1 | 64  | true  | 2", // the first query of a tile sees the last key of one
-                "130     | ''     | 1 | 1 | 64  | true  | 0", // three tiles, so that the first one's buffer is used
-                // again
+                "130     | ''     | 1 | 1 | 64  | true  | 0", // three tiles: the first one's buffer is used again
+                "70 5    | 0:3:66 | 2 | 1 | 256 | true  | 0", // heads that share keys, in pairs
+                "9 61 66 | 1:8:40 | 4 | 1 | 136 | true  | 20",
+                "70      | ''     | 4 | 2 | 256 | false | 9",
+                "5 131   | 1:2:70 | 3 | 1 | 256 | true  | 90", // and where they are odd
+                "66      | ''     | 2 | 2 | 200 | false | 0",
             })
     void matchesReferenceOnFewTokens(
             String lengths, String images, int heads, int kvHeads, int headDim, boolean causal, int window) {
@@ -237,6 +241,7 @@ final class AttentionTest extends OpTest {
         }
         Layout layout = new Layout(new int[] {0, 150, 210}, spans);
         check(DType.F32, 5, layout, new AttentionShape(2, 1, 24, 0.3f, true, window));
+        check(DType.BF16, 5, layout, new AttentionShape(2, 1, 256, 0.0625f, true, window));
     }
 
     @ParameterizedTest
