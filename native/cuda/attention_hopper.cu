@@ -27,6 +27,12 @@ struct alignas(128) Tile {
     __nv_bfloat16 piece[Rows / 8][D / 8][8][8];
 };
 
+struct Nothing {};
+// The images of two tiles' keys: fetched ahead, because reading them where they are asked for makes a block that is alone wait.
+struct KeySpans {
+    int spans[2][kTile];
+};
+
 #ifdef KT_WGMMA
 constexpr float kLog2e = 1.4426950408889634f;
 
@@ -166,12 +172,6 @@ struct Queries {
 __device__ inline bool whole_for(const Visible* mine, int key) {
     return key >= max(mine[0].low, mine[1].low) && key + kTile <= min(mine[0].causal_end, mine[1].causal_end);
 }
-
-struct Nothing {};
-// The images of two tiles' keys: fetched ahead, because reading them where they are asked for makes a block that is alone wait.
-struct KeySpans {
-    int spans[2][kTile];
-};
 
 // The tile's keys from `key` on are those that `to` is filled with.
 template <typename Tiles>
