@@ -97,7 +97,7 @@ public final class GgufExport {
         NewFolder.requireRoom(
                 "--output_dir", options.target(), GgufWriter.bytes(text) + GgufWriter.bytes(tower) + tokensBytes());
         String file = options.name() + "-" + type.name().toLowerCase(Locale.ROOT) + ".gguf";
-        AtomicFile.writeFolder(options.target(), folder -> {
+        AtomicFile.writeNewFolder(options.target(), folder -> {
             GgufWriter.write(folder.resolve(file), textKeys, text);
             if (vision) {
                 GgufWriter.write(folder.resolve("mmproj-" + file), visionKeys, tower);

@@ -112,7 +112,7 @@ public final class MergedCheckpoint {
             report.trained = check.run(options.model(), adapter, options.nf4());
         }
         List<List<ModelTensor>> shards = shards(tensors);
-        AtomicFile.writeFolder(options.target(), folder -> {
+        AtomicFile.writeNewFolder(options.target(), folder -> {
             writeWeights(folder, shards, bytes);
             AtomicFile.writeString(folder.resolve("config.json"), config() + "\n");
             ProcessorFiles.copy(options.model(), folder);

@@ -47,12 +47,15 @@ public final class AtomicFile {
         void writeTo(Path folder) throws IOException;
     }
 
-    /** Writes {@code target}, making its parent folders where they are missing. */
+    /**
+     * Writes {@code target}, or the file that a link of that name leads to, making its parent folders where they are missing.
+     * What is neither, a device or a pipe, is refused.
+     */
     public static void write(Path target, Content content) {
-        Path file = target.toAbsolutePath().normalize();
+        Path file = followed(target.toAbsolutePath().normalize());
         Path part = beside(file, "part");
         attempt(target, part, UNTOUCHED, () -> {
-            refuseDirectory(file);
+            refuseOther(file);
             Files.createDirectories(file.getParent());
             deleteTree(part);
             try (FileChannel out = FileChannel.open(part, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
@@ -96,7 +99,29 @@ public final class AtomicFile {
             }
             Files.move(part, folder, StandardCopyOption.ATOMIC_MOVE);
             forceFolder(folder.getParent());
-            deleteTree(old);
+        });
+        attempt(
+                target,
+                part,
+                "; the new folder is there, what stood there before is left in " + old,
+                () -> deleteTree(old));
+    }
+
+    /** As {@link #writeFolder}, but nothing is replaced: what stands under the name has to be an empty folder, to the last. */
+    public static void writeNewFolder(Path target, Filling content) {
+        Path folder = target.toAbsolutePath().normalize();
+        Path part = beside(folder, "part");
+        attempt(target, part, UNTOUCHED, () -> {
+            Files.createDirectories(folder.getParent());
+            deleteTree(part);
+            Files.createDirectory(part);
+            content.writeTo(part);
+            forceTree(part);
+            if (Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
+                Files.delete(folder); // fails where anything is in it
+            }
+            Files.move(part, folder, StandardCopyOption.ATOMIC_MOVE);
+            forceFolder(folder.getParent());
         });
     }
 
@@ -182,6 +207,22 @@ public final class AtomicFile {
             throw new IllegalArgumentException(file + " is the root of a file system, not a file to write");
         }
         return file.resolveSibling("." + name + "." + suffix);
+    }
+
+    /** The file itself, or what it leads to as a link. */
+    private static Path followed(Path file) {
+        try {
+            return Files.isSymbolicLink(file) && Files.isRegularFile(file) ? file.toRealPath() : file;
+        } catch (IOException e) {
+            return file; // gone meanwhile
+        }
+    }
+
+    private static void refuseOther(Path file) throws IOException {
+        refuseDirectory(file);
+        if (Files.exists(file) && !Files.isRegularFile(file)) {
+            throw new FileSystemException(file.toString(), null, "it is a device or a pipe, not a file; name a file");
+        }
     }
 
     private static void refuseDirectory(Path file) throws IOException {

@@ -19,7 +19,8 @@ public final class NewFolder {
      * @param option that named it, for messages
      * @throws FormatException where it is a file, not empty, or below a folder that cannot be written
      */
-    public static void requireFree(String option, Path target) {
+    public static void requireFree(String option, Path asked) {
+        Path target = asked.toAbsolutePath().normalize(); // as it is written: a/../b is b, though a is not there
         if (Files.exists(target) && !Files.isDirectory(target)) {
             throw new FormatException(option + " " + target + " is a file, expected a new or an empty folder");
         }

@@ -80,7 +80,7 @@ public final class Nf4Checkpoint {
         List<List<Item>> shards = shards();
         long bytes = shards.stream().mapToLong(Nf4Checkpoint::bytes).sum();
         NewFolder.requireRoom("--output_dir", target, bytes);
-        AtomicFile.writeFolder(target, folder -> {
+        AtomicFile.writeNewFolder(target, folder -> {
             if (shards.size() == 1) {
                 writeShard(folder.resolve("model.safetensors"), shards.get(0));
             } else {

@@ -15,6 +15,8 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
 class AtomicFileTest {
@@ -50,6 +52,56 @@ class AtomicFileTest {
                 }));
         assertEquals("old", Files.readString(file));
         assertEquals(List.of("a.txt"), list(dir));
+    }
+
+    /** A run as root would put a file in the place of /dev/null. */
+    @Test
+    @EnabledOnOs(OS.LINUX)
+    void aPipeIsNotReplaced() throws Exception {
+        Path pipe = dir.resolve("pipe");
+        assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
+        FormatException e = assertThrows(FormatException.class, () -> AtomicFile.writeString(pipe, "new"));
+        assertMessage(e, "pipe", "not a file");
+        assertTrue(!Files.isRegularFile(pipe) && Files.exists(pipe), "the pipe is there");
+        Path link = Files.createSymbolicLink(dir.resolve("link"), pipe);
+        assertThrows(FormatException.class, () -> AtomicFile.writeString(link, "new"));
+        assertTrue(Files.isSymbolicLink(link));
+    }
+
+    @Test
+    void aLinkIsWrittenThrough() throws IOException {
+        Path file = Files.writeString(dir.resolve("a.txt"), "old");
+        Path link = Files.createSymbolicLink(dir.resolve("link"), file);
+        AtomicFile.writeString(link, "new");
+        assertEquals("new", Files.readString(file));
+        assertTrue(Files.isSymbolicLink(link));
+        assertEquals(List.of("a.txt", "link"), list(dir));
+    }
+
+    /** Whatever was looked at before: the folder may have been filled meanwhile. */
+    @Test
+    void aNewFolderReplacesAnEmptyOneAlone() throws IOException {
+        Path folder = Files.createDirectory(dir.resolve("folder"));
+        AtomicFile.writeNewFolder(folder, part -> Files.writeString(part.resolve("a"), "one"));
+        assertEquals("one", Files.readString(folder.resolve("a")));
+        FormatException e = assertThrows(
+                FormatException.class,
+                () -> AtomicFile.writeNewFolder(folder, part -> Files.writeString(part.resolve("b"), "two")));
+        assertMessage(e, "folder", "untouched");
+        assertEquals(List.of("a"), list(folder));
+        assertEquals(List.of("folder"), list(dir));
+    }
+
+    /** The path is taken as it is written, whether or not what is left out of it again is there. */
+    @Test
+    void aPathThatLeadsBackIsLookedAtWhereItIsWritten() throws IOException {
+        Files.writeString(Files.createDirectory(dir.resolve("full")).resolve("a"), "one");
+        FormatException e = assertThrows(
+                FormatException.class, () -> NewFolder.requireFree("--output_dir", dir.resolve("missing/../full")));
+        assertMessage(e, "full", "not empty");
+        e = assertThrows(
+                FormatException.class, () -> NewFolder.requireFree("--output_dir", dir.resolve("full/missing/..")));
+        assertMessage(e, "full", "not empty");
     }
 
     @Test
