@@ -77,23 +77,23 @@ void parallel_for(const kt_ctx* ctx, int64_t n, int64_t grain, const Body& body)
 }
 
 // Runs body(begin, end) over [0, n) in pieces, each by the thread of the context's team that is free first: for work whose results
-// do not depend on who does it. Pieces are multiples of least, the last one apart, and at most `most` where that makes no more than
-// a thousand: long ones first, as long streams are read fastest, and short ones last, as one thread waits for another at the end.
-// They are the same every time.
+// do not depend on who does it. Pieces are multiples of least, the last one apart: a fourth of what is left for two threads, an
+// eighth for four, but `most` at most and where that makes no more than a thousand. Long ones come first, as long streams are read
+// fastest, and short ones last, as one thread waits for another at the end. They are the same every time.
 template <typename Body>
 void take_turns(kt_ctx* ctx, int64_t n, int64_t least, int64_t most, const Body& body) {
-    constexpr int64_t kLong = 512, kPieces = 2 * kLong;
+    constexpr int64_t kPieces = 1024;
     Team* team = n > least && ctx->threads > 1 ? team_of(ctx) : nullptr;
     if (!team) {
         if (n > 0) body(int64_t{0}, n);
         return;
     }
-    most = std::max(most, n / kLong);
     int64_t ends[kPieces];
     int64_t pieces = 0;
     for (int64_t end = 0; end < n; pieces++) {
-        const int64_t share = std::min((n - end) / (2 * ctx->threads), most) / least * least;
-        end = pieces + 1 == kPieces ? n : std::min(n, end + std::max(share, least));
+        const int64_t left = n - end, places = kPieces - pieces;
+        const int64_t share = std::max(std::min(left / (2 * ctx->threads), most), (left + places - 1) / places);
+        end = std::min(n, end + (share + least - 1) / least * least);
         ends[pieces] = end;
     }
     const auto work = [&](int64_t p) { body(p == 0 ? 0 : ends[p - 1], ends[p]); };
