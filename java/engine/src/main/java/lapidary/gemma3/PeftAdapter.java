@@ -191,14 +191,14 @@ public final class PeftAdapter implements AutoCloseable {
         Set<String> saved = new LinkedHashSet<>();
         for (String key : file.names()) {
             TensorEntry entry = file.entry(key);
+            if (key.startsWith(PREFIX) && !key.endsWith(".weight") && !key.contains(".lora_")) {
+                throw notComputed(modelFile, key); // a bias, or a parameter of a module that was trained whole
+            }
             if (key.contains(".base_layer.") || key.contains(".lora_embedding_")) {
                 throw new FormatException(
                         modelFile + ": tensor " + key + " belongs to LoRA on a table of tokens, lm_head or"
                                 + " embed_tokens, which this engine does not compute; train the table whole (modules_to_save), or"
                                 + " merge this adapter with PEFT first");
-            }
-            if (key.startsWith(PREFIX) && !key.endsWith(".weight") && !key.contains(".lora_")) {
-                throw notComputed(modelFile, key); // a bias, or a parameter of a module that was trained whole
             }
             if (!key.startsWith(PREFIX) || !key.endsWith(".weight")) {
                 throw new FormatException(modelFile + ": tensor " + key + " is no adapter weight: expected " + PREFIX

@@ -209,6 +209,7 @@ record PeftAdapterTest(Device device) {
             strings = {
                 "base_model.model.model.norm.weight",
                 "base_model.model.model.vision_tower.post_layernorm.bias",
+                "base_model.model.model.vision_tower.encoder.layers.0.self_attn.q_proj.base_layer.bias",
                 "base_model.model.model.multi_modal_projector.mm_input_projection_weight"
             })
     void whatWasTrainedWholeAndIsNoTableIsRefusedWithWhatToDo(String key, @TempDir Path folder) throws IOException {
