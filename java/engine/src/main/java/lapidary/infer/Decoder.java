@@ -29,9 +29,9 @@ final class Decoder implements AutoCloseable {
     private final Map<Sequence, KvCache> caches = new HashMap<>(); // of sequences at work
     private final Prefixes prefixes;
     private final int chunk;
-    private final Frame held;
+    private Frame held; // the logits' own, once there are any
     private Tensor logits =
-            Tensor.NONE; // F32 [most sequences so far, vocab], held: the pool gives back its largest first
+            Tensor.NONE; // F32 [most sequences so far, vocab]; the pool would give back its largest block
     private final float[] onHost; // the logits of one sequence
 
     /**
@@ -42,7 +42,6 @@ final class Decoder implements AutoCloseable {
         this.base = base;
         this.prefixes = new Prefixes(keptPrefixes, keptBytes);
         this.chunk = chunk;
-        this.held = base.frame().lastingChild("logits");
         this.onHost = new float[(int) base.lmHead().rows()];
     }
 
@@ -156,10 +155,11 @@ final class Decoder implements AutoCloseable {
     /** @param hidden [sequences, hidden] */
     private void choose(Gemma3 model, List<Sequence> sequences, Tensor hidden) {
         if (logits.isNone() || logits.rows() < sequences.size()) {
-            if (!logits.isNone()) {
-                held.release(logits);
+            if (held != null) {
+                held.close(); // with the smaller ones
                 logits = Tensor.NONE;
             }
+            held = base.frame().lastingChild("logits");
             logits = held.empty(DType.F32, sequences.size(), onHost.length);
         }
         held.gemm().linear(logits.slice(0, sequences.size()), hidden, model.lmHead(), Tensor.NONE);
@@ -200,7 +200,9 @@ final class Decoder implements AutoCloseable {
         prefixes.close();
         caches.values().forEach(KvCache::close);
         adapters.forEach(adapter -> adapter.model().close());
-        held.close();
+        if (held != null) {
+            held.close();
+        }
         base.close();
     }
 }
