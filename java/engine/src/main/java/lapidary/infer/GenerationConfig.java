@@ -134,12 +134,13 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds, in
     }
 
     /**
-     * Tokens that an answer may have. Where options are the defaults', and those max_length, the prompt's count.
+     * Tokens that an answer may have. Where options say none, as the defaults do where the file has max_length alone, they are
+     * what the prompt leaves of that.
      *
      * @throws IllegalArgumentException where the prompt leaves none
      */
     int answerTokens(GenerationOptions options, int promptTokens) {
-        if (maxLength == 0 || options.maxNewTokens() != maxLength) {
+        if (maxLength == 0 || options.maxNewTokens() != GenerationOptions.AS_MANY_AS_FIT) {
             return options.maxNewTokens();
         }
         if (promptTokens >= maxLength) {
@@ -156,7 +157,7 @@ record GenerationConfig(GenerationOptions defaults, Set<Integer> eosTokenIds, in
             (strings.isArray() ? strings.elements() : List.of(strings)).forEach(string -> stop.add(string.string()));
         }
         boolean sample = given(config, "do_sample") && config.bool("do_sample");
-        int absent = maxLength > 0 ? maxLength : GenerationOptions.DEFAULT_MAX_NEW_TOKENS;
+        int absent = maxLength > 0 ? GenerationOptions.AS_MANY_AS_FIT : GenerationOptions.DEFAULT_MAX_NEW_TOKENS;
         try {
             // Transformers draws from the 50 likeliest where the file says nothing.
             return new GenerationOptions(

@@ -9,7 +9,8 @@ import java.util.Objects;
  *
  * <p>Filters work in Transformers' order: temperature, top_k, top_p, min_p.
  *
- * @param maxNewTokens tokens of the answer, at least 1
+ * @param maxNewTokens tokens of the answer, at least 1; {@link #AS_MANY_AS_FIT} for what the context, or max_length in
+ *     generation_config.json, has room for
  * @param temperature logits are divided by it; 0 is greedy, the likeliest token each time and the first of equals
  * @param topK how many of the likeliest tokens may be drawn; 0 for all
  * @param topP the smallest set of likeliest tokens with at least this probability may be drawn, 0 &lt; p &lt;= 1; 1 for all
@@ -30,6 +31,9 @@ public record GenerationOptions(
         String adapter) {
     /** Tokens of an answer where nobody says how many. */
     public static final int DEFAULT_MAX_NEW_TOKENS = 512;
+
+    /** As many tokens as there is room for. */
+    public static final int AS_MANY_AS_FIT = Integer.MAX_VALUE;
 
     /** The likeliest token each time. */
     public static final GenerationOptions GREEDY =

@@ -519,6 +519,7 @@ final class LanguageModelTest extends DeviceTest {
         assertEquals(
                 9, greedy(messages, "\"max_length\": " + (prompt + 9), null).completionTokens());
         assertEquals(11, greedy(messages, "\"max_length\": 5", 11).completionTokens());
+        assertEquals(11, greedy(messages, "\"max_length\": 11", 11).completionTokens()); // said, and not the file's
         String message = assertThrows(
                         IllegalArgumentException.class, () -> greedy(messages, "\"max_length\": " + prompt, null))
                 .getMessage();
