@@ -25,8 +25,11 @@ final class MemoryAdvice {
         int rows = config.perDeviceTrainBatchSize();
         long room = Math.max(0, e.inUse() - fixed);
         long needed = room + e.requested();
-        String arithmetic = ". Model and optimiser take " + mebibytes(fixed) + ", a step of " + rows + " rows at least "
-                + mebibytes(needed) + " more, and no more than about " + mebibytes(room) + " were left";
+        String more = e.requested() == 0 // a kernel's own want, which is not said
+                ? " rows more than the " + mebibytes(room) + " beside them"
+                : " rows at least " + mebibytes(needed) + " more, and no more than about " + mebibytes(room)
+                        + " were left";
+        String arithmetic = ". Model and optimiser take " + mebibytes(fixed) + ", a step of " + rows + more;
         if (rows == 1) {
             List<String> advice = new ArrayList<>();
             if (!config.gradientCheckpointing()) {

@@ -10,6 +10,7 @@ import java.util.List;
 import lapidary.device.CpuDevice;
 import lapidary.device.Device;
 import lapidary.device.LimitedDevice;
+import lapidary.device.OutOfMemoryException;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -59,5 +60,14 @@ class MemoryAdviceTest {
         try (Device device = LimitedDevice.open(enough)) {
             new Sft(config(of(1), "again"), device, TrainingListener.SILENT).run();
         }
+    }
+
+    /** Which the kernel does not say the size of. */
+    @Test
+    void aKernelsOwnWantIsNoStepThatNeedsWhatItHas() throws IOException {
+        SftConfig config = config(of(1), "out");
+        OutOfMemoryException want = new OutOfMemoryException("[op] on cpu: no memory", 0, 300 << 20, null);
+        String message = MemoryAdvice.whileTraining(want, config, 200 << 20).getMessage();
+        assertTrue(message.contains(", a step of 1 rows more than the 100 MiB beside them"), message);
     }
 }
