@@ -96,7 +96,7 @@ public final class CpuDevice implements Device {
     }
 
     @Override
-    public void close() {
+    public synchronized void close() {
         if (isClosed) {
             return; // what is freed twice ends the JVM
         }

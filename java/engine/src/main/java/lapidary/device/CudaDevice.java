@@ -222,7 +222,7 @@ public final class CudaDevice implements Device {
     }
 
     @Override
-    public void close() {
+    public synchronized void close() {
         if (isClosed) {
             return; // what is freed twice ends the JVM
         }

@@ -34,15 +34,24 @@ final class LanguageModelClosingTest {
             for (int i = 0; i < 4; i++) {
                 closing.add(CompletableFuture.runAsync(
                         () -> {
-                            start.countDown();
+                            await(start);
                             model.close();
                         },
                         Thread::startVirtualThread));
             }
+            start.countDown();
             closing.forEach(CompletableFuture::join);
             model.close();
             assertEquals(true, running.isDone());
             assertThrows(IllegalStateException.class, () -> model.generate("Hello", GREEDY));
+        }
+    }
+
+    private static void await(CountDownLatch latch) {
+        try {
+            latch.await();
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
         }
     }
 
