@@ -67,9 +67,8 @@ public record LengthLimit(int maxLength, Overlong overlong, int maxPositions) {
 
     private Sample cut(Sample sample, String what) {
         int limit = limit();
-        for (int t = limit - 1;
-                t < sample.tokenTypeIds().length;
-                t++) { // the last that stays, too: an end mark follows
+        // The last that stays, too: a picture's end mark follows.
+        for (int t = limit - 1; t < sample.tokenTypeIds().length; t++) {
             if (sample.tokenTypeIds()[t] == 1) {
                 throw new FormatException(what + ", and an image lies at token " + t
                         + ", where only text may be cut; take images out, or choose --max_length_policy drop");

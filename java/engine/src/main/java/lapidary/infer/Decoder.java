@@ -29,9 +29,9 @@ final class Decoder implements AutoCloseable {
     private final Map<Sequence, KvCache> caches = new HashMap<>(); // of sequences at work
     private final Prefixes prefixes;
     private final int chunk;
+    // F32 [most sequences so far, vocab]: held, as the pool would give its largest block back after each token.
+    private Tensor logits = Tensor.NONE;
     private Frame held; // the logits' own, once there are any
-    private Tensor logits =
-            Tensor.NONE; // F32 [most sequences so far, vocab]; the pool would give back its largest block
     private final float[] onHost; // the logits of one sequence
 
     /**

@@ -75,7 +75,8 @@ public final class Generation {
 
     /**
      * Completes with the answer or with what it failed of. What depends on it runs in a virtual thread of its own, or in the
-     * caller's where the answer is there already; so it may ask the model, or close it.
+     * caller's where that has run; so it may ask the model, or close it. Nobody waits for that thread: not the model's
+     * {@code close()}, nor the JVM at its end.
      */
     public CompletionStage<Answer> whenDone() {
         CompletableFuture<Answer> elsewhere = new CompletableFuture<>();

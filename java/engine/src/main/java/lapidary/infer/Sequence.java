@@ -74,8 +74,8 @@ final class Sequence {
             return true;
         }
         show(stop.add(text.add(id)));
-        if (!stop.isEmpty()
-                && stop.isIn(text.held())) { // bytes that are complete now; the answer need not wait for the next word
+        // Bytes that are complete now: the answer need not wait for the next word.
+        if (!stop.isEmpty() && stop.isIn(text.held())) {
             show(stop.add(text.end()));
         }
         if (stop.isReached()) {

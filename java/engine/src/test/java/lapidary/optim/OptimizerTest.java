@@ -409,6 +409,7 @@ final class OptimizerTest extends DeviceTest {
                     }
                 }
                 long before = launches();
+                // The sums come back as F32: a rounding each, halved by the root.
                 assertEquals(Math.sqrt(squares), together.clip(grads, 0), 0x1p-23 * Math.sqrt(squares));
                 together.step(grads, 1e-3f);
                 // A launch for each 56 of 8 bits or 73 others, of equal scalars; two for each 137 sums. One by one it
