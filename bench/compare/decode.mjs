@@ -1,5 +1,5 @@
 // Tokens per second that llama.cpp decodes: node decode.mjs MODEL.gguf BATCH NEW PROMPT.txt MODULES, a line of JSON with the figures of
-// two rounds. Every sequence of the batch gets the prompt behind a number of its own. MODULES holds node-llama-cpp, see decode.py.
+// three rounds. Every sequence of the batch gets the prompt behind a number of its own. MODULES holds node-llama-cpp, see decode.py.
 import fs from 'fs'
 import path from 'path'
 import { pathToFileURL } from 'url'
@@ -11,7 +11,7 @@ const llama = await getLlama({ gpu: false, build: 'never', maxThreads: 2, logLev
 const loaded = await llama.loadModel({ modelPath: model, gpuLayers: 0 })
 const context = await loaded.createContext({ contextSize: 1024, sequences: Number(batch), threads: 2, batchSize: 512 })
 const speeds = []
-for (const round of [1, 2]) {
+for (const round of [1, 2, 3]) {
   const sequences = Array.from({ length: Number(batch) }, () => context.getSequence())
   const tokens = sequences.map((_, i) => loaded.tokenize(`${10 * round + i} ${text}`))
   await Promise.all(sequences.map((s, i) => s.evaluateWithoutGeneratingNewTokens(tokens[i].slice(0, -1))))

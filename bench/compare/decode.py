@@ -1,6 +1,6 @@
 """Decoding beside Transformers and llama.cpp, in turn in one run: tokens/s of 64 tokens behind a prompt of about 512, batch 1 and 8.
 
-    mvn -q -DskipTests package && python bench/compare/decode.py --work DIR --node DIR [--sizes small 270m] [--repeats 3]
+    mvn -q -DskipTests package && python bench/compare/decode.py --work DIR --node DIR [--sizes small 270m] [--batches 1 8] [--repeats 1]
 
 Models are made and exported in the work folder. The engine runs BF16 and NF4 (lapidary.bench.DecodeSpeed), Transformers generates
 greedily in BF16 with 2 threads, llama.cpp reads the engine's own BF16 and Q8_0 exports with 2 threads. It is that of an npm package
@@ -8,8 +8,9 @@ which brings a build for each kind of processor, in the folder --node:
 
     npm i --omit=optional --ignore-scripts node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
 
-Prints a table of medians, with the bytes that one step reads over the bandwidth that MemoryBandwidth measured: what share of it
-decoding reaches. Nothing else should run.
+Prints a table of medians of the rounds, with the bytes that one step reads (weights, and what is cached of the tokens so far) over
+the memory's bandwidth: what share of it decoding reaches. The engine's rounds measure it before and after themselves, for the other
+sides it is what MemoryBandwidth found. Nothing else should run.
 """
 import argparse, json, os, re, statistics, subprocess, sys, time
 from pathlib import Path
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 NEW = 64
+ROUNDS = 3
 PROMPT = 512
 
 
@@ -43,13 +45,13 @@ def bench(classpath, name, *args, flags=()):
 
 def memory_bandwidth(args):
     text = bench(args.classpath, "MemoryBandwidth", 2, flags=("-XX:+UseTransparentHugePages", "-Xms3g", "-Xmx3g"))
-    return float(re.search(r"([\d.]+) GB/s", text).group(1))
+    return float(re.search(r"memory ([\d.]+) GB/s", text).group(1))
 
 
-def engine(args, model, form):
-    text = bench(args.classpath, "DecodeSpeed", model, form, flags=("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"))  # as ./engine generate runs
-    found = re.findall(r"batch (\d+): .* decode ([\d.]+) tokens/s", text)
-    return {batch: max(float(speed) for b, speed in found if int(b) == batch) for batch in (1, 8)}
+def engine(args, model, form, batch):
+    """(tokens/s, GB/s of memory) of each round, as ./engine generate runs."""
+    text = bench(args.classpath, "DecodeSpeed", model, form, batch, flags=("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms1g"))
+    return [tuple(map(float, round)) for round in re.findall(r"decode ([\d.]+) tokens/s, memory ([\d.]+) GB/s", text)]
 
 
 def transformers(model, batch):
@@ -71,16 +73,16 @@ def transformers(model, batch):
 
     seconds(2)
     first = min(seconds(1) for _ in range(2))
-    return batch * NEW / (seconds(NEW + 1) - first)
+    return [batch * NEW / (seconds(NEW + 1) - first) for _ in range(ROUNDS)]
 
 
 def llama(args, model, batch, prompt):
     out = run("node", HERE / "decode.mjs", model, batch, NEW, prompt, Path(args.node, "node_modules"))
-    return max(json.loads([line for line in out.splitlines() if line.startswith("RESULT ")][-1][7:])["speeds"])
+    return json.loads([line for line in out.splitlines() if line.startswith("RESULT ")][-1][7:])["speeds"]
 
 
-def bytes_read(model, form):
-    """Of the weights that a step reads: all but the vision tower, a tied table once."""
+def bytes_read(model, form, batch):
+    """By a step in the middle of the answers: weights (all but the vision tower, a tied table once) and cached keys and values."""
     from safetensors import safe_open
     total = 0
     for file in Path(model).glob("*.safetensors"):
@@ -93,6 +95,12 @@ def bytes_read(model, form):
                     n *= axis
                 linear = "_proj." in name
                 total += n * {"bf16": 2, "nf4": 0.5625 if linear else 2, "q8_0": 34 / 32}[form]
+    from transformers import AutoConfig
+    config = AutoConfig.from_pretrained(model)
+    text = getattr(config, "text_config", config)
+    for kind in text.layer_types:
+        tokens = PROMPT + NEW // 2 if kind == "full_attention" else min(text.sliding_window, PROMPT + NEW // 2)
+        total += batch * tokens * 2 * text.num_key_value_heads * text.head_dim * 2
     return total
 
 
@@ -101,12 +109,13 @@ def main():
     parser.add_argument("--work", required=True)
     parser.add_argument("--node")
     parser.add_argument("--sizes", nargs="*", default=["small", "270m"])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batches", nargs="*", type=int, default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--classpath", default=str(TOP / "target/benchmarks.jar"))
     parser.add_argument("--transformers", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.transformers:
-        print(transformers(args.transformers[0], int(args.transformers[1])))
+        print(json.dumps(transformers(args.transformers[0], int(args.transformers[1]))))
         return
     work = Path(args.work)
     work.mkdir(parents=True, exist_ok=True)
@@ -120,30 +129,32 @@ def main():
             if not (work / "gguf" / f"{size}-{form}").exists():
                 run(java(), "--enable-native-access=ALL-UNNAMED", "-jar", TOP / "target/engine.jar", "export", "--format", "gguf",
                     "--outtype", form, "--model_name_or_path", model, "--output_dir", work / "gguf" / f"{size}-{form}")
-    bandwidth = []
-    speeds = {}
+    rounds = {}                                                          # of (tokens/s, GB/s)
     for _ in range(args.repeats):
-        bandwidth.append(memory_bandwidth(args))
         for size in args.sizes:
             model = work / "models" / size
-            sides = {"engine BF16": ("bf16", lambda: engine(args, model, "bf16")),
-                     "engine NF4": ("nf4", lambda: engine(args, model, "nf4")),
-                     "Transformers BF16": ("bf16", lambda: {b: float(run(
-                         sys.executable, __file__, "--work", work, "--transformers", model, b).split()[-1]) for b in (1, 8)})}
-            for form in ("bf16", "q8_0") if args.node else ():
-                gguf = work / "gguf" / f"{size}-{form}" / f"{size}-{form}.gguf"
-                sides["llama.cpp " + form.upper()] = (form, lambda gguf=gguf: {b: llama(args, gguf, b, prompt) for b in (1, 8)})
-            for side, (form, measure) in sides.items():
-                for batch, speed in measure().items():
-                    speeds.setdefault((size, batch, side, form), []).append(speed)
-                    print(size, batch, side, f"{speed:.1f} tokens/s", flush=True)
-    best = max(bandwidth)
-    print(f"\nmemory: {', '.join(map(str, bandwidth))} GB/s\n\n| model | batch | | tokens/s | engine BF16 is | bytes/step, MB | share of {best} GB/s |\n|---|---:|---|---:|---:|---:|---:|")
-    for (size, batch, side, form), values in speeds.items():
-        speed = statistics.median(values)
-        ours = statistics.median(speeds[size, batch, "engine BF16", "bf16"])
-        read = bytes_read(work / "models" / size, form)
-        print(f"| {size} | {batch} | {side} | {speed:.1f} | {ours / speed:.2f} | {read / 1e6:.0f} | {read * speed / batch / best / 1e9:.2f} |")
+            found = memory_bandwidth(args)
+            for batch in args.batches:
+                sides = {"engine BF16": ("bf16", lambda: engine(args, model, "bf16", batch)),
+                         "engine NF4": ("nf4", lambda: engine(args, model, "nf4", batch)),
+                         "Transformers BF16": ("bf16", lambda: [(speed, found) for speed in json.loads(run(
+                             sys.executable, __file__, "--work", work, "--transformers", model, batch).splitlines()[-1])])}
+                for form in ("bf16", "q8_0") if args.node else ():
+                    gguf = work / "gguf" / f"{size}-{form}" / f"{size}-{form}.gguf"
+                    sides["llama.cpp " + form.upper()] = (
+                        form, lambda gguf=gguf: [(speed, found) for speed in llama(args, gguf, batch, prompt)])
+                for side, (form, measure) in sides.items():
+                    measured = measure()
+                    rounds.setdefault((size, batch, side, form), []).extend(measured)
+                    print(size, batch, side, " ".join(f"{s:.1f} ({m:.1f})" for s, m in measured), flush=True)
+    print("\n| model, batch | | tokens/s | engine BF16 / it | MB a step | memory, GB/s | share |\n|---|---|---:|---:|---:|---:|---:|")
+    for (size, batch, side, form), measured in rounds.items():
+        speed = statistics.median(s for s, _ in measured)
+        ours = statistics.median(s for s, _ in rounds[size, batch, "engine BF16", "bf16"])
+        read = bytes_read(work / "models" / size, form, batch)
+        share = statistics.median(read * s / batch / m / 1e9 for s, m in measured)
+        memory = statistics.median(m for _, m in measured)
+        print(f"| {size}, {batch} | {side} | {speed:.1f} | {ours / speed:.2f} | {read / 1e6:.0f} | {memory:.1f} | {share:.2f} |")
 
 
 main()

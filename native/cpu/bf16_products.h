@@ -1,6 +1,7 @@
-// Products of BF16 operands in registers, by AMX tiles and by AVX512_BF16's dot products: what attention and NF4 share.
+// Products of BF16 operands in registers, by AMX tiles and by AVX512_BF16's dot products: what attention, NF4 and
+// products of few rows share.
 //
-// The left side a has rows of pairs of steps of the sum: pair i of a row is at i / 16 * step + i % 16 * 2, where step is 32 for
+// In blocks and tiles the left side a has rows of pairs of steps of the sum: pair i of a row is at i / 16 * step + i % 16 * 2, where step is 32 for
 // a plain row, or larger where a row is cut into tiles. The right side b comes in panels of 16 columns, the two steps of a pair
 // beside each other: pair i of a panel is 32 elements at 32 i. c is F32, ldc elements from row to row.
 #pragma once
@@ -63,6 +64,49 @@ KT_AVX512_BF16 inline __m512 fold_quarters(const __m512* u) {
     const __m512 low = _mm512_add_ps(_mm512_shuffle_ps(u[0], u[1], 0x44), _mm512_shuffle_ps(u[0], u[1], 0xee));
     const __m512 high = _mm512_add_ps(_mm512_shuffle_ps(u[2], u[3], 0x44), _mm512_shuffle_ps(u[2], u[3], 0xee));
     return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xdd));
+}
+
+// sums[r, o] = w[o] . x[r] for four rows w and R rows of x, at most four, ld elements apart; sums has room for 16. Ahead bytes behind
+// w are asked for.
+template <int R>
+KT_AVX512_BF16 inline void dot_products(float* sums, const bf16* x, int64_t ld, const bf16* const* w, int64_t in, int64_t ahead) {
+    __m512 acc[4][4];
+#pragma GCC unroll 4
+    for (int o = 0; o < 4; o++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) acc[o][r] = _mm512_setzero_ps();
+    }
+    int64_t i = 0;
+    for (; i + 32 <= in; i += 32) {
+        __m512bh weights[4];
+#pragma GCC unroll 4
+        for (int o = 0; o < 4; o++) {
+            weights[o] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w[o] + i));
+            if (ahead > 0) _mm_prefetch(reinterpret_cast<const char*>(w[o] + i) + ahead, _MM_HINT_T0);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            const __m512bh values = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + r * ld + i));
+#pragma GCC unroll 4
+            for (int o = 0; o < 4; o++) acc[o][r] = _mm512_dpbf16_ps(acc[o][r], values, weights[o]);
+        }
+    }
+    if (i < in) {
+        const __mmask32 left = static_cast<__mmask32>((uint32_t{1} << (in - i)) - 1);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            const __m512bh values = reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(left, x + r * ld + i));
+#pragma GCC unroll 4
+            for (int o = 0; o < 4; o++) {
+                const __m512bh weights = reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(left, w[o] + i));
+                acc[o][r] = _mm512_dpbf16_ps(acc[o][r], values, weights);
+            }
+        }
+    }
+    __m512 quarters[4];
+#pragma GCC unroll 4
+    for (int o = 0; o < 4; o++) quarters[o] = fold(acc[o]);
+    _mm512_storeu_ps(sums, fold_quarters(quarters));
 }
 
 // All eight tiles are 16 rows of 64 bytes: 0 to 3 the quarters of a block of c, 4 and 5 rows of a, 6 and 7 panels of b.

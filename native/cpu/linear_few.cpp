@@ -13,8 +13,7 @@
 namespace kt {
 namespace {
 
-constexpr int kOutputs = 4;        // whose weights are held together
-constexpr int kRows = kBlockRows;  // of x that are multiplied with them in one go
+constexpr int kOutputs = 4;  // whose weights are held together
 
 // How far ahead of the sums a weight is asked for, bytes.
 constexpr int64_t kAhead = 1024;
@@ -29,49 +28,6 @@ void take_outputs(kt_ctx* ctx, int64_t out, int64_t bytes, const Body& body) {
 }
 
 #if defined(__x86_64__)
-
-// sums[r, o] = w[o] . x[r] for four outputs and R rows, ld elements between rows of x; sums has kOutputs columns. Ahead bytes
-// behind w are asked for.
-template <int R>
-KT_AVX512_BF16 inline void dot_products(float* sums, const bf16* x, int64_t ld, const bf16* const* w, int64_t in, int64_t ahead) {
-    __m512 acc[kOutputs][kRows];
-#pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; o++) {
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; r++) acc[o][r] = _mm512_setzero_ps();
-    }
-    int64_t i = 0;
-    for (; i + 32 <= in; i += 32) {
-        __m512bh weights[kOutputs];
-#pragma GCC unroll 4
-        for (int o = 0; o < kOutputs; o++) {
-            weights[o] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w[o] + i));
-            if (ahead > 0) _mm_prefetch(reinterpret_cast<const char*>(w[o] + i) + ahead, _MM_HINT_T0);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            const __m512bh values = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + r * ld + i));
-#pragma GCC unroll 4
-            for (int o = 0; o < kOutputs; o++) acc[o][r] = _mm512_dpbf16_ps(acc[o][r], values, weights[o]);
-        }
-    }
-    if (i < in) {
-        const __mmask32 left = static_cast<__mmask32>((uint32_t{1} << (in - i)) - 1);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            const __m512bh values = reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(left, x + r * ld + i));
-#pragma GCC unroll 4
-            for (int o = 0; o < kOutputs; o++) {
-                const __m512bh weights = reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(left, w[o] + i));
-                acc[o][r] = _mm512_dpbf16_ps(acc[o][r], values, weights);
-            }
-        }
-    }
-    __m512 quarters[kOutputs];
-#pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; o++) quarters[o] = fold(acc[o]);
-    _mm512_storeu_ps(sums, fold_quarters(quarters));
-}
 
 KT_AVX512_BF16 inline void store_four(float* y, __m128 x) { _mm_storeu_ps(y, x); }
 
@@ -105,7 +61,7 @@ struct DotProduct {
     // Rows [r, r + R) of these outputs.
     template <int R>
     KT_AVX512_BF16 void part(const Outputs& o, int64_t r, const bf16* const* weights, int64_t ahead) const {
-        alignas(64) float sums[kOutputs * kRows];
+        alignas(64) float sums[kOutputs * kBlockRows];
         dot_products<R>(sums, x + r * in, in, weights, in, ahead);
         for (int j = 0; j < R; j++) {
             Y* to = y + (r + j) * out + o.first;
@@ -163,12 +119,12 @@ struct Product {
     // Rows [r, r + R) of O outputs, step rows of w apart.
     template <int Bytes, int O, int R>
     [[gnu::always_inline]] void part(int64_t o, int64_t step, int64_t r) const {
-        float sums[kOutputs * kRows];
+        float sums[kOutputs * kBlockRows];
         block<Bytes, O, R>(sums, x + r * in, in, w + o * in, step * in, in);
         for (int i = 0; i < O; i++) {
             for (int j = 0; j < R; j++) {
                 Y* to = y + (r + j) * out + o + i * step;
-                float sum = sums[i * kRows + j];
+                float sum = sums[i * kBlockRows + j];
                 if (bias) sum += load(bias[o + i * step]);
                 if (accumulate) sum += load(*to);
                 *to = store<Y>(sum);

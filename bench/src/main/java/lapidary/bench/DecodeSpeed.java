@@ -2,6 +2,7 @@ package lapidary.bench;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import lapidary.device.CpuDevice;
@@ -14,16 +15,18 @@ import lapidary.infer.LanguageModel;
 import lapidary.infer.LoadOptions;
 
 /**
- * Tokens per second of {@code lapidary.infer}: {@code DecodeSpeed MODEL [bf16|f32|nf4]}. Prompts of about 512 tokens, 64 new ones
- * each; the speed is that of the tokens behind the first.
+ * Tokens per second of {@code lapidary.infer}: {@code DecodeSpeed MODEL [bf16|f32|nf4 [BATCH...]]}, batches of 1 and 8 where none are
+ * named. Prompts of about 512 tokens, 64 new ones each, in three rounds; the speed is that of the tokens behind the first. As a
+ * machine's memory is not as fast at all times, it is measured before and after each round for as long as the round took.
  */
 public final class DecodeSpeed {
     private static final int PROMPT = 512;
     private static final int NEW = 64;
+    private static final int ROUNDS = 3;
 
     private DecodeSpeed() {}
 
-    public static void main(String[] args) {
+    public static void main(String[] args) throws InterruptedException {
         Path folder = Path.of(args[0]);
         String form = args.length > 1 ? args[1] : "bf16";
         LoadOptions options =
@@ -33,38 +36,53 @@ public final class DecodeSpeed {
                     case "nf4" -> LoadOptions.DEFAULT.withNf4();
                     default -> throw new IllegalArgumentException(form + " is none of bf16, f32, nf4");
                 };
+        int[] batches = args.length > 2
+                ? Arrays.stream(args, 2, args.length)
+                        .mapToInt(Integer::parseInt)
+                        .toArray()
+                : new int[] {1, 8};
+        MemoryBandwidth memory = MemoryBandwidth.of(2);
         try (Device device = CpuDevice.open();
                 LanguageModel model = LanguageModel.load(folder, options, device)) {
             System.out.println(folder + " " + form + ", " + device.describe());
-            run(model, 1, 0);
-            for (int batch : new int[] {1, 8}) {
-                run(model, batch, 1);
-                run(model, batch, 2);
+            List<List<Message>> warmUp = prompts(model, 1);
+            seconds(model, warmUp, 1);
+            seconds(model, warmUp, NEW);
+            for (int batch : batches) {
+                run(model, batch, memory);
             }
         }
     }
 
-    /** @param seed makes prompts that no earlier run has left in the cache; 0 for a run that warms up */
-    private static void run(LanguageModel model, int batch, int seed) {
+    private static void run(LanguageModel model, int batch, MemoryBandwidth memory) throws InterruptedException {
+        List<List<Message>> prompts = prompts(model, batch);
+        double reading = seconds(model, prompts, 1); // what follows finds the prompts in the cache
+        System.out.printf(Locale.ROOT, "batch %d: prompt %.0f tokens/s%n", batch, batch * PROMPT / reading);
+        double before = memory.over(0.2);
+        for (int round = 0; round < ROUNDS; round++) {
+            double first = seconds(model, prompts, 1);
+            double decoding = seconds(model, prompts, NEW + 1) - first;
+            double after = memory.over(Math.min(decoding, 1));
+            System.out.printf(
+                    Locale.ROOT,
+                    "batch %d: decode %.1f tokens/s, memory %.1f GB/s%n",
+                    batch,
+                    batch * NEW / decoding,
+                    (before + after) / 2 / 1e9);
+            before = after;
+        }
+    }
+
+    private static List<List<Message>> prompts(LanguageModel model, int batch) {
         List<List<Message>> prompts = new ArrayList<>();
         for (int i = 0; i < batch; i++) {
-            StringBuilder text = new StringBuilder("Run " + seed + batch + i + ": ");
+            StringBuilder text = new StringBuilder("Run " + batch + i + ": ");
             while (model.countTokens(List.of(Message.of("user", text.toString()))) < PROMPT) {
                 text.append("the quick brown fox ").append(text.length()).append(' ');
             }
             prompts.add(List.of(Message.of("user", text.toString())));
         }
-        double reading = seconds(model, prompts, 1); // what follows finds the prompts in the cache
-        double first = seconds(model, prompts, 1);
-        double decoding = seconds(model, prompts, NEW + 1) - first;
-        if (seed > 0) {
-            System.out.printf(
-                    Locale.ROOT,
-                    "batch %d: prompt %.0f tokens/s, decode %.1f tokens/s%n",
-                    batch,
-                    batch * PROMPT / reading,
-                    batch * NEW / decoding);
-        }
+        return prompts;
     }
 
     private static double seconds(LanguageModel model, List<List<Message>> prompts, int newTokens) {

@@ -62,6 +62,8 @@ final class CachedAttentionTest extends OpTest {
         "F32, 8, 1, 256, 50",
         "BF16, 4, 1, 256, 0",
         "BF16, 6, 3, 72, 17",
+        "BF16, 7, 1, 33, 0",
+        "BF16, 10, 2, 40, 60",
         "F32, 5, 5, 2, 1"
     })
     void oneTokenOfEachSequenceSeesItsCache(DType dtype, int heads, int kvHeads, int dim, int window) {
@@ -121,6 +123,62 @@ final class CachedAttentionTest extends OpTest {
                     rows(freshValues, width, r, 1),
                     values.get(r).slice(at, at + 1).toFloats(),
                     "stored value");
+        }
+    }
+
+    /** Longer than what a device might cut a row into at most. */
+    @ParameterizedTest
+    @CsvSource({"F32", "BF16"})
+    void aLongSequence(DType dtype) {
+        AttentionShape shape = new AttentionShape(2, 1, 4, 0.3f, true, 0);
+        int n = 20_001;
+        float[] q = random(1, dtype, 2 * 4);
+        float[] k = random(2, dtype, n * 4);
+        float[] v = random(3, dtype, n * 4);
+        Tensor qs = tensor(dtype, q, 1, 8);
+        Tensor y = frame.emptyLike(qs);
+        frame.kernels()
+                .attentionDecode(
+                        y,
+                        List.of(tensor(dtype, k, n, 4)),
+                        List.of(tensor(dtype, v, n, 4)),
+                        new long[] {n - 1},
+                        qs,
+                        tensor(dtype, rows(k, 4, n - 1, 1), 1, 4),
+                        tensor(dtype, rows(v, 4, n - 1, 1), 1, 4),
+                        shape);
+        assertClose(attend(q, k, v, n, shape), y.toFloats(), tolerance(dtype, n), 1, "y");
+    }
+
+    /** So that what is answered does not depend on who else asks. */
+    @Test
+    void aRowIsTheSameInEveryBatch() {
+        AttentionShape shape = new AttentionShape(4, 2, 24, 0.3f, true, 0);
+        long[] positions = {3, 299, 77};
+        Tensor q = tensor(DType.F32, random(1, DType.F32, 3 * 96), 3, 96);
+        Tensor k = tensor(DType.F32, random(2, DType.F32, 3 * 48), 3, 48);
+        Tensor v = tensor(DType.F32, random(3, DType.F32, 3 * 48), 3, 48);
+        List<Tensor> keys = new ArrayList<>();
+        List<Tensor> values = new ArrayList<>();
+        for (int r = 0; r < 3; r++) {
+            keys.add(tensor(DType.F32, random(10 + r, DType.F32, 300 * 48), 300, 48));
+            values.add(tensor(DType.F32, random(20 + r, DType.F32, 300 * 48), 300, 48));
+        }
+        Tensor together = frame.emptyLike(q);
+        frame.kernels().attentionDecode(together, keys, values, positions, q, k, v, shape);
+        for (int r = 0; r < 3; r++) {
+            Tensor alone = frame.empty(DType.F32, 1, 96);
+            frame.kernels()
+                    .attentionDecode(
+                            alone,
+                            keys.subList(r, r + 1),
+                            values.subList(r, r + 1),
+                            new long[] {positions[r]},
+                            q.slice(r, r + 1),
+                            k.slice(r, r + 1),
+                            v.slice(r, r + 1),
+                            shape);
+            assertArrayEquals(rows(together.toFloats(), 96, r, 1), alone.toFloats(), "row " + r);
         }
     }
 
