@@ -6,8 +6,8 @@
 namespace kt {
 namespace {
 
-// Longer than what lies between two products of a layer, shorter than anybody notices.
-constexpr auto kWatch = std::chrono::microseconds(200);
+// Longer than what lies between the products of one token and the next, shorter than anybody notices.
+constexpr auto kWatch = std::chrono::microseconds(1000);
 
 void pause() {
 #if defined(__x86_64__)
