@@ -45,9 +45,8 @@ public final class DecodeSpeed {
         try (Device device = CpuDevice.open();
                 LanguageModel model = LanguageModel.load(folder, options, device)) {
             System.out.println(folder + " " + form + ", " + device.describe());
-            List<List<Message>> warmUp = prompts(model, 1);
-            seconds(model, warmUp, 1);
-            seconds(model, warmUp, NEW);
+            List<List<Message>> warmUp = prompts(model, 1, "Warm up");
+            seconds(model, warmUp, 8);
             for (int batch : batches) {
                 run(model, batch, memory);
             }
@@ -55,12 +54,15 @@ public final class DecodeSpeed {
     }
 
     private static void run(LanguageModel model, int batch, MemoryBandwidth memory) throws InterruptedException {
-        List<List<Message>> prompts = prompts(model, batch);
+        List<List<Message>> prompts = prompts(model, batch, "Run");
         double reading = seconds(model, prompts, 1); // what follows finds the prompts in the cache
         System.out.printf(Locale.ROOT, "batch %d: prompt %.0f tokens/s%n", batch, batch * PROMPT / reading);
+        double first = Double.MAX_VALUE;
+        for (int round = 0; round < ROUNDS; round++) {
+            first = Math.min(first, seconds(model, prompts, 1));
+        }
         double before = memory.over(0.2);
         for (int round = 0; round < ROUNDS; round++) {
-            double first = seconds(model, prompts, 1);
             double decoding = seconds(model, prompts, NEW + 1) - first;
             double after = memory.over(Math.min(decoding, 1));
             System.out.printf(
@@ -73,10 +75,10 @@ public final class DecodeSpeed {
         }
     }
 
-    private static List<List<Message>> prompts(LanguageModel model, int batch) {
+    private static List<List<Message>> prompts(LanguageModel model, int batch, String name) {
         List<List<Message>> prompts = new ArrayList<>();
         for (int i = 0; i < batch; i++) {
-            StringBuilder text = new StringBuilder("Run " + batch + i + ": ");
+            StringBuilder text = new StringBuilder(name + " " + i + ": ");
             while (model.countTokens(List.of(Message.of("user", text.toString()))) < PROMPT) {
                 text.append("the quick brown fox ").append(text.length()).append(' ');
             }
