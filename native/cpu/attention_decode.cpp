@@ -187,11 +187,9 @@ class Decode {
         const int64_t parts = std::min(shape_.group(), (threads + pairs - 1) / pairs);  // of a group of heads
         const int64_t heads = (shape_.group() + parts - 1) / parts;
         const int64_t each = heads * (longest + 2 * shape_.dim);
-        float* memory = static_cast<float*>(scratch(ctx, threads * each * static_cast<int64_t>(sizeof(float))));
-        if (!memory) {
-            return fail(ctx, KT_OUT_OF_MEMORY, "attention_decode: no memory for the scores of %lld positions",
-                        static_cast<long long>(longest));
-        }
+        const int64_t bytes = threads * each * static_cast<int64_t>(sizeof(float));
+        float* memory = static_cast<float*>(scratch(ctx, bytes));
+        if (!memory) return no_scratch(ctx, "attention_decode", bytes);
         const int64_t units = pairs * parts;
         const int64_t piece = (units + threads - 1) / threads;
         take_turns(ctx, units, piece, piece, [&](int64_t begin, int64_t end) {

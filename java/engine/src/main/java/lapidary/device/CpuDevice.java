@@ -24,7 +24,7 @@ public final class CpuDevice implements Device {
     CpuDevice(String name, Kernels kernels, MemoryPool pool, boolean sharesHostMemory) {
         this.name = name;
         this.kernels = kernels;
-        this.gemm = new DnnlGemm(kernels);
+        this.gemm = new DnnlGemm(kernels, pool);
         this.pool = pool;
         kernels.operandsAreOf(pool);
         this.sharesHostMemory = sharesHostMemory;

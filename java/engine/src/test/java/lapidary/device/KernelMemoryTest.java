@@ -1,8 +1,8 @@
 package lapidary.device;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
-import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import lapidary.tensor.Frame;
@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Test;
 
 /** What a CUDA kernel needs beside its operands, where there is none. */
 final class KernelMemoryTest {
-    private static final int ROWS = 200;
+    private static final int ROWS = 200; // of which sums over rows are made in four pieces, whose sums take memory
     private static final int COLUMNS = 5;
 
     @AfterEach
@@ -20,24 +20,71 @@ final class KernelMemoryTest {
         EmulatedDevice.limit(1L << 40);
     }
 
+    private static Tensor ones(Frame frame) {
+        float[] ones = new float[ROWS * COLUMNS];
+        Arrays.fill(ones, 1);
+        return frame.of(ones, ROWS, COLUMNS);
+    }
+
+    private static float[] uneven() {
+        float[] values = new float[ROWS * COLUMNS];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = i % 7;
+        }
+        return values;
+    }
+
     /** And is forgotten: the runtime would report it again at the next launch. */
     @Test
     void wantOfScratchMemoryIsToldOnceAndWithTheArithmetic() {
         try (Device device = EmulatedDevice.open();
                 Frame frame = Frame.root(device, "test")) {
-            float[] ones = new float[ROWS * COLUMNS];
-            Arrays.fill(ones, 1);
-            Tensor dy = frame.of(ones, ROWS, COLUMNS);
-            Tensor sums = frame.zeros(DType.F32, COLUMNS); // of four pieces, whose sums take memory
+            Tensor dy = ones(frame);
+            Tensor sums = frame.zeros(DType.F32, COLUMNS);
             Kernels kernels = frame.kernels();
             EmulatedDevice.limit(16);
             OutOfMemoryException error = assertThrows(OutOfMemoryException.class, () -> kernels.sumRows(sums, dy));
-            assertTrue(error.getMessage().contains("bytes of scratch memory: out of memory"), error.getMessage());
-            assertEquals(device.pool().inUse(), error.inUse());
+            long inUse = device.pool().inUse();
+            assertEquals(
+                    "out of memory: " + inUse + " in use, peak " + inUse + "; [sum_rows] on emulated: sum_rows: "
+                            + 4 * COLUMNS * Float.BYTES + " bytes of scratch memory: out of memory",
+                    error.getMessage());
+            assertEquals(inUse, error.inUse());
             EmulatedDevice.limit(1L << 40);
             kernels.add(dy, dy, dy);
             kernels.sumRows(sums, dy);
             assertEquals(2 * ROWS, sums.toFloats()[COLUMNS - 1]);
+        }
+    }
+
+    /** Also where the kernel adds to what an operand holds, which it may do once only. */
+    @Test
+    void whatThePoolKeepsIsGivenBackForAKernelThatWantsScratchMemory() {
+        float[][] expected = null;
+        for (boolean isScarce : new boolean[] {false, true}) {
+            try (Device device = EmulatedDevice.openKeeping();
+                    Frame frame = Frame.root(device, "test")) {
+                Kernels kernels = frame.kernels();
+                Tensor x = ones(frame);
+                Tensor w = frame.zeros(DType.F32, COLUMNS);
+                Tensor rstd = frame.empty(DType.F32, ROWS);
+                kernels.rmsNormForward(Tensor.NONE, rstd, x, w, 1e-6f);
+                Tensor dx = ones(frame);
+                Tensor dy = frame.of(uneven(), ROWS, COLUMNS);
+                Tensor dw = frame.empty(DType.F32, COLUMNS);
+                device.pool().release(device.pool().allocate(1 << 20));
+                long used = EmulatedDevice.used();
+                if (isScarce) {
+                    EmulatedDevice.limit(used);
+                }
+                kernels.rmsNormBackward(dx, dw, dy, x, w, rstd, true);
+                assertEquals(isScarce, EmulatedDevice.used() < used, "given back");
+                float[][] actual = {dx.toFloats(), dw.toFloats()};
+                if (isScarce) {
+                    assertArrayEquals(expected, actual);
+                }
+                expected = actual;
+            }
         }
     }
 }

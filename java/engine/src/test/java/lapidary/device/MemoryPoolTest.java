@@ -126,6 +126,24 @@ final class MemoryPoolTest {
         }
     }
 
+    /** Where the system's is, and not the pool's. */
+    @Test
+    void whatTakesMemoryBesideThePoolFindsRoom() {
+        Limited source = new Limited(4096);
+        MemoryPool pool = new MemoryPool(source);
+        pool.release(pool.allocate(3072));
+        assertEquals(2048, pool.withRoom(2048, () -> source.allocate(2048)).byteSize());
+        pool.allocate(1024);
+        OutOfMemoryException error =
+                assertThrows(OutOfMemoryException.class, () -> pool.withRoom(2048, () -> source.allocate(2048)));
+        assertEquals(
+                "out of memory: 2048 bytes requested, 1024 in use, peak 3072; no more than 4096", error.getMessage());
+        assertEquals(2048, error.requested());
+        assertEquals(1024, error.inUse());
+        error = assertThrows(OutOfMemoryException.class, () -> pool.withRoom(0, () -> source.allocate(2048)));
+        assertEquals("out of memory: 1024 in use, peak 3072; no more than 4096", error.getMessage());
+    }
+
     @Test
     void exhaustionNamesRequestInUseAndPeak() {
         MemoryPool pool = new MemoryPool(new Limited(4096));
