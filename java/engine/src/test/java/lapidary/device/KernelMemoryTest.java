@@ -2,9 +2,16 @@ package lapidary.device;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import lapidary.ffi.kernels.KernelTable;
+import lapidary.ffi.kernels.kt_table;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.AfterEach;
@@ -85,6 +92,34 @@ final class KernelMemoryTest {
                 }
                 expected = actual;
             }
+        }
+    }
+
+    /** The runtime would report it again at the next launch, of another context as well. */
+    @Test
+    void aContextThatCannotBeMadeLeavesNoErrorBehind() {
+        MemorySegment table = EmulatedDevice.table();
+        try (Device device = EmulatedDevice.open();
+                Frame frame = Frame.root(device, "test");
+                Arena arena = Arena.ofConfined()) {
+            Tensor x = ones(frame);
+            MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
+            int status = kt_table.context_create.invoke(kt_table.context_create(table), out, 1);
+            assertNotEquals(KernelTable.KT_OK(), status, "a second device");
+            frame.kernels().add(x, x, x);
+            assertEquals(2, x.toFloats()[0]);
+        }
+    }
+
+    @Test
+    void aBlockThatCannotBeClearedGoesBack() {
+        try (Device device = EmulatedDevice.open()) {
+            long used = EmulatedDevice.used();
+            EmulatedDevice.failMemset();
+            DeviceException error =
+                    assertThrows(DeviceException.class, () -> device.pool().allocate(1 << 20));
+            assertTrue(error.getMessage().contains("memory_allocate"), error.getMessage());
+            assertEquals(used, EmulatedDevice.used());
         }
     }
 }
