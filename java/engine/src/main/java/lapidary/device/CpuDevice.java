@@ -101,8 +101,6 @@ public final class CpuDevice implements Device {
             return; // what is freed twice ends the JVM
         }
         isClosed = true;
-        pool.close();
-        gemm.close();
-        kernels.close();
+        new Closing().then(pool::close).then(gemm::close).then(kernels::close).end();
     }
 }

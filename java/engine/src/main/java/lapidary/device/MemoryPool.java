@@ -175,9 +175,14 @@ public final class MemoryPool implements AutoCloseable {
                 failure);
     }
 
+    /** As {@link #trim}, and what cannot be freed keeps nothing else from being freed. */
     @Override
     public void close() {
-        trim();
+        Closing closing = new Closing();
+        while (cachedBytes > 0) {
+            closing.then(this::freeLargest);
+        }
+        closing.then(source::trim).end();
     }
 
     private Optional<MemorySegment> takeCached(long size, double slack) {

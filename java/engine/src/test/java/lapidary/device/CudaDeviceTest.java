@@ -290,6 +290,38 @@ final class CudaDeviceTest {
         }
     }
 
+    /** And the failure that came first is told. */
+    @ParameterizedTest
+    @ValueSource(strings = {"cudaStreamSynchronize", "cudaEventDestroy", "cudaFreeAsync"})
+    void closingFreesWhatCanBeFreed(String failing) {
+        long held = FakeCuda.calls("cudaMallocAsync") - FakeCuda.calls("cudaFreeAsync");
+        CudaDevice other = FakeCuda.open();
+        try (Frame inner = Frame.root(other, "other")) {
+            inner.empty(DType.U8, 3 * MIB);
+            inner.of(new float[1], 1); // a copy, which takes an event
+            inner.of(new float[1], 1);
+        }
+        long events = FakeCuda.calls("cudaEventDestroy");
+        long pinned = FakeCuda.calls("cudaFreeHost");
+        long streams = FakeCuda.calls("cudaStreamDestroy");
+        FakeCuda.fail(failing, 0, 999, false);
+        DeviceException error = assertThrows(DeviceException.class, other::close);
+        String first =
+                switch (failing) {
+                    case "cudaEventDestroy" -> "destroy an event";
+                    case "cudaFreeAsync" -> "free memory";
+                    default -> "wait for the device";
+                };
+        assertTrue(error.getMessage().contains("could not " + first), error.getMessage());
+        assertTrue(error.getSuppressed().length > 0, "the others stand beside it");
+        assertEquals(held, FakeCuda.calls("cudaMallocAsync") - FakeCuda.calls("cudaFreeAsync"), "blocks");
+        assertEquals(events + 2, FakeCuda.calls("cudaEventDestroy"), "events");
+        assertEquals(pinned + 1, FakeCuda.calls("cudaFreeHost"), "pinned memory");
+        assertEquals(streams + 1, FakeCuda.calls("cudaStreamDestroy"), "streams");
+        FakeCuda.fail(failing, 0, 0, false);
+        other.close();
+    }
+
     /** Of one that may be called again: the driver has back what the pool held. */
     @ParameterizedTest
     @ValueSource(strings = {"sum_rows", "rms_norm_backward"})

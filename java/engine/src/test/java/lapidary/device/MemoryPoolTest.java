@@ -145,6 +145,24 @@ final class MemoryPoolTest {
     }
 
     @Test
+    void closingFreesWhatCanBeFreed() {
+        Limited source = new Limited(1 << 20) {
+            @Override
+            public void free(MemorySegment memory) {
+                super.free(memory);
+                throw new DeviceException("block of " + memory.byteSize());
+            }
+        };
+        MemoryPool pool = new MemoryPool(source);
+        List<MemorySegment> blocks = List.of(pool.allocate(1024), pool.allocate(2048));
+        blocks.forEach(pool::release);
+        DeviceException error = assertThrows(DeviceException.class, pool::close);
+        assertEquals("block of 2048", error.getMessage());
+        assertEquals(1, error.getSuppressed().length);
+        assertEquals(0, source.out);
+    }
+
+    @Test
     void exhaustionNamesRequestInUseAndPeak() {
         MemoryPool pool = new MemoryPool(new Limited(4096));
         pool.allocate(3072);
