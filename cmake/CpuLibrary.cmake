@@ -37,7 +37,7 @@ set_target_properties(lapidary_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LAPIDAR
 # runs these; by hand: cmake --build <folder> --target native_tests && ctest --test-dir <folder>. math_test goes through
 # all floats, which takes minutes, and is run by hand only.
 add_custom_target(native_tests)
-foreach(test math_test nf4_test nf4_linear_test team_test)
+foreach(test math_test nf4_test nf4_linear_test team_test turns_test)
   add_executable(${test} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/${test}.cpp)
   target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
   target_compile_options(${test} PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
@@ -47,7 +47,7 @@ foreach(test math_test nf4_test nf4_linear_test team_test)
     add_test(NAME ${test} COMMAND ${test})
   endif()
 endforeach()
-foreach(test nf4_test nf4_linear_test)
+foreach(test nf4_test nf4_linear_test turns_test)
   target_sources(${test} PRIVATE ${cpu}/context.cpp ${cpu}/memory.cpp ${cpu}/team.cpp)
 endforeach()
 target_sources(team_test PRIVATE ${cpu}/team.cpp)
