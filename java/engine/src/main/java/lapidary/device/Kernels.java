@@ -487,7 +487,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void rmsNormRopeForward(
             Operand y, Operand rstd, Operand x, Operand w, Operand cos, Operand sin, Operand pos, float eps) {
         same("rms_norm_rope_forward", y, x);
-        long heads = normalisedHeads(x, w, cos, sin, pos);
+        long heads = normalisedHeads("rms_norm_rope_forward", x, w, cos, sin, pos);
         optional("rms_norm_rope_forward rstd", rstd, DType.F32, pos.elements() * heads);
         check(
                 "rms_norm_rope_forward",
@@ -522,7 +522,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             Operand rstd) {
         same("rms_norm_rope_backward", dy, x);
         sameOrNone("rms_norm_rope_backward dx", dx, x);
-        long heads = normalisedHeads(x, w, cos, sin, pos);
+        long heads = normalisedHeads("rms_norm_rope_backward", x, w, cos, sin, pos);
         optional("rms_norm_rope_backward dw", dw, DType.F32, w.elements());
         vector("rms_norm_rope_backward rstd", rstd, DType.F32, pos.elements() * heads);
         checkWithRoom(
@@ -1560,16 +1560,16 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     /** How many heads of the weight's length a token has in x [tokens, heads * headDim]. */
-    private static long normalisedHeads(Operand x, Operand w, Operand cos, Operand sin, Operand pos) {
-        type("rms_norm_rope cos", cos, DType.F32);
-        same("rms_norm_rope sin", cos, sin);
-        type("rms_norm_rope pos", pos, DType.I32);
-        present("rms_norm_rope x", x);
-        vector("rms_norm_rope weight", w, x.dtype(), cos.last() * 2);
-        positive("rms_norm_rope length of weight", w.elements());
+    private static long normalisedHeads(String op, Operand x, Operand w, Operand cos, Operand sin, Operand pos) {
+        type(op + " cos", cos, DType.F32);
+        same(op + " sin", cos, sin);
+        type(op + " pos", pos, DType.I32);
+        present(op + " x", x);
+        vector(op + " weight", w, x.dtype(), cos.last() * 2);
+        positive(op + " length of weight", w.elements());
         long heads = x.last() / w.elements();
-        positive("rms_norm_rope heads", heads);
-        length("rms_norm_rope x", x, pos.elements() * heads * w.elements());
+        positive(op + " heads", heads);
+        length(op + " x", x, pos.elements() * heads * w.elements());
         return heads;
     }
 
