@@ -33,11 +33,28 @@ endif()
 
 set_target_properties(lapidary_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LAPIDARY_OUTPUT})
 
+# The same library as processors of lower levels have it, for the engine's tests of kernels: native/test/level.cpp.
+add_custom_target(cpu_levels)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  foreach(level scalar avx2)
+    set(library lapidary_cpu_${level})
+    add_library(${library} SHARED EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/level.cpp $<TARGET_OBJECTS:lapidary_cpu>)
+    target_compile_options(${library} PRIVATE -O3 -Wall -Wextra -Werror)
+    target_link_libraries(${library} PRIVATE OpenMP::OpenMP_CXX)
+    target_link_options(${library} PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL
+                        -Wl,--wrap=__cpu_indicator_init)
+    set_target_properties(${library} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/levels)
+    add_dependencies(cpu_levels ${library})
+  endforeach()
+  target_compile_definitions(lapidary_cpu_scalar PRIVATE LEVEL=2)
+  target_compile_definitions(lapidary_cpu_avx2 PRIVATE LEVEL=3)
+endif()
+
 # What the engine's tests cannot reach: variants for other instruction sets than the one chosen here. `mvn test` builds and
 # runs these; by hand: cmake --build <folder> --target native_tests && ctest --test-dir <folder>. math_test goes through
 # all floats, which takes minutes, and is run by hand only.
 add_custom_target(native_tests)
-foreach(test math_test nf4_test nf4_linear_test team_test)
+foreach(test math_test nf4_test nf4_linear_test team_test turns_test)
   add_executable(${test} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/test/${test}.cpp)
   target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/cpu)
   target_compile_options(${test} PRIVATE -O3 -Wall -Wextra -Werror -fno-math-errno -fno-trapping-math)
@@ -47,7 +64,7 @@ foreach(test math_test nf4_test nf4_linear_test team_test)
     add_test(NAME ${test} COMMAND ${test})
   endif()
 endforeach()
-foreach(test nf4_test nf4_linear_test)
+foreach(test nf4_test nf4_linear_test turns_test)
   target_sources(${test} PRIVATE ${cpu}/context.cpp ${cpu}/memory.cpp ${cpu}/team.cpp)
 endforeach()
 target_sources(team_test PRIVATE ${cpu}/team.cpp)

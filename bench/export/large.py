@@ -5,7 +5,8 @@
 MODEL is a checkpoint of bench/reference/make_model.py, such as --size guide, of gemma-3-4b-it's shapes. The adapter is PEFT's
 with the guide's options (rank 16 on every linear layer, trained copies of lm_head and embed_tokens) and random values. One model
 at a time is in memory, its weights in bfloat16. It computes in bfloat16, as Transformers does, and then with activations in
-float32, where each weight is widened as it is used: what is left is the merged weights' rounding.
+float32, where each weight is widened as it is used: what is left is the merged weights' rounding. Ends with 1 where a figure is
+above its limit, those of bench/results/export.md.
 """
 import argparse, subprocess, sys, types
 from pathlib import Path
@@ -87,16 +88,27 @@ def peft(a):
 def merged(a):
     model, info = load(a.work / "merged")
     model.eval()
-    print("keys missed or unknown:", sum(len(info[k]) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")))
+    strange = sum(len(info[k]) for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    check.row(a.model.name, "merge", "keys that Transformers missed or did not know", strange, 0)
     kept, asked = torch.load(a.work / "peft.pt"), batches(a.model, a.work)
     narrow = {where: logprobs(model, batch, torch.bfloat16).gather(-1, kept[where]["ids"]) for where, batch in asked.items()}
     widen(model)
     for where, batch in asked.items():
         theirs = kept[where]
         wide = logprobs(model, batch, torch.float32).gather(-1, theirs["ids"])
-        off = lambda x, y: f"{(x - y).abs().max().item():.3f}"
-        print(f"{where}, {len(wide)} tokens: float32 {off(wide, theirs['float32'])}, bfloat16 {off(narrow[where], theirs['bfloat16'])};"
-              f" PEFT's bfloat16 against its float32 {off(theirs['bfloat16'], theirs['float32'])}")
+        judge(a.model.name, f"{where}, {len(wide)} tokens", wide, narrow[where], theirs)
+    if check.failures:
+        sys.exit(f"{len(check.failures)} failed")
+
+
+def judge(model, where, wide, narrow, theirs):
+    """The merged checkpoint's log-probabilities against PEFT's, [tokens, 50] each."""
+    off = lambda x, y: (x - y).abs().max().item()
+    weights, peft_own = off(wide, theirs["float32"]), off(theirs["bfloat16"], theirs["float32"])
+    check.row(model, "merge, activations in float32", where, weights, check.MERGED)
+    # Each side's bfloat16 is about as far off its float32 as PEFT's, and these are apart by what the weights are.
+    check.row(model, "merge, bfloat16", where, off(narrow, theirs["bfloat16"]), 2 * peft_own + weights,
+              f"PEFT's bfloat16 is {peft_own:.3f} off its float32")
 
 
 def main():

@@ -268,11 +268,9 @@ class Decode {
         const int64_t pieces = (units + piece - 1) / piece;
         const int64_t found = units * (width + 2 * shape_.heads);
         const int64_t each = width + shape_.heads * longest;  // what the unit at work needs
-        float* memory = static_cast<float*>(scratch(ctx, (found + pieces * each) * static_cast<int64_t>(sizeof(float))));
-        if (!memory) {
-            return fail(ctx, KT_OUT_OF_MEMORY, "attention_decode: no memory for the scores of %lld positions",
-                        static_cast<long long>(longest));
-        }
+        const int64_t bytes = (found + pieces * each) * static_cast<int64_t>(sizeof(float));
+        float* memory = static_cast<float*>(scratch(ctx, bytes));
+        if (!memory) return no_scratch(ctx, "attention_decode", bytes);
         Softmax* softmax = reinterpret_cast<Softmax*>(memory + units * width);
         take_turns(ctx, units, piece, piece, [&](int64_t begin, int64_t end) {
             float* own = memory + found + begin / piece * each;

@@ -86,6 +86,7 @@ const Processor& processor() {
 }
 
 void* scratch(kt_ctx* ctx, int64_t bytes) {
+    bytes = std::max<int64_t>(bytes, 1);  // none is not null
     if (bytes > ctx->scratch_bytes) {
         std::free(ctx->scratch);
         ctx->scratch = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));

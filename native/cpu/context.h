@@ -57,8 +57,13 @@ inline int32_t bad_dtypes(kt_ctx* ctx, const char* op, int32_t y_dtype, int32_t 
 }
 
 // Memory for one kernel's own use until it returns, at a multiple of 64 bytes and of unspecified content; the context keeps
-// the largest that was asked for. Null where there is none.
+// the largest that was asked for. Null where there is none. An entry asks before it adds anything to an operand: where there is
+// none it is called again, once others have given back theirs.
 void* scratch(kt_ctx* ctx, int64_t bytes);
+inline int32_t no_scratch(kt_ctx* ctx, const char* op, int64_t bytes) {
+    return fail(ctx, KT_OUT_OF_MEMORY, "%s: %lld bytes of scratch memory: the system has none", op,
+                static_cast<long long>(bytes));
+}
 
 // The context's helpers, made when they are first asked for; null where there is no memory for them.
 Team* team_of(kt_ctx* ctx);

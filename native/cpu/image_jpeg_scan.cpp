@@ -11,8 +11,6 @@ const uint8_t kNatural[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18
 
 namespace {
 
-constexpr int32_t kMaxLow = 13;  // bits that the successive scans of a progressive frame may add: T.81, G.1.1.1.2
-
 // The bits of a scan. Bytes are taken in as long as there is room for one, so where reading has come to at a fault is
 // the same in whatever way they are taken.
 struct Bits {
@@ -329,7 +327,7 @@ bool interleaved(Bits& in, const im_ctx& ctx, const Part* parts) {
 bool valid(im_ctx* ctx, const im_scan& scan, Part* parts) {
     const bool progressive = ctx->frame.progressive != 0;
     if (scan.components < 1 || scan.components > ctx->components || scan.position < 0 || scan.position > ctx->length ||
-        scan.restart_interval < 0 || scan.low < 0 || scan.low > kMaxLow || scan.high < 0 || scan.first < 0 ||
+        scan.restart_interval < 0 || scan.low < 0 || scan.low > IM_MAX_LOW || scan.high < 0 || scan.first < 0 ||
         scan.last < scan.first || scan.last > 63) {
         return false;
     }

@@ -323,10 +323,7 @@ int32_t block(kt_ctx* ctx, float* loss, float* entropy, int32_t* correct, bf16* 
     count.take<float>(padded);
     for (int64_t i = 0; i < threads; i++) count.space(padded, cols, gradient, head_gradient);
     char* memory = static_cast<char*>(scratch(ctx, count.used));
-    if (!memory) {
-        return fail(ctx, KT_OUT_OF_MEMORY, "linear_cross_entropy: the system has no %lld bytes",
-                    static_cast<long long>(count.used));
-    }
+    if (!memory) return no_scratch(ctx, "linear_cross_entropy", count.used);
     Cutter cut{memory};
     bf16* rows_of_hidden = cut.take<bf16>(padded * cols);
     bf16* hidden_panels = cut.take<bf16>(head_gradient ? padded * cols : 0);

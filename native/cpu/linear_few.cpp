@@ -169,10 +169,13 @@ struct Product {
 
 // The rows of x as floats.
 template <typename T>
-float* widened(kt_ctx* ctx, const T* x, int64_t n) {
-    float* wide = static_cast<float*>(scratch(ctx, std::max<int64_t>(n, 1) * static_cast<int64_t>(sizeof(float))));
-    for (int64_t i = 0; wide && i < n; i++) wide[i] = load(x[i]);
-    return wide;
+int32_t widened(kt_ctx* ctx, const T* x, int64_t n, const float** out) {
+    const int64_t bytes = std::max<int64_t>(n, 1) * static_cast<int64_t>(sizeof(float));
+    float* wide = static_cast<float*>(scratch(ctx, bytes));
+    if (!wide) return no_scratch(ctx, "linear_few", bytes);
+    for (int64_t i = 0; i < n; i++) wide[i] = load(x[i]);
+    *out = wide;
+    return KT_OK;
 }
 
 int32_t linear_few(kt_ctx* ctx, void* y, const void* x, const void* w, const void* bias, int64_t rows, int64_t out, int64_t in,
@@ -196,11 +199,8 @@ int32_t linear_few(kt_ctx* ctx, void* y, const void* x, const void* w, const voi
         if constexpr (sizeof(T) == sizeof(float)) {
             wide = static_cast<const float*>(x);
         } else {
-            wide = widened(ctx, static_cast<const T*>(x), rows * in);
-            if (!wide) {
-                status = fail(ctx, KT_OUT_OF_MEMORY, "linear_few: no memory for %lld values", static_cast<long long>(rows * in));
-                return;
-            }
+            status = widened(ctx, static_cast<const T*>(x), rows * in, &wide);
+            if (status != KT_OK) return;
         }
         Product<Y, T>{static_cast<Y*>(y), wide, static_cast<const T*>(w), static_cast<const T*>(bias), rows, out, in,
                       accumulate != 0}

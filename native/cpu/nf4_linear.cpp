@@ -472,10 +472,7 @@ class Product {
         const int64_t shared = by_rows ? 0 : data;
         const int64_t own = (by_rows ? data : 0) + blocks + weights;
         char* memory = static_cast<char*>(scratch(ctx, shared + own * ctx->threads));
-        if (!memory) {
-            return fail(ctx, KT_OUT_OF_MEMORY, "nf4_linear: the system has no %lld bytes",
-                        static_cast<long long>(shared + own * ctx->threads));
-        }
+        if (!memory) return no_scratch(ctx, "nf4_linear", shared + own * ctx->threads);
         const auto mine = [=] { return memory + shared + own * omp_get_thread_num(); };
         if (by_rows) {
             parallel_for(ctx, ceil_div(rows_, chunk_), 1, [&](int64_t begin, int64_t end) {

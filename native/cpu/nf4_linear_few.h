@@ -120,8 +120,9 @@ class Nf4Few {
     int32_t run(kt_ctx* ctx) {
         const int64_t places = (rows_ - 1) / kFewTogether * kFewTogether + padded((rows_ - 1) % kFewTogether + 1);
         const int64_t elements = places * groups_ * kFewValues;
-        arranged_ = static_cast<Element*>(scratch(ctx, elements * static_cast<int64_t>(sizeof(Element))));
-        if (!arranged_) return fail(ctx, KT_OUT_OF_MEMORY, "nf4_linear: no memory for %lld rows", static_cast<long long>(rows_));
+        const int64_t bytes = elements * static_cast<int64_t>(sizeof(Element));
+        arranged_ = static_cast<Element*>(scratch(ctx, bytes));
+        if (!arranged_) return no_scratch(ctx, "nf4_linear", bytes);
         if (places > rows_) std::memset(static_cast<void*>(arranged_), 0, static_cast<size_t>(elements) * sizeof(Element));
         for (int64_t r = 0; r < rows_; r++) arrange(r);
         constexpr int64_t kPiece = 32 << 10;  // bytes that a thread takes at a time

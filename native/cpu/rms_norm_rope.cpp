@@ -66,8 +66,9 @@ int32_t rms_norm_rope_backward(kt_ctx* ctx, void* dx, float* dw, const void* dy,
     if (status != KT_OK) return status;
     const int64_t width = heads * head_dim, half = head_dim / 2;
     // The norm's own gradient takes the place of what was turned back, unless dw is to read that as well.
-    void* turned = dw ? scratch(ctx, tokens * width * static_cast<int64_t>(sizeof(float))) : dx;
-    if (dw && !turned) return fail(ctx, KT_OUT_OF_MEMORY, "%s: no memory for dn", op);
+    const int64_t bytes = tokens * width * static_cast<int64_t>(sizeof(float));
+    void* turned = dw ? scratch(ctx, bytes) : dx;
+    if (dw && !turned) return no_scratch(ctx, op, bytes);
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
         const T* of = static_cast<const T*>(x);

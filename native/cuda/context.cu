@@ -33,6 +33,7 @@ int32_t context_create(kt_ctx** out, int32_t device) {
         error = cudaHostAlloc(&faults, sizeof(unsigned long long) * static_cast<size_t>(Checked::count), cudaHostAllocMapped);
     }
     if (error != cudaSuccess) {
+        cudaGetLastError();  // taken note of: else the next launch would report it again
         release(ctx);
         return error == cudaErrorMemoryAllocation ? KT_OUT_OF_MEMORY : KT_FAILED;
     }
@@ -68,9 +69,13 @@ int32_t allocate(kt_ctx* ctx, void** out, const char* op, int64_t bytes, const c
 }
 
 int32_t memory_allocate(kt_ctx* ctx, void** out, int64_t bytes) {
-    const int32_t status = allocate(ctx, out, "memory_allocate", bytes, "");
+    int32_t status = allocate(ctx, out, "memory_allocate", bytes, "");
     if (status != KT_OK || bytes == 0) return status;
-    return status_of(ctx, "memory_allocate", cudaMemsetAsync(*out, 0, static_cast<size_t>(bytes), ctx->stream));
+    status = status_of(ctx, "memory_allocate", cudaMemsetAsync(*out, 0, static_cast<size_t>(bytes), ctx->stream));
+    if (status == KT_OK) return KT_OK;
+    if (cudaFreeAsync(*out, ctx->stream) != cudaSuccess) cudaGetLastError();  // the first failure is what is told
+    *out = nullptr;
+    return status;
 }
 
 int32_t memory_free(kt_ctx* ctx, void* memory, int64_t) {

@@ -84,7 +84,8 @@ int32_t start(kt_ctx* ctx, const char* op, void (*kernel)(Parameters...), dim3 b
 inline unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
 
 // Device memory for one entry's own use until its kernels are done: `count` elements at a multiple of 256 bytes and of
-// unspecified content. The context keeps the largest that was asked for.
+// unspecified content. The context keeps the largest that was asked for. An entry asks before it adds anything to an operand:
+// where there is none it is called again, once others have given back theirs.
 int32_t reserve_scratch(kt_ctx* ctx, const char* op, int64_t bytes);
 template <typename T>
 int32_t scratch(kt_ctx* ctx, const char* op, int64_t count, T** out) {

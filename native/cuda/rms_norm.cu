@@ -119,16 +119,16 @@ int32_t rms_norm_backward(kt_ctx* ctx, void* dx, float* dw, const void* dy, cons
     int32_t status = KT_OK;
     const bool known = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        if (dx) {
+        if (dw) {  // first: it takes scratch memory
+            status = column_sums(ctx, "rms_norm_backward", dw, rows, cols,
+                                 WeightTerm<T>{static_cast<const T*>(dy), static_cast<const T*>(x), rstd, cols});
+        }
+        if (dx && status == KT_OK) {
             const bool aligned = cols % 8 == 0 && aligned16(dx, dy, x, w);
             status = start(ctx, "rms_norm_backward", backward_kernel_of<T>(is_long(cols), accumulate != 0),
                            blocks_of(rows, rows_of_block(cols)), kRowThreads, 0, static_cast<T*>(dx),
                            static_cast<const T*>(dy), static_cast<const T*>(x), static_cast<const T*>(w), rstd, rows, cols,
                            aligned);
-        }
-        if (dw && status == KT_OK) {
-            status = column_sums(ctx, "rms_norm_backward", dw, rows, cols,
-                                 WeightTerm<T>{static_cast<const T*>(dy), static_cast<const T*>(x), rstd, cols});
         }
     });
     return known ? status : bad_dtype(ctx, "rms_norm_backward", dtype);

@@ -27,6 +27,9 @@
 #define IM_ENDS_IN_MARKER 6 /* the data ends where a marker is looked for */
 #define IM_OTHER_MARKER 7   /* value: marker ff<value> is where the restart marker ff<expected> belongs */
 
+/* Bits of a coefficient that the successive scans of a progressive frame may add, at most: T.81, G.1.1.1.2. */
+#define IM_MAX_LOW 13
+
 /* What the components of a JPEG mean. */
 #define IM_GREY 0
 #define IM_RGB 1
@@ -60,7 +63,7 @@ typedef struct im_scan {
     int32_t first;            /* coefficients in zigzag order: 0 to 63 in a sequential frame */
     int32_t last;
     int32_t high; /* the bit known from earlier scans, or 0 */
-    int32_t low;  /* the bit that this scan brings, up to 13 */
+    int32_t low;  /* the bit that this scan brings, up to IM_MAX_LOW */
     int32_t fault;
     int32_t value;
     int32_t expected;

@@ -21,15 +21,15 @@ FAKE_EXPORT void fake_cuda_close();
 // Whether [memory, memory + bytes) lies in one live allocation.
 FAKE_EXPORT int fake_cuda_is_device(const void* memory, size_t bytes);
 
-// From its `after`-th next call on (0: the next) a function of the runtime returns that status, once or for good. A status of
-// 0 ends it.
+// From its `after`-th next call on (0: the next) a function of the runtime, or a member of the kernel table, returns that status,
+// once or for good. A status of 0 ends it.
 FAKE_EXPORT void fake_cuda_fail(const char* function, int64_t after, int32_t status, int32_t once);
 // Bytes that the device has from now on.
 FAKE_EXPORT void fake_cuda_limit(int64_t bytes);
 // How often a function of the runtime or a member of the kernel table was called.
 FAKE_EXPORT int64_t fake_cuda_calls(const char* function);
-// Counts a call of a function that is not the runtime's own.
-FAKE_EXPORT void fake_cuda_count(const char* function);
+// Counts a call of a function that is not the runtime's own. The status that it is told to fail with, else 0.
+FAKE_EXPORT int32_t fake_cuda_begin(const char* function);
 
 namespace fake {
 

@@ -223,10 +223,10 @@ FAKE_EXPORT int64_t fake_cuda_calls(const char* function) {
     return s.calls[function];
 }
 
-FAKE_EXPORT void fake_cuda_count(const char* function) {
+FAKE_EXPORT int32_t fake_cuda_begin(const char* function) {
     State& s = state();
     std::lock_guard<std::mutex> lock(s.mutex);
-    s.calls[function]++;
+    return s.begin(function);
 }
 
 // ---- the runtime's own functions ------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ names=
 if [ -n "${TESTS:-}" ]; then
     for test in $TESTS; do names="$names $(find . -name "$test.java")"; done
 else
-    names=$(grep -rlE 'Devices#(kernels|attention)' . | sort)
+    names=$(grep -rlE --include='*Test.java' 'Devices#(kernels|levels|attention)|EmulatedDevice\.open' . | sort)
 fi
 cd "$top/java/engine"
 names=$(echo "$names" | sed 's#\./##g; s#\.java##g; s#/#.#g' | tr '\n' ' ')

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <link.h>
+#include <malloc.h>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -49,7 +50,9 @@ constexpr bool kAsan = false;
 #endif
 // For tests: contexts that are created from now on are of a device of this compute capability, 8 for Ampere's, 9 for Hopper's.
 int emulated_capability = 8;
-size_t most_bytes = size_t{1} << 40;              // of one allocation; for tests
+std::atomic<size_t> most_bytes{size_t{1} << 40};  // of all memory at a time; for tests
+std::atomic<size_t> used_bytes{0};
+std::atomic<bool> memset_fails{false};            // the next one; for tests
 // Once a test has asked for a Hopper, all blocks may have its shared memory; before that, what sm_89 and sm_120 allow.
 size_t most_shared() { return size_t(emulated_capability == 9 ? 227 : 99) << 10; }
 
@@ -617,6 +620,8 @@ unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_capability(int major) { emu::emulated_capability = major; }
 extern "C" __attribute__((visibility("default"))) int64_t cuda_on_cpu_launches() { return emu::launches; }
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_limit(int64_t bytes) { emu::most_bytes = static_cast<size_t>(bytes); }
+extern "C" __attribute__((visibility("default"))) int64_t cuda_on_cpu_used() { return static_cast<int64_t>(emu::used_bytes); }
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fail_memset() { emu::memset_fails = true; }
 
 cudaError_t emu::note(cudaError_t error) { return error == cudaSuccess ? error : machine().failed = error; }
 cudaError_t cudaGetLastError() { return std::exchange(emu::machine().failed, cudaSuccess); }
@@ -631,7 +636,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
 }
 cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {
     void* memory;  // of exactly this size, so that AddressSanitizer sees a step beyond it
-    if (bytes > emu::most_bytes || posix_memalign(&memory, 256, std::max<size_t>(bytes, 1))) return emu::note(cudaErrorMemoryAllocation);
+    if (bytes > emu::most_bytes || emu::used_bytes > emu::most_bytes - bytes ||
+        posix_memalign(&memory, 256, std::max<size_t>(bytes, 1))) {
+        return emu::note(cudaErrorMemoryAllocation);
+    }
+    emu::used_bytes += malloc_usable_size(memory);
     std::memset(memory, 0xff, bytes);
     emu::name_memory(memory, bytes);
     *out = memory;
@@ -639,12 +648,14 @@ cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
     emu::forget_memory(memory);
+    emu::used_bytes -= malloc_usable_size(memory);
     free(memory);
     return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) { return cudaMallocAsync(out, bytes, nullptr); }
 cudaError_t cudaFreeHost(void* memory) { return cudaFreeAsync(memory, nullptr); }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+    if (emu::memset_fails.exchange(false)) return emu::note(cudaErrorInvalidValue);
     std::memset(to, value, bytes);
     return cudaSuccess;
 }

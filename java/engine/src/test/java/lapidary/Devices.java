@@ -3,6 +3,7 @@ package lapidary;
 import java.util.ArrayList;
 import java.util.List;
 import lapidary.device.CpuDevice;
+import lapidary.device.CpuLevel;
 import lapidary.device.CudaDevice;
 import lapidary.device.Device;
 import lapidary.device.EmulatedDevice;
@@ -17,9 +18,11 @@ public final class Devices {
 
     private Devices() {}
 
-    /** For tests of whole models and of what a device brings along, such as its matrix products: not the emulated one. */
+    /** For tests of whole models and of what a device brings along, such as its matrix products: not those of kernels alone. */
     public static List<Device> all() {
-        return ALL.stream().filter(device -> !device.name().equals("emulated")).toList();
+        return ALL.stream()
+                .filter(device -> !device.name().equals("emulated") && !CpuLevel.isOf(device))
+                .toList();
     }
 
     /** For tests of kernels: the emulated one too, whose matrix products are the processor's. */
@@ -29,11 +32,29 @@ public final class Devices {
 
     /** For tests of attention, of which cards of Hopper's kind have kernels of their own. */
     public static List<Device> attention() {
-        List<Device> devices = new ArrayList<>(ALL);
-        if (ALL.stream().anyMatch(device -> device.name().equals("emulated"))) {
+        List<Device> devices = levels();
+        if (has("emulated")) {
             devices.add(Hopper.DEVICE);
         }
         return devices;
+    }
+
+    /** For tests of kernels that are written for each level of the processor's instructions: the lower ones too. */
+    public static List<Device> levels() {
+        List<Device> devices = new ArrayList<>(ALL);
+        if (has("cpu")) {
+            devices.addAll(Lower.DEVICES);
+        }
+        return devices;
+    }
+
+    private static boolean has(String name) {
+        return ALL.stream().anyMatch(device -> device.name().equals(name));
+    }
+
+    private static final class Lower {
+        static final List<Device> DEVICES =
+                CpuLevel.lower().stream().map(CpuLevel::open).toList();
     }
 
     private static final class Hopper {
@@ -46,6 +67,7 @@ public final class Devices {
             devices.add(
                     switch (name) {
                         case "cpu" -> CpuDevice.open();
+                        case "scalar", "avx2" -> CpuLevel.open(name);
                         case "emulated" -> EmulatedDevice.open();
                         case "apart" -> FakeCuda.open();
                         case "cuda" -> CudaDevice.open();

@@ -24,7 +24,7 @@ public final class CpuDevice implements Device {
     CpuDevice(String name, Kernels kernels, MemoryPool pool, boolean sharesHostMemory) {
         this.name = name;
         this.kernels = kernels;
-        this.gemm = new DnnlGemm(kernels);
+        this.gemm = new DnnlGemm(kernels, pool);
         this.pool = pool;
         kernels.operandsAreOf(pool);
         this.sharesHostMemory = sharesHostMemory;
@@ -101,8 +101,6 @@ public final class CpuDevice implements Device {
             return; // what is freed twice ends the JVM
         }
         isClosed = true;
-        pool.close();
-        gemm.close();
-        kernels.close();
+        new Closing().then(pool::close).then(gemm::close).then(kernels::close).end();
     }
 }

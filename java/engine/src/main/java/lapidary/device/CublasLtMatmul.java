@@ -207,9 +207,11 @@ final class CublasLtMatmul implements AutoCloseable {
 
     @Override
     public void close() {
-        check("forget a product", CublasLt.cublasLtMatmulDescDestroy(operation));
+        Closing closing =
+                new Closing().then(() -> check("forget a product", CublasLt.cublasLtMatmulDescDestroy(operation)));
         for (MemorySegment layout : new MemorySegment[] {layoutA, layoutB, layoutC}) {
-            check("forget a matrix", CublasLt.cublasLtMatrixLayoutDestroy(layout));
+            closing.then(() -> check("forget a matrix", CublasLt.cublasLtMatrixLayoutDestroy(layout)));
         }
+        closing.end();
     }
 }

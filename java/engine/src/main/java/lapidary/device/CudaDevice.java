@@ -26,7 +26,6 @@ public final class CudaDevice implements Device {
     private final CudaKernelLibrary library;
     private final Kernels kernels;
     private final MemorySegment stream;
-    private final MemorySegment driverPool;
     private final MemoryPool pool;
     private final CudaStaging staging;
     private final CudaGemm gemm;
@@ -41,8 +40,7 @@ public final class CudaDevice implements Device {
         this.kernels = start(library);
         this.stream = cuda.stream();
         kernels.useStream(library, stream);
-        this.driverPool = cuda.keepingPool(FIRST);
-        this.pool = new MemoryPool(new CudaMemory(cuda, stream, driverPool));
+        this.pool = new MemoryPool(new CudaMemory(cuda, stream, cuda.keepingPool(FIRST)));
         kernels.operandsAreOf(pool);
         this.staging = new CudaStaging(cuda, stream, STAGING_BYTES);
         this.gemm = new CudaGemm(kernels, pool, stream);
@@ -227,15 +225,15 @@ public final class CudaDevice implements Device {
             return; // what is freed twice ends the JVM
         }
         isClosed = true;
-        cuda.synchronize(stream); // copies that are queued still use the staging memory
-        staging.close();
-        gemm.close();
-        pool.close();
-        cuda.synchronize(stream); // what was freed last goes back, too
-        cuda.trim(driverPool);
-        kernels.close();
-        cuda.destroyStream(stream);
-        arena.close();
-        cuda.close();
+        new Closing()
+                .then(() -> cuda.synchronize(stream)) // copies that are queued still use the staging memory
+                .then(staging::close)
+                .then(gemm::close)
+                .then(pool::close) // and waits, so that what was freed last goes back, too
+                .then(kernels::close)
+                .then(() -> cuda.destroyStream(stream))
+                .then(arena::close)
+                .then(cuda::close)
+                .end();
     }
 }

@@ -177,10 +177,12 @@ final class CudaGemm implements Gemm, AutoCloseable {
 
     @Override
     public void close() {
-        products.values().forEach(CublasLtMatmul::close);
+        Closing closing = new Closing();
+        products.values().forEach(product -> closing.then(product::close));
         products.clear();
-        pool.release(workspace);
-        CublasLtMatmul.check("stop", CublasLt.cublasLtDestroy(handle));
-        arena.close();
+        closing.then(() -> pool.release(workspace))
+                .then(() -> CublasLtMatmul.check("stop", CublasLt.cublasLtDestroy(handle)))
+                .then(arena::close)
+                .end();
     }
 }

@@ -21,9 +21,7 @@ final class CudaMemory implements MemoryPool.Source {
     public MemorySegment allocate(long bytes) {
         MemorySegment block = cuda.allocate(bytes, stream);
         if (block.address() == 0) {
-            // Pieces that lie between others come together once nothing that is queued uses them.
-            cuda.synchronize(stream);
-            cuda.trim(pool);
+            trim(); // pieces that lie between others come together once nothing that is queued uses them
             block = cuda.allocate(bytes, stream);
         }
         if (block.address() == 0) {
@@ -41,6 +39,12 @@ final class CudaMemory implements MemoryPool.Source {
     @Override
     public void free(MemorySegment memory) {
         cuda.free(memory, stream);
+    }
+
+    @Override
+    public void trim() {
+        cuda.synchronize(stream);
+        cuda.trim(pool);
     }
 
     @Override

@@ -86,7 +86,8 @@ final class CudaStaging implements AutoCloseable {
     @Override
     public void close() {
         queued.forEach(part -> events.push(part.event()));
-        events.forEach(cuda::destroy);
-        cuda.unpin(ring);
+        Closing closing = new Closing();
+        events.forEach(event -> closing.then(() -> cuda.destroy(event)));
+        closing.then(() -> cuda.unpin(ring)).end();
     }
 }

@@ -39,6 +39,7 @@ final class DnnlGemm implements Gemm, AutoCloseable {
     private static final long FEW_ROWS = 16;
 
     private final Kernels kernels;
+    private final MemoryPool pool;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment engine;
     private final MemorySegment stream;
@@ -53,9 +54,13 @@ final class DnnlGemm implements Gemm, AutoCloseable {
     private final Buffer wideBias = new Buffer();
     private final Buffer wideC = new Buffer();
 
-    /** @param kernels give memory, and convert where the processor has no BF16 products */
-    DnnlGemm(Kernels kernels) {
+    /**
+     * @param kernels give memory, and convert where the processor has no BF16 products
+     * @param pool makes room where there is no memory left for a product's own needs
+     */
+    DnnlGemm(Kernels kernels, MemoryPool pool) {
         this.kernels = kernels;
+        this.pool = pool;
         // Our own map decides what lives: oneDNN's cache would keep what we give up.
         DnnlMatmul.check("set the cache", Dnnl.dnnl_set_primitive_cache_capacity(0));
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
@@ -148,13 +153,17 @@ final class DnnlGemm implements Gemm, AutoCloseable {
             DnnlMatmul.Spec spec, long rows, MemorySegment c, MemorySegment a, MemorySegment b, MemorySegment bias) {
         DnnlMatmul primitive = primitives.get(spec);
         if (primitive == null) {
-            primitive = new DnnlMatmul(spec, engine);
+            primitive = pool.withRoom(0, () -> new DnnlMatmul(spec, engine));
             primitives.put(spec, primitive);
             weight += weight(spec);
             evict();
         }
         MemorySegment room = scratch.atLeast(primitive.scratchBytes());
-        primitive.execute(stream, args, room, rows, c, a, b, bias);
+        try {
+            primitive.execute(stream, args, room, rows, c, a, b, bias);
+        } catch (OutOfMemoryException e) { // not again: part of it may have been added to c
+            throw pool.exhausted(0, e);
+        }
     }
 
     private void evict() {
@@ -252,7 +261,7 @@ final class DnnlGemm implements Gemm, AutoCloseable {
         MemorySegment atLeast(long bytes) {
             if (memory.byteSize() < bytes) {
                 free();
-                memory = kernels.allocate(bytes);
+                memory = pool.withRoom(bytes, () -> kernels.allocate(bytes));
             }
             return memory;
         }

@@ -42,7 +42,10 @@ final class DnnlMatmul {
     private final MemorySegment c;
     private final MemorySegment scratch;
 
-    /** @throws DeviceException where oneDNN has no such product on this machine */
+    /**
+     * @throws OutOfMemoryException where oneDNN finds no memory
+     * @throws DeviceException where oneDNN has no such product on this machine
+     */
     DnnlMatmul(Spec spec, MemorySegment engine) {
         this.spec = spec;
         this.engine = engine;
@@ -221,14 +224,19 @@ final class DnnlMatmul {
         }
     }
 
-    /** @throws DeviceException where the status is not success */
+    /**
+     * @throws OutOfMemoryException where oneDNN finds no memory
+     * @throws DeviceException where the status is another than success
+     */
     static void check(String what, int status) {
         if (status == Dnnl.dnnl_success()) {
             return;
         }
-        String reason = status == Dnnl.dnnl_out_of_memory()
-                ? "out of memory"
-                : status == Dnnl.dnnl_unimplemented() ? "not implemented on this processor" : "status " + status;
-        throw new DeviceException("[gemm] on cpu: oneDNN: " + what + ": " + reason);
+        String failure = "[gemm] on cpu: oneDNN: " + what + ": ";
+        if (status == Dnnl.dnnl_out_of_memory()) {
+            throw new OutOfMemoryException(failure + "out of memory", 0, 0, null);
+        }
+        throw new DeviceException(failure
+                + (status == Dnnl.dnnl_unimplemented() ? "not implemented on this processor" : "status " + status));
     }
 }

@@ -5,7 +5,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.function.Function;
-import java.util.function.LongSupplier;
+import java.util.function.IntSupplier;
 import lapidary.ffi.kernels.KernelTable;
 import lapidary.ffi.kernels.kt_table;
 
@@ -21,7 +21,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     private final String device;
     private final MemorySegment kt;
     private final MemorySegment ctx;
-    private LongSupplier inUse = () -> 0;
+    private MemoryPool pool = new MemoryPool(this);
 
     /**
      * @param table the backend's {@code kt_table}
@@ -46,9 +46,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
     }
 
-    /** Where the operands' memory comes from, whose arithmetic a kernel's own want of memory is told with. */
+    /** Where the operands' memory comes from, which makes room for what kernels need themselves. */
     void operandsAreOf(MemoryPool pool) {
-        inUse = pool::inUse;
+        this.pool = pool;
     }
 
     /** Kernels of a CUDA library run on that stream from now on. */
@@ -294,9 +294,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         optional("rms_norm_backward dw", dw, DType.F32, x.last());
         vector("rms_norm_backward weight", w, x.dtype(), x.last());
         vector("rms_norm_backward rstd", rstd, DType.F32, x.rows());
-        check(
+        checkWithRoom(
                 "rms_norm_backward",
-                kt_table.rms_norm_backward.invoke(
+                () -> kt_table.rms_norm_backward.invoke(
                         kt_table.rms_norm_backward(kt),
                         ctx,
                         dx.segment(),
@@ -345,9 +345,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         vector("layer_norm_backward weight", w, x.dtype(), x.last());
         vector("layer_norm_backward mean", mean, DType.F32, x.rows());
         vector("layer_norm_backward rstd", rstd, DType.F32, x.rows());
-        check(
+        checkWithRoom(
                 "layer_norm_backward",
-                kt_table.layer_norm_backward.invoke(
+                () -> kt_table.layer_norm_backward.invoke(
                         kt_table.layer_norm_backward(kt),
                         ctx,
                         dx.segment(),
@@ -465,9 +465,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void sumRows(Operand dtable, Operand dy) {
         type("sum_rows dtable", dtable, DType.F32);
         lastAxis("sum_rows", dtable, dy);
-        check(
+        checkWithRoom(
                 "sum_rows",
-                kt_table.sum_rows.invoke(
+                () -> kt_table.sum_rows.invoke(
                         kt_table.sum_rows(kt),
                         ctx,
                         dtable.segment(),
@@ -487,7 +487,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     public void rmsNormRopeForward(
             Operand y, Operand rstd, Operand x, Operand w, Operand cos, Operand sin, Operand pos, float eps) {
         same("rms_norm_rope_forward", y, x);
-        long heads = normalisedHeads(x, w, cos, sin, pos);
+        long heads = normalisedHeads("rms_norm_rope_forward", x, w, cos, sin, pos);
         optional("rms_norm_rope_forward rstd", rstd, DType.F32, pos.elements() * heads);
         check(
                 "rms_norm_rope_forward",
@@ -522,12 +522,12 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             Operand rstd) {
         same("rms_norm_rope_backward", dy, x);
         sameOrNone("rms_norm_rope_backward dx", dx, x);
-        long heads = normalisedHeads(x, w, cos, sin, pos);
+        long heads = normalisedHeads("rms_norm_rope_backward", x, w, cos, sin, pos);
         optional("rms_norm_rope_backward dw", dw, DType.F32, w.elements());
         vector("rms_norm_rope_backward rstd", rstd, DType.F32, pos.elements() * heads);
-        check(
+        checkWithRoom(
                 "rms_norm_rope_backward",
-                kt_table.rms_norm_rope_backward.invoke(
+                () -> kt_table.rms_norm_rope_backward.invoke(
                         kt_table.rms_norm_rope_backward(kt),
                         ctx,
                         dx.segment(),
@@ -562,9 +562,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             AttentionShape shape) {
         same("attention_forward", y, q);
         attention("attention_forward", q, k, v, lse, starts, spans, shape);
-        check(
+        checkWithRoom(
                 "attention_forward",
-                kt_table.attention_forward.invoke(
+                () -> kt_table.attention_forward.invoke(
                         kt_table.attention_forward(kt),
                         ctx,
                         y.segment(),
@@ -603,9 +603,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         same("attention_backward", dk, k, dv, v);
         present("attention_backward lse", lse);
         attention("attention_backward", q, k, v, lse, starts, spans, shape);
-        check(
+        checkWithRoom(
                 "attention_backward",
-                kt_table.attention_backward.invoke(
+                () -> kt_table.attention_backward.invoke(
                         kt_table.attention_backward(kt),
                         ctx,
                         dq.segment(),
@@ -641,9 +641,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         lastAxis("attention_extend q", q, (long) shape.heads() * shape.headDim());
         lastAxis("attention_extend k", k, (long) shape.kvHeads() * shape.headDim());
         optional("attention_extend spans", spans, DType.I32, k.rows());
-        check(
+        checkWithRoom(
                 "attention_extend",
-                kt_table.attention_extend.invoke(
+                () -> kt_table.attention_extend.invoke(
                         kt_table.attention_extend(kt),
                         ctx,
                         y.segment(),
@@ -697,9 +697,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
                 lastAxis("attention_decode cache", kCache, width);
                 capacities.setAtIndex(ValueLayout.JAVA_LONG, r, kCache.rows());
             }
-            check(
+            checkWithRoom(
                     "attention_decode",
-                    kt_table.attention_decode.invoke(
+                    () -> kt_table.attention_decode.invoke(
                             kt_table.attention_decode(kt),
                             ctx,
                             y.segment(),
@@ -740,9 +740,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             throw new IllegalArgumentException(
                     "[linear_few] y is " + y.describe() + " for x " + x.describe() + ": the rows differ");
         }
-        check(
+        checkWithRoom(
                 "linear_few",
-                kt_table.linear_few.invoke(
+                () -> kt_table.linear_few.invoke(
                         kt_table.linear_few(kt),
                         ctx,
                         y.segment(),
@@ -798,9 +798,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             Operand da, Operand ddown, Operand x, float p, long seed, long stream, boolean accumulate) {
         type("lora_down_backward_weight da", da, DType.F32);
         loraDown("lora_down_backward_weight", ddown, x, da);
-        check(
+        checkWithRoom(
                 "lora_down_backward_weight",
-                kt_table.lora_down_backward_weight.invoke(
+                () -> kt_table.lora_down_backward_weight.invoke(
                         kt_table.lora_down_backward_weight(kt),
                         ctx,
                         da.segment(),
@@ -978,9 +978,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         vector("linear_cross_entropy entropy", entropy, DType.F32, hidden.rows());
         vector("linear_cross_entropy correct", correct, DType.I32, hidden.rows());
         vector("linear_cross_entropy targets", targets, DType.I32, hidden.rows());
-        check(
+        checkWithRoom(
                 "linear_cross_entropy",
-                kt_table.linear_cross_entropy.invoke(
+                () -> kt_table.linear_cross_entropy.invoke(
                         kt_table.linear_cross_entropy(kt),
                         ctx,
                         loss.segment(),
@@ -1101,9 +1101,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             sameType("nf4_linear_forward", bias, x);
             length("nf4_linear_forward bias", bias, w.out());
         }
-        check(
+        checkWithRoom(
                 "nf4_linear_forward",
-                kt_table.nf4_linear_forward.invoke(
+                () -> kt_table.nf4_linear_forward.invoke(
                         kt_table.nf4_linear_forward(kt),
                         ctx,
                         y.segment(),
@@ -1130,9 +1130,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         long rows = rowsOf("nf4_linear_backward dy", dy, w.out());
         sameType("nf4_linear_backward", dx, dy);
         length("nf4_linear_backward dx", dx, rows * w.in());
-        check(
+        checkWithRoom(
                 "nf4_linear_backward",
-                kt_table.nf4_linear_backward.invoke(
+                () -> kt_table.nf4_linear_backward.invoke(
                         kt_table.nf4_linear_backward(kt),
                         ctx,
                         dx.segment(),
@@ -1160,9 +1160,9 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
             sameType("sum_squares", x, xs.get(0));
         }
         try (Arena arena = Arena.ofConfined()) {
-            check(
+            checkWithRoom(
                     "sum_squares",
-                    kt_table.sum_squares.invoke(
+                    () -> kt_table.sum_squares.invoke(
                             kt_table.sum_squares(kt),
                             ctx,
                             out.segment(),
@@ -1362,6 +1362,17 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
     }
 
+    /**
+     * Of a kernel that may need memory of its own, and asks for it before it adds anything to an operand: where there is
+     * none, the pool gives back what is free and the kernel is called again.
+     */
+    private void checkWithRoom(String op, IntSupplier kernel) {
+        pool.withRoom(0, () -> {
+            check(op, kernel.getAsInt());
+            return null;
+        });
+    }
+
     private void check(String op, int status) {
         if (status == KernelTable.KT_OK()) {
             return;
@@ -1372,7 +1383,7 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
         }
         String failure = "[" + op + "] on " + device + ": " + text;
         if (status == KernelTable.KT_OUT_OF_MEMORY()) {
-            throw new OutOfMemoryException(failure, 0, inUse.getAsLong(), null);
+            throw new OutOfMemoryException(failure, 0, pool.inUse(), null);
         }
         throw new DeviceException(failure);
     }
@@ -1549,16 +1560,16 @@ public final class Kernels implements MemoryPool.Source, AutoCloseable {
     }
 
     /** How many heads of the weight's length a token has in x [tokens, heads * headDim]. */
-    private static long normalisedHeads(Operand x, Operand w, Operand cos, Operand sin, Operand pos) {
-        type("rms_norm_rope cos", cos, DType.F32);
-        same("rms_norm_rope sin", cos, sin);
-        type("rms_norm_rope pos", pos, DType.I32);
-        present("rms_norm_rope x", x);
-        vector("rms_norm_rope weight", w, x.dtype(), cos.last() * 2);
-        positive("rms_norm_rope length of weight", w.elements());
+    private static long normalisedHeads(String op, Operand x, Operand w, Operand cos, Operand sin, Operand pos) {
+        type(op + " cos", cos, DType.F32);
+        same(op + " sin", cos, sin);
+        type(op + " pos", pos, DType.I32);
+        present(op + " x", x);
+        vector(op + " weight", w, x.dtype(), cos.last() * 2);
+        positive(op + " length of weight", w.elements());
         long heads = x.last() / w.elements();
-        positive("rms_norm_rope heads", heads);
-        length("rms_norm_rope x", x, pos.elements() * heads * w.elements());
+        positive(op + " heads", heads);
+        length(op + " x", x, pos.elements() * heads * w.elements());
         return heads;
     }
 

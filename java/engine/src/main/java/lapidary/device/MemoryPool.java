@@ -5,6 +5,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.function.Supplier;
 
 /**
  * Size classes over a device's raw memory: what a frame gives back is kept for the next request of its class, eight
@@ -26,6 +27,9 @@ public final class MemoryPool implements AutoCloseable {
 
         /** Writes zeros. */
         void clear(MemorySegment memory);
+
+        /** Gives back to the system what was freed and is still kept, where anything is. */
+        default void trim() {}
     }
 
     /** Cached blocks may hold this share of the peak in use before the largest go back to the system. */
@@ -137,11 +141,48 @@ public final class MemoryPool implements AutoCloseable {
         while (cachedBytes > 0) {
             freeLargest();
         }
+        source.trim();
     }
 
+    /**
+     * Does what takes memory from where the pool's comes from; where there is none, again, once all cached blocks are back
+     * with the system.
+     *
+     * @param work may be done anew after an {@link OutOfMemoryException}
+     * @param requested bytes that it asks for; 0 where it does not say
+     * @throws OutOfMemoryException with request, bytes in use and peak where memory is exhausted
+     */
+    <T> T withRoom(long requested, Supplier<T> work) {
+        try {
+            return work.get();
+        } catch (OutOfMemoryException first) {
+            trim();
+        }
+        try {
+            return work.get();
+        } catch (OutOfMemoryException second) {
+            throw exhausted(requested, second);
+        }
+    }
+
+    /** With request, bytes in use and peak before what the failure itself says. */
+    OutOfMemoryException exhausted(long requested, OutOfMemoryException failure) {
+        return new OutOfMemoryException(
+                "out of memory: " + (requested > 0 ? requested + " bytes requested, " : "") + inUse + " in use, peak "
+                        + peak + "; " + failure.getMessage(),
+                requested,
+                inUse,
+                failure);
+    }
+
+    /** As {@link #trim}, and what cannot be freed keeps nothing else from being freed. */
     @Override
     public void close() {
-        trim();
+        Closing closing = new Closing();
+        while (cachedBytes > 0) {
+            closing.then(this::freeLargest);
+        }
+        closing.then(source::trim).end();
     }
 
     private Optional<MemorySegment> takeCached(long size, double slack) {
@@ -163,21 +204,7 @@ public final class MemoryPool implements AutoCloseable {
     }
 
     private MemorySegment fromSource(long size, long requested) {
-        try {
-            return source.allocate(size);
-        } catch (OutOfMemoryException first) {
-            trim();
-            try {
-                return source.allocate(size);
-            } catch (OutOfMemoryException second) {
-                throw new OutOfMemoryException(
-                        "out of memory: " + requested + " bytes requested, " + inUse + " in use, peak " + peak + "; "
-                                + second.getMessage(),
-                        requested,
-                        inUse,
-                        second);
-            }
-        }
+        return withRoom(requested, () -> source.allocate(size));
     }
 
     private void freeLargest() {

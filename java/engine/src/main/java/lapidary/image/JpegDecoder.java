@@ -34,9 +34,6 @@ final class JpegDecoder {
     private static final int APP14 = 0xee;
     private static final int TEM = 0x01;
 
-    /** Bits of coefficient that the successive scans of a progressive frame may add, at most: T.81, G.1.1.1.2. */
-    private static final int MAX_LOW = 13;
-
     private final Bytes in;
     private final NativeImage pixels;
     private final Quantisers[] quantisers = new Quantisers[4];
@@ -392,7 +389,7 @@ final class JpegDecoder {
         boolean dc = scan.first() == 0;
         boolean valid = scan.last() <= 63
                 && (dc ? scan.last() == 0 : scan.last() >= scan.first() && count == 1)
-                && scan.low() <= MAX_LOW
+                && scan.low() <= ImageTable.IM_MAX_LOW()
                 && (scan.high() == 0 || scan.low() == scan.high() - 1)
                 && (dc || c.known[0] >= 0);
         for (int k = scan.first(); valid && k <= scan.last(); k++) {

@@ -1,6 +1,7 @@
 package lapidary.device;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -9,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
+import lapidary.ffi.dnnl.Dnnl;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.Test;
@@ -26,6 +28,19 @@ final class CpuDeviceTest {
             }
         }
         return Set.of();
+    }
+
+    @Test
+    void aProductThatFindsNoMemoryIsToldFromOtherFailures() {
+        try (CpuDevice device = CpuDevice.open()) {
+            assertEquals("cpu", device.name());
+            DeviceException error = assertThrows(
+                    OutOfMemoryException.class, () -> DnnlMatmul.check("create memory", Dnnl.dnnl_out_of_memory()));
+            assertEquals("[gemm] on cpu: oneDNN: create memory: out of memory", error.getMessage());
+            error = assertThrows(
+                    DeviceException.class, () -> DnnlMatmul.check("create memory", Dnnl.dnnl_unimplemented()));
+            assertEquals(DeviceException.class, error.getClass());
+        }
     }
 
     @Test

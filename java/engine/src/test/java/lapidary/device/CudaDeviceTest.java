@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import lapidary.autograd.Gradients;
+import lapidary.ffi.kernels.KernelTable;
 import lapidary.op.LoraLinear;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
@@ -34,7 +35,16 @@ import org.junit.jupiter.params.provider.ValueSource;
 final class CudaDeviceTest {
     private static final long MIB = 1 << 20;
     private static final List<String> FAILING = List.of(
-            "cudaGetDeviceCount", "cudaMallocAsync", "cudaStreamSynchronize", "cudaMemcpyAsync", "cudaSetDevice");
+            "cudaGetDeviceCount",
+            "cudaMallocAsync",
+            "cudaStreamSynchronize",
+            "cudaMemcpyAsync",
+            "cudaSetDevice",
+            "cudaEventDestroy",
+            "cudaFreeAsync",
+            "sum_rows",
+            "rms_norm_backward",
+            "adamw");
 
     private CudaDevice device;
     private Frame frame;
@@ -278,6 +288,86 @@ final class CudaDeviceTest {
             FakeCuda.fail("cudaStreamSynchronize", 0, 999, true);
             assertThrows(DeviceException.class, x::item);
         }
+    }
+
+    /** And the failure that came first is told. */
+    @ParameterizedTest
+    @ValueSource(strings = {"cudaStreamSynchronize", "cudaEventDestroy", "cudaFreeAsync"})
+    void closingFreesWhatCanBeFreed(String failing) {
+        long held = FakeCuda.calls("cudaMallocAsync") - FakeCuda.calls("cudaFreeAsync");
+        CudaDevice other = FakeCuda.open();
+        try (Frame inner = Frame.root(other, "other")) {
+            inner.empty(DType.U8, 3 * MIB);
+            inner.of(new float[1], 1); // a copy, which takes an event
+            inner.of(new float[1], 1);
+        }
+        long events = FakeCuda.calls("cudaEventDestroy");
+        long pinned = FakeCuda.calls("cudaFreeHost");
+        long streams = FakeCuda.calls("cudaStreamDestroy");
+        FakeCuda.fail(failing, 0, 999, false);
+        DeviceException error = assertThrows(DeviceException.class, other::close);
+        String first =
+                switch (failing) {
+                    case "cudaEventDestroy" -> "destroy an event";
+                    case "cudaFreeAsync" -> "free memory";
+                    default -> "wait for the device";
+                };
+        assertTrue(error.getMessage().contains("could not " + first), error.getMessage());
+        assertTrue(error.getSuppressed().length > 0, "the others stand beside it");
+        assertEquals(held, FakeCuda.calls("cudaMallocAsync") - FakeCuda.calls("cudaFreeAsync"), "blocks");
+        assertEquals(events + 2, FakeCuda.calls("cudaEventDestroy"), "events");
+        assertEquals(pinned + 1, FakeCuda.calls("cudaFreeHost"), "pinned memory");
+        assertEquals(streams + 1, FakeCuda.calls("cudaStreamDestroy"), "streams");
+        FakeCuda.fail(failing, 0, 0, false);
+        other.close();
+    }
+
+    /** Of one that may be called again: the driver has back what the pool held. */
+    @ParameterizedTest
+    @ValueSource(strings = {"sum_rows", "rms_norm_backward"})
+    void aKernelThatWantsMemoryIsCalledAgain(String kernel) {
+        Tensor x = frame.of(random(1, 12), 3, 4);
+        Tensor w = frame.zeros(DType.F32, 4);
+        Tensor rstd = frame.of(new float[] {1, 2, 3}, 3);
+        Tensor sums = frame.empty(DType.F32, 4);
+        Tensor dx = frame.empty(DType.F32, 3, 4);
+        frame.release(frame.empty(DType.U8, 2 * MIB));
+        Runnable call = () -> {
+            if (kernel.equals("sum_rows")) {
+                frame.kernels().sumRows(sums, x);
+            } else {
+                frame.kernels().rmsNormBackward(dx, sums, x, x, w, rstd, false);
+            }
+        };
+        long trims = FakeCuda.calls("cudaMemPoolTrimTo");
+        long calls = FakeCuda.calls(kernel);
+        FakeCuda.fail(kernel, 0, KernelTable.KT_OUT_OF_MEMORY(), true);
+        call.run();
+        assertEquals(calls + 2, FakeCuda.calls(kernel));
+        assertTrue(FakeCuda.calls("cudaMemPoolTrimTo") > trims, "trimmed");
+
+        FakeCuda.fail(kernel, 0, KernelTable.KT_OUT_OF_MEMORY(), false);
+        OutOfMemoryException error = assertThrows(OutOfMemoryException.class, call::run);
+        assertEquals(calls + 4, FakeCuda.calls(kernel));
+        String expected = "out of memory: " + device.pool().inUse() + " in use, peak "
+                + device.pool().peak() + "; [" + kernel + "] on cuda: " + kernel + ": as the test wants it";
+        assertEquals(expected, error.getMessage());
+        FakeCuda.fail(kernel, 0, KernelTable.KT_FAILED(), false);
+        DeviceException other = assertThrows(DeviceException.class, call::run);
+        assertEquals(DeviceException.class, other.getClass());
+        assertEquals(calls + 5, FakeCuda.calls(kernel), "for want of memory alone");
+    }
+
+    /** Of tensors of which some may have made their step already. */
+    @Test
+    void aStepOfTheOptimiserIsNotTriedAgain() {
+        Tensor x = frame.of(random(1, 4), 4);
+        AdamwTensor tensor = new AdamwTensor(x, Tensor.NONE, x, x, x);
+        AdamwStep step = new AdamwStep(1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.001, 1);
+        long calls = FakeCuda.calls("adamw");
+        FakeCuda.fail("adamw", 0, KernelTable.KT_OUT_OF_MEMORY(), false);
+        assertThrows(OutOfMemoryException.class, () -> frame.kernels().adamw(List.of(tensor), step));
+        assertEquals(calls + 1, FakeCuda.calls("adamw"));
     }
 
     @Test

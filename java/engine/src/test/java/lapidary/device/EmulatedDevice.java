@@ -7,6 +7,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
+import java.util.function.Function;
 import lapidary.ffi.kernels.kt_table;
 
 /**
@@ -26,55 +27,58 @@ public final class EmulatedDevice {
         return open("hopper", 9);
     }
 
-    /** Kernels that ran on these devices so far. */
-    public static long launches() {
-        MemorySegment count = SymbolLookup.libraryLookup(Path.of(System.getProperty("test.emulation")), Arena.global())
-                .find("cuda_on_cpu_launches")
-                .orElseThrow();
-        try {
-            return (long) Linker.nativeLinker()
-                    .downcallHandle(count, FunctionDescriptor.of(ValueLayout.JAVA_LONG))
-                    .invokeExact();
-        } catch (Throwable e) {
-            throw new AssertionError("cuda_on_cpu_launches", e);
-        }
+    /** One whose pool keeps what comes back. */
+    static Device openKeeping() {
+        return open("emulated", 8, MemoryPool::new);
     }
 
-    /** Bytes that one allocation of the emulation may have from now on. */
+    /** Kernels that ran on these devices so far. */
+    public static long launches() {
+        return (long) call("cuda_on_cpu_launches", FunctionDescriptor.of(ValueLayout.JAVA_LONG));
+    }
+
+    /** Bytes that these devices may have together from now on. */
     static void limit(long bytes) {
-        MemorySegment limit = SymbolLookup.libraryLookup(Path.of(System.getProperty("test.emulation")), Arena.global())
-                .find("cuda_on_cpu_limit")
-                .orElseThrow();
-        try {
-            Linker.nativeLinker()
-                    .downcallHandle(limit, FunctionDescriptor.ofVoid(ValueLayout.JAVA_LONG))
-                    .invokeExact(bytes);
-        } catch (Throwable e) {
-            throw new AssertionError("cuda_on_cpu_limit", e);
-        }
+        call("cuda_on_cpu_limit", FunctionDescriptor.ofVoid(ValueLayout.JAVA_LONG), bytes);
+    }
+
+    /** Bytes that these devices have. */
+    static long used() {
+        return (long) call("cuda_on_cpu_used", FunctionDescriptor.of(ValueLayout.JAVA_LONG));
+    }
+
+    /** The next time that memory is to be filled, that fails. */
+    static void failMemset() {
+        call("cuda_on_cpu_fail_memset", FunctionDescriptor.ofVoid());
+    }
+
+    /** The kernel table. */
+    static MemorySegment table() {
+        NativeLibraries.loadCpu();
+        MemorySegment table = (MemorySegment) call("lapidary_cuda_kernels", FunctionDescriptor.of(ValueLayout.ADDRESS));
+        return table.reinterpret(kt_table.sizeof());
     }
 
     private static Device open(String name, int capability) {
-        NativeLibraries.loadCpu();
+        // Blocks of the very size, so that the checking builds see a step past the end.
+        return open(name, capability, MemoryPool::ofExactBlocks);
+    }
+
+    private static Device open(String name, int capability, Function<MemoryPool.Source, MemoryPool> pool) {
+        MemorySegment table = table();
+        call("cuda_on_cpu_capability", FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT), capability);
+        Kernels kernels = new Kernels(name, table);
+        return new CpuDevice(name, kernels, pool.apply(kernels), false);
+    }
+
+    private static Object call(String name, FunctionDescriptor type, Object... arguments) {
         Path library = Path.of(System.getProperty("test.emulation"));
-        SymbolLookup symbols = SymbolLookup.libraryLookup(library, Arena.global());
-        MemorySegment entry = symbols.find("lapidary_cuda_kernels").orElseThrow();
+        MemorySegment address =
+                SymbolLookup.libraryLookup(library, Arena.global()).find(name).orElseThrow();
         try {
-            MemorySegment table = (MemorySegment) Linker.nativeLinker()
-                    .downcallHandle(entry, FunctionDescriptor.of(ValueLayout.ADDRESS))
-                    .invokeExact();
-            Linker.nativeLinker()
-                    .downcallHandle(
-                            symbols.find("cuda_on_cpu_capability").orElseThrow(),
-                            FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT))
-                    .invokeExact(capability);
-            Kernels kernels = new Kernels(name, table.reinterpret(kt_table.sizeof()));
-            // Blocks of the very size, so that the checking builds see a step past the end.
-            return new CpuDevice(name, kernels, MemoryPool.ofExactBlocks(kernels), false);
-        } catch (RuntimeException e) {
-            throw e;
+            return Linker.nativeLinker().downcallHandle(address, type).invokeWithArguments(arguments);
         } catch (Throwable e) {
-            throw new IllegalStateException("cannot call lapidary_cuda_kernels of " + library, e);
+            throw new AssertionError(name + " of " + library, e);
         }
     }
 }

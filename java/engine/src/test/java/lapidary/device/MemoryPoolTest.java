@@ -126,6 +126,42 @@ final class MemoryPoolTest {
         }
     }
 
+    /** Where the system's is, and not the pool's. */
+    @Test
+    void whatTakesMemoryBesideThePoolFindsRoom() {
+        Limited source = new Limited(4096);
+        MemoryPool pool = new MemoryPool(source);
+        pool.release(pool.allocate(3072));
+        assertEquals(2048, pool.withRoom(2048, () -> source.allocate(2048)).byteSize());
+        pool.allocate(1024);
+        OutOfMemoryException error =
+                assertThrows(OutOfMemoryException.class, () -> pool.withRoom(2048, () -> source.allocate(2048)));
+        assertEquals(
+                "out of memory: 2048 bytes requested, 1024 in use, peak 3072; no more than 4096", error.getMessage());
+        assertEquals(2048, error.requested());
+        assertEquals(1024, error.inUse());
+        error = assertThrows(OutOfMemoryException.class, () -> pool.withRoom(0, () -> source.allocate(2048)));
+        assertEquals("out of memory: 1024 in use, peak 3072; no more than 4096", error.getMessage());
+    }
+
+    @Test
+    void closingFreesWhatCanBeFreed() {
+        Limited source = new Limited(1 << 20) {
+            @Override
+            public void free(MemorySegment memory) {
+                super.free(memory);
+                throw new DeviceException("block of " + memory.byteSize());
+            }
+        };
+        MemoryPool pool = new MemoryPool(source);
+        List<MemorySegment> blocks = List.of(pool.allocate(1024), pool.allocate(2048));
+        blocks.forEach(pool::release);
+        DeviceException error = assertThrows(DeviceException.class, pool::close);
+        assertEquals("block of 2048", error.getMessage());
+        assertEquals(1, error.getSuppressed().length);
+        assertEquals(0, source.out);
+    }
+
     @Test
     void exhaustionNamesRequestInUseAndPeak() {
         MemoryPool pool = new MemoryPool(new Limited(4096));

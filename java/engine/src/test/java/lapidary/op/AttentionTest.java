@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -12,6 +13,7 @@ import java.util.Random;
 import lapidary.autograd.Gradients;
 import lapidary.autograd.Tape;
 import lapidary.device.AttentionShape;
+import lapidary.device.CpuLevel;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.tensor.Frame;
@@ -185,6 +187,7 @@ final class AttentionTest extends OpTest {
             })
     void matchesReference(
             String lengths, String images, int heads, int kvHeads, int headDim, boolean causal, int window) {
+        assumeFalse(CpuLevel.isOf(device), "the cases below have every width and mask, and are quicker");
         float scale = (float) (1 / Math.sqrt(headDim));
         AttentionShape shape = new AttentionShape(heads, kvHeads, headDim, scale, causal, window);
         for (DType dtype : List.of(DType.F32, DType.BF16)) {
@@ -324,7 +327,7 @@ final class AttentionTest extends OpTest {
     }
 
     private void assertSame(float[] alone, float[] packed, DType dtype) {
-        if (dtype == DType.F32 || device.name().equals("cpu")) {
+        if (dtype == DType.F32 || device.name().equals("cpu") || CpuLevel.isOf(device)) {
             assertArrayEquals(alone, packed);
         } else {
             assertClose(widen(alone), packed, 2 * tolerance(dtype, 200), 1, "packed");

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Attention over what is cached, and products of few rows: the kernels of decoding, against plain loops in double. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#kernels")
+@MethodSource("lapidary.Devices#levels")
 final class CachedAttentionTest extends OpTest {
     CachedAttentionTest(Device device) {
         super(device);

@@ -16,7 +16,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** The dropout kernel; its op is the LoRA layer's. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#kernels")
+@MethodSource("lapidary.Devices#levels")
 final class DropoutTest extends OpTest {
     DropoutTest(Device device) {
         super(device);

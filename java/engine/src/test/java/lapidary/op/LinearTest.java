@@ -17,7 +17,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#kernels")
+@MethodSource("lapidary.Devices#levels")
 final class LinearTest extends OpTest {
     private static final float[] NOTHING = {};
 

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -130,24 +131,26 @@ final class RmsNormRopeTest extends OpTest {
         Tensor pos = frame.of(new int[] {8, 3, 0}, 3);
         Tensor x = tensor(dtype, random(1, dtype, 3 * headDim), 3, headDim);
         Tensor w = tensor(dtype, random(2, dtype, headDim), headDim);
-        Tensor rstd = frame.empty(DType.F32, 3);
-        float[] y0 = null;
-        float[] dx0 = null;
-        for (int odd = 0; odd <= 7; odd++) {
+        List<float[]> expected = new ArrayList<>();
+        for (int odd = 0; odd <= 10; odd++) {
             Tensor y = shifted(odd == 1, frame.zeros(dtype, 3, headDim));
             Tensor sx = shifted(odd == 2, x);
             Tensor sw = shifted(odd == 3, w);
             Tensor cos = shifted(odd == 4, table.cos());
             Tensor sin = shifted(odd == 5, table.sin());
-            frame.kernels().rmsNormRopeForward(y, rstd, sx, sw, cos, sin, pos, EPS);
             Tensor dx = shifted(odd == 6, frame.zeros(dtype, 3, headDim));
-            frame.kernels().rmsNormRopeBackward(dx, Tensor.NONE, shifted(odd == 7, x), sx, sw, cos, sin, pos, rstd);
-            if (odd == 0) {
-                y0 = y.toFloats();
-                dx0 = dx.toFloats();
+            Tensor rstd = shifted(odd == 8, frame.zeros(DType.F32, 3));
+            Tensor dw = shifted(odd == 9, frame.zeros(DType.F32, headDim));
+            Tensor spos = odd == 10 ? frame.of(new int[] {5, 8, 3, 0}, 4).slice(1, 4) : pos;
+            frame.kernels().rmsNormRopeForward(y, rstd, sx, sw, cos, sin, spos, EPS);
+            frame.kernels().rmsNormRopeBackward(dx, dw, shifted(odd == 7, x), sx, sw, cos, sin, spos, rstd);
+            List<Tensor> actual = List.of(y, dx, rstd, dw);
+            for (int i = 0; i < actual.size(); i++) {
+                if (odd == 0) {
+                    expected.add(actual.get(i).toFloats());
+                }
+                assertArrayEquals(expected.get(i), actual.get(i).toFloats(), "result " + i + ", operand " + odd);
             }
-            assertArrayEquals(y0, y.toFloats(), "y, operand " + odd);
-            assertArrayEquals(dx0, dx.toFloats(), "dx, operand " + odd);
         }
     }
 
@@ -249,6 +252,12 @@ final class RmsNormRopeTest extends OpTest {
                 assertTrue(refusal.contains("position " + bad + " of token 1"), refusal);
             }
         }
+        error = assertThrows(IllegalArgumentException.class, () -> frame.kernels()
+                .rmsNormRopeForward(x, rstd, x, w, table.cos(), table.sin(), w, EPS));
+        assertEquals("[rms_norm_rope_forward pos] is F32 [6], expected I32", error.getMessage());
+        error = assertThrows(IllegalArgumentException.class, () -> frame.kernels()
+                .rmsNormRopeBackward(x, Tensor.NONE, x, x, narrow, table.cos(), table.sin(), pos, rstd));
+        assertEquals("[rms_norm_rope_backward weight] is F32 [4], expected F32 [6]", error.getMessage());
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 5, 1e4, 1));
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 6, 0, 1));
         assertThrows(IllegalArgumentException.class, () -> RopeTable.of(frame, DType.F32, 4, 6, 1e4, Double.NaN));

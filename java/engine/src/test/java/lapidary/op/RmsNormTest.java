@@ -105,20 +105,23 @@ final class RmsNormTest extends OpTest {
     void operandsMayBeginAnywhere(DType dtype, int cols) {
         Tensor x = tensor(dtype, random(1, dtype, 3 * cols), 3, cols);
         Tensor w = tensor(dtype, random(2, dtype, cols), cols);
-        Tensor rstd = frame.empty(DType.F32, 3);
         List<float[]> expected = new ArrayList<>();
-        for (int odd = 0; odd <= 6; odd++) {
+        for (int odd = 0; odd <= 8; odd++) {
             Tensor y = shifted(odd == 1, frame.zeros(dtype, 3, cols));
             Tensor sx = shifted(odd == 2, x);
             Tensor sw = shifted(odd == 3, w);
-            frame.kernels().rmsNormAddForward(y, rstd, sx, sw, shifted(odd == 4, x), EPS);
             Tensor dx = shifted(odd == 5, frame.zeros(dtype, 3, cols));
-            frame.kernels().rmsNormBackward(dx, Tensor.NONE, shifted(odd == 6, x), sx, sw, rstd, true);
-            if (odd == 0) {
-                expected.addAll(List.of(y.toFloats(), dx.toFloats()));
+            Tensor rstd = shifted(odd == 7, frame.zeros(DType.F32, 3));
+            Tensor dw = shifted(odd == 8, frame.zeros(DType.F32, cols));
+            frame.kernels().rmsNormAddForward(y, rstd, sx, sw, shifted(odd == 4, x), EPS);
+            frame.kernels().rmsNormBackward(dx, dw, shifted(odd == 6, x), sx, sw, rstd, true);
+            List<Tensor> actual = List.of(y, dx, rstd, dw);
+            for (int i = 0; i < actual.size(); i++) {
+                if (odd == 0) {
+                    expected.add(actual.get(i).toFloats());
+                }
+                assertArrayEquals(expected.get(i), actual.get(i).toFloats(), "result " + i + ", operand " + odd);
             }
-            assertArrayEquals(expected.get(0), y.toFloats(), "y, operand " + odd);
-            assertArrayEquals(expected.get(1), dx.toFloats(), "dx, operand " + odd);
         }
     }
 

@@ -30,7 +30,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** The NF4 kernels against what bitsandbytes made (bench/reference/nf4_golden.py), and against plain loops. */
 @ParameterizedClass(autoCloseArguments = false)
-@MethodSource("lapidary.Devices#kernels")
+@MethodSource("lapidary.Devices#levels")
 final class Nf4KernelsTest extends DeviceTest {
     private static final Safetensors GOLDEN =
             Safetensors.open(Path.of("src/test/resources/lapidary/quant/nf4.safetensors"));

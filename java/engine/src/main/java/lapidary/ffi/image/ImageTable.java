@@ -176,6 +176,15 @@ public class ImageTable {
     public static int IM_OTHER_MARKER() {
         return IM_OTHER_MARKER;
     }
+    private static final int IM_MAX_LOW = (int)13L;
+    /**
+     * {@snippet lang=c :
+     * #define IM_MAX_LOW 13
+     * }
+     */
+    public static int IM_MAX_LOW() {
+        return IM_MAX_LOW;
+    }
     private static final int IM_GREY = (int)0L;
     /**
      * {@snippet lang=c :
