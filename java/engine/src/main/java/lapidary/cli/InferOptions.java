@@ -60,6 +60,17 @@ final class InferOptions {
                 description = "Tokens of a prompt and its answer together (default: the model's own limit).")
         private int contextLength;
 
+        @Option(
+                names = "--do_pan_and_scan",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description =
+                        "Show long pictures in parts, too (default: as the adapter was trained, else as the model's"
+                                + " preprocessor_config.json says).")
+        private Boolean panAndScan;
+
         @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
         private int batchSize = 8;
 
@@ -160,6 +171,9 @@ final class InferOptions {
                     .withDtype(inputs.dtype)
                     .withContextLength(inputs.contextLength)
                     .withBatchSize(inputs.batchSize);
+            if (inputs.panAndScan != null) {
+                load = load.withPanAndScan(inputs.panAndScan);
+            }
             return quant.loadIn4bit() ? load.withNf4(new Nf4Options(quant.nested(), quant.skip())) : load;
         } catch (IllegalArgumentException e) {
             String message =
