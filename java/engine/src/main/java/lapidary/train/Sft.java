@@ -151,8 +151,8 @@ public final class Sft {
                             "All rows were looked at by an earlier run, and neither they nor what reads them has"
                                     + " changed: they are not looked at again");
                 }
-                listener.onMemory(forecast.of(batches.checked()));
                 Evaluation evaluation = Evaluation.of(config, model, heldOut, cache, listener);
+                listener.onMemory(forecast.of(batches.checked(), evaluation.heldOut()));
                 Checkpointer checkpointer = new Checkpointer(
                         config,
                         checkpoints,
