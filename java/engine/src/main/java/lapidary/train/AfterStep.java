@@ -28,6 +28,7 @@ final class AfterStep {
     private int savedStep = -1;
     private Path saved; // folder of the last checkpoint of this run
     private boolean evaluationOwed;
+    private Path checkpoint; // the last of the whole run, or null
 
     AfterStep(
             SftConfig config,
@@ -37,7 +38,9 @@ final class AfterStep {
             Output output,
             Phases phases,
             TrainingListener listener,
+            Path checkpoint,
             BooleanSupplier stopWanted) {
+        this.checkpoint = checkpoint;
         this.config = config;
         this.plan = plan;
         this.evaluation = evaluation;
@@ -74,7 +77,7 @@ final class AfterStep {
             try {
                 metrics = evaluation.run(stopWanted);
             } catch (OutOfMemoryException e) {
-                throw MemoryAdvice.whileEvaluating(e, config);
+                throw MemoryAdvice.whileEvaluating(e, config, newRun());
             }
             phases.enter(Phases.Phase.TRAIN);
             evaluationOwed = metrics.isEmpty();
@@ -94,6 +97,11 @@ final class AfterStep {
         }
     }
 
+    /** What it takes to go on with other options: a new run once there is a checkpoint to go on from. */
+    NewRun newRun() {
+        return checkpoint == null ? NewRun.NOT_NEEDED : new NewRun(checkpoint);
+    }
+
     /** Whether there is nothing more to hope for from training. */
     boolean isOver() {
         return checkpointer.best().isPatienceOver();
@@ -107,6 +115,7 @@ final class AfterStep {
             saved = checkpointer.save(
                     evaluationOwed, isOver() || step == plan.maxSteps(), output.eventFolder(), listener::onWrite);
             savedStep = step;
+            checkpoint = saved;
             listener.onSave(step, saved);
         } catch (FormatException e) {
             if (stopWanted.getAsBoolean()) {

@@ -18,18 +18,21 @@ final class MemoryForecast implements AutoCloseable {
     private final LoraChoice lora;
     private final Device device;
     private final long memory;
+    private final NewRun newRun;
     private final DryDevice dry;
     private final MemoryEstimate estimate;
 
-    MemoryForecast(SftConfig config, LoraChoice lora, Device device) {
-        this(config, lora, device, device.memory());
+    /** @param newRun what it takes to begin the run anew with other options */
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device, NewRun newRun) {
+        this(config, lora, device, newRun, device.memory());
     }
 
     /** @param memory bytes that the device is taken to have */
-    MemoryForecast(SftConfig config, LoraChoice lora, Device device, long memory) {
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device, NewRun newRun, long memory) {
         this.config = config;
         this.lora = lora;
         this.device = device;
+        this.newRun = newRun;
         this.memory = memory;
         this.dry = DryDevice.inPlaceOf(device);
         try {
@@ -77,7 +80,10 @@ final class MemoryForecast implements AutoCloseable {
 
     // ---- what fits -----------------------------------------------------------------------------------------------
 
-    /** The least that has to be changed, in the order of what it costs: the batch first, then time, then precision. */
+    /**
+     * The least that has to be changed, in the order of what it costs: the batch first, then time, then precision. A run that is
+     * gone on with may change no more than checkpointing and the evaluation's batch; a new one from its adapter may change all.
+     */
     private String advice(List<Row> longest, int vocabulary, HeldOut heldOut) {
         List<String> options = new ArrayList<>();
         SftConfig tried = config;
@@ -86,24 +92,36 @@ final class MemoryForecast implements AutoCloseable {
             tried = next;
             try (DryDevice place = DryDevice.inPlaceOf(device);
                     MemoryEstimate there = new MemoryEstimate(tried, place, lora)) {
+                boolean sameRun = isSameRun(tried);
                 if (longest.isEmpty()) {
                     long takes = there.takes(there.withoutStep(vocabulary));
                     if (takes <= memory) {
-                        return String.join(" ", options);
+                        return newRun.with(String.join(" ", options), sameRun);
                     }
                     continue;
                 }
                 for (int batch = config.perDeviceTrainBatchSize(); batch > 0; batch--) {
+                    boolean whole = batch == config.perDeviceTrainBatchSize();
+                    if (newRun.isNeeded() && sameRun && !whole && !config.gradientCheckpointing() && tried == config) {
+                        break; // checkpointing before what takes a new run
+                    }
                     String found = config.perDeviceTrainBatchSize() % batch == 0
                             ? fitting(batch, there, longest.subList(0, batch), vocabulary, heldOut)
                             : "";
                     if (!found.isEmpty()) {
-                        return (String.join(" ", options) + found).strip();
+                        return newRun.with((String.join(" ", options) + found).strip(), sameRun && whole);
                     }
                 }
             }
         }
         return "";
+    }
+
+    /** Whether a checkpoint is gone on from with these options. */
+    private boolean isSameRun(SftConfig other) {
+        return other.optimizer().equals(config.optimizer())
+                && other.dtype() == config.dtype()
+                && other.loadIn4bit() == config.loadIn4bit();
     }
 
     private String fitting(int batch, MemoryEstimate there, List<Row> rows, int vocabulary, HeldOut heldOut) {

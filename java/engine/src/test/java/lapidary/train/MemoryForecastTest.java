@@ -42,8 +42,13 @@ final class MemoryForecastTest {
     }
 
     private static MemoryOutlook outlook(SftConfig config, long memory, HeldOut heldOut) {
+        return outlook(config, memory, heldOut, NewRun.NOT_NEEDED);
+    }
+
+    private static MemoryOutlook outlook(SftConfig config, long memory, HeldOut heldOut, NewRun newRun) {
         try (Device device = CpuDevice.open();
-                MemoryForecast forecast = new MemoryForecast(config, LoraChoice.of(config, null), device, memory)) {
+                MemoryForecast forecast =
+                        new MemoryForecast(config, LoraChoice.of(config, null), device, newRun, memory)) {
             return forecast.of(Collections.nCopies(config.perDeviceTrainBatchSize(), ROW), VOCABULARY, heldOut);
         }
     }
@@ -167,6 +172,29 @@ final class MemoryForecastTest {
                 .build();
     }
 
+    /** A checkpoint is of its batch, optimiser and precision: other ones would be refused, so they are for a new run. */
+    @Test
+    void aRunThatIsGoneOnWithIsNotToldToUseWhatIsRefused() {
+        NewRun from = new NewRun(Path.of("out", "checkpoint-3"));
+        String anew =
+                "a new run in another --output_dir, as this one's checkpoints keep their options, with --init_adapter "
+                        + Path.of("out", "checkpoint-3") + " ";
+        SftConfig.Builder run = config(2).gradientCheckpointing(false);
+        long checkpointed =
+                outlook(run.gradientCheckpointing(true).build(), Long.MAX_VALUE).takes();
+        SftConfig plain = run.gradientCheckpointing(false).build();
+        String fits = outlook(plain, checkpointed, HeldOut.NONE, from).advice();
+        assertTrue(fits.startsWith("--gradient_checkpointing true (about "), fits);
+        String smaller = outlook(plain, checkpointed - checkpointed / 100, HeldOut.NONE, from)
+                .advice();
+        assertTrue(
+                smaller.startsWith(anew + "--gradient_checkpointing true --per_device_train_batch_size 1 "), smaller);
+        SftConfig already = run.gradientCheckpointing(true).build();
+        String least = outlook(already, checkpointed - checkpointed / 100, HeldOut.NONE, from)
+                .advice();
+        assertTrue(least.startsWith(anew + "--per_device_train_batch_size 1 "), least);
+    }
+
     @Test
     void whereNothingFitsNothingIsAdvised() {
         MemoryOutlook outlook = outlook(config(2).build(), 1 << 20);
@@ -180,10 +208,11 @@ final class MemoryForecastTest {
         SftConfig run = config(2).build();
         try (Device device = CpuDevice.open()) {
             LoraChoice lora = LoraChoice.of(run, null);
-            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, Long.MAX_VALUE)) {
+            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, NewRun.NOT_NEEDED, Long.MAX_VALUE)) {
                 assertTrue(forecast.tooLarge().isEmpty());
             }
-            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, MemoryEstimate.PROGRAM + (6 << 20))) {
+            try (MemoryForecast forecast =
+                    new MemoryForecast(run, lora, device, NewRun.NOT_NEEDED, MemoryEstimate.PROGRAM + (6 << 20))) {
                 MemoryOutlook outlook = forecast.tooLarge().orElseThrow();
                 Matcher advice = Pattern.compile("--optim adamw_8bit( --dtype bfloat16)?( --load_in_4bit)?")
                         .matcher(outlook.advice());
