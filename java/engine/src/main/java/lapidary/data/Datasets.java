@@ -1,6 +1,7 @@
 package lapidary.data;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.FileSystems;
 import java.nio.file.FileVisitOption;
 import java.nio.file.Files;
@@ -79,6 +80,23 @@ public final class Datasets {
             parts.forEach(Dataset::close);
             throw e;
         }
+    }
+
+    /**
+     * Reads conversations to the end of a stream, an object a line or one list of objects. Paths of pictures begin in the working
+     * directory.
+     *
+     * @param name of the stream, for messages
+     * @param forms those that rows may have
+     * @throws FormatException it cannot be read, or is empty
+     */
+    public static Dataset read(InputStream in, String name, Set<RowForm> forms) {
+        Dataset rows = JsonlDataset.of(in, Path.of(name), forms);
+        if (rows.size() == 0) {
+            rows.close();
+            throw new FormatException(name + " has no rows");
+        }
+        return rows;
     }
 
     private static List<Path> find(String name, String split) {
