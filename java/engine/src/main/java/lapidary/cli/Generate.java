@@ -29,6 +29,7 @@ import lapidary.infer.Answer;
 import lapidary.infer.Generation;
 import lapidary.infer.GenerationOptions;
 import lapidary.infer.LanguageModel;
+import lapidary.infer.LoadOptions;
 import lapidary.infer.Usage;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -87,6 +88,9 @@ final class Generate implements Callable<Integer> {
             description = "Appears complete, or not at all; - for standard output, a line as soon as it is answered.")
     private Path out;
 
+    @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
+    private int batchSize = LoadOptions.DEFAULT.batchSize();
+
     @Mixin
     private final InferOptions infer = new InferOptions();
 
@@ -103,7 +107,7 @@ final class Generate implements Callable<Integer> {
         if (file && !images.isEmpty()) {
             throw usage("--image goes with --prompt; in a file of prompts, pictures are named in the messages");
         }
-        infer.check(spec.commandLine());
+        infer.check(spec.commandLine(), batchSize);
         if (file) {
             try (Dataset prompts = openPrompts()) { // before the model is loaded
                 answer(prompts);
@@ -203,7 +207,7 @@ final class Generate implements Callable<Integer> {
         Deque<Generation> asked = new ArrayDeque<>();
         boolean more = true;
         for (int row = 0; more && row < prompts.size(); row++) {
-            if (asked.size() == 2L * infer.batchSize()) {
+            if (asked.size() == 2L * batchSize) {
                 more = sink.take(asked.remove().answer());
             }
             asked.add(ask(model, options, prompts.get(row)));

@@ -71,9 +71,6 @@ final class InferOptions {
                                 + " preprocessor_config.json says).")
         private Boolean panAndScan;
 
-        @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
-        private int batchSize = 8;
-
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
         private String device = "auto";
     }
@@ -88,7 +85,9 @@ final class InferOptions {
         @Option(
                 names = "--temperature",
                 paramLabel = "X",
-                description = "0 for the likeliest token each time (default: the model's generation_config.json).")
+                description =
+                        "0 for the likeliest token each time (default: the model's generation_config.json; for evaluate"
+                                + " 0).")
         private Double temperature;
 
         @Option(names = "--top_k", paramLabel = "N", description = "Draw from the N likeliest tokens; 0 for all.")
@@ -120,8 +119,15 @@ final class InferOptions {
         private List<String> stop;
     }
 
+    private int batchSize = LoadOptions.DEFAULT.batchSize();
     private CommandLine command;
     private Path folder;
+
+    /** {@link #check(CommandLine)} of a command that makes so many answers together. */
+    void check(CommandLine commandLine, int answers) {
+        batchSize = answers;
+        check(commandLine);
+    }
 
     /** Checks what can be checked before anything is loaded. */
     void check(CommandLine commandLine) {
@@ -137,10 +143,6 @@ final class InferOptions {
 
     Path model() {
         return inputs.model;
-    }
-
-    int batchSize() {
-        return inputs.batchSize;
     }
 
     Device openDevice() {
@@ -170,7 +172,7 @@ final class InferOptions {
             LoadOptions load = LoadOptions.DEFAULT
                     .withDtype(inputs.dtype)
                     .withContextLength(inputs.contextLength)
-                    .withBatchSize(inputs.batchSize);
+                    .withBatchSize(batchSize);
             if (inputs.panAndScan != null) {
                 load = load.withPanAndScan(inputs.panAndScan);
             }

@@ -58,11 +58,20 @@ public final class Datasets {
      * @throws IllegalArgumentException the split is malformed
      */
     public static Dataset open(String name, String split, Set<RowForm> forms) {
+        return open(name, split, "", forms);
+    }
+
+    /**
+     * The same.
+     *
+     * @param option that the split comes from, for messages; or nothing
+     */
+    public static Dataset open(String name, String split, String option, Set<RowForm> forms) {
         if (name.isBlank()) {
             throw new IllegalArgumentException("the name of the data set is empty");
         }
         Split wanted = Split.parse(split);
-        List<Path> files = find(name, wanted.name());
+        List<Path> files = find(name, wanted.name(), option);
         List<Dataset> parts = new ArrayList<>();
         try {
             for (Path file : files) {
@@ -99,14 +108,14 @@ public final class Datasets {
         return rows;
     }
 
-    private static List<Path> find(String name, String split) {
+    private static List<Path> find(String name, String split, String option) {
         Path path = Path.of(name);
         if (Files.isRegularFile(path)) {
             if (!ENDINGS.contains(ending(path))) {
                 throw new FormatException(name + " ends in \"" + ending(path) + "\", expected one of "
                         + new TreeSet<>(ENDINGS) + "; give the file the ending of its format");
             }
-            requireSplit(List.of(path), split);
+            requireSplit(List.of(path), split, option);
             return List.of(path);
         }
         if (Files.isDirectory(path)) {
@@ -114,7 +123,7 @@ public final class Datasets {
         }
         if (name.matches(".*[*?\\[{].*")) {
             List<Path> files = matching(name);
-            requireSplit(files, split);
+            requireSplit(files, split, option);
             return files;
         }
         throw new FormatException("no such data set: " + name
@@ -122,7 +131,7 @@ public final class Datasets {
     }
 
     /** Files that are named by themselves are train, and of the splits that they say. */
-    private static void requireSplit(List<Path> files, String split) {
+    private static void requireSplit(List<Path> files, String split, String option) {
         for (Path file : files) {
             Path name = file.getFileName();
             if (split.equals("train") || names(name, split)) {
@@ -136,8 +145,7 @@ public final class Datasets {
                         + (said.isEmpty()
                                 ? "[train], as it names none"
                                 : said.stream().distinct().toList())
-                        + "; ask for that split: --dataset_train_split of data to train on, --dataset_test_split of data to"
-                        + " evaluate on");
+                        + "; ask for that split" + (option.isEmpty() ? "" : " with " + option));
             }
         }
     }

@@ -106,6 +106,7 @@ public final class Sft {
         try (Dataset dataset = Datasets.open(
                         config.datasetName(),
                         config.datasetTrainSplit(),
+                        "--dataset_train_split",
                         config.data().forms());
                 Dataset heldOut = config.evaluation()
                         .open(config.datasetName(), config.data().forms())) {

@@ -215,12 +215,24 @@ final class InferCommandsTest {
         }
     }
 
+    /** One conversation makes one answer at a time. */
+    @Test
+    void aChatHasNoBatch() {
+        assertEquals(2, engine(with("chat", "--batch_size", "2")));
+        assertOneLine("unknown option --batch_size");
+        assertEquals(0, engine("evaluate", "--help"));
+        String help = out.toString().replaceAll("\\s+", " ");
+        assertTrue(help.contains("--batch_size=N") && help.contains("generation_config.json; for evaluate 0)"), help);
+    }
+
     @Test
     void evaluateTellsItsOwnOptionForASplit() throws IOException {
         Path data = folder.resolve("rows.jsonl");
         Files.writeString(data, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n");
         assertEquals(1, engine(with("evaluate", "--dataset_name", data.toString())));
-        assertOneLine("rows.jsonl is not of split \"test\" but [train]", "--dataset_test_split of data to evaluate on");
+        assertOneLine(
+                "rows.jsonl is not of split \"test\" but [train]", "; ask for that split with --dataset_test_split");
+        assertFalse(err.toString().contains("train_split"), err.toString());
         err.getBuffer().setLength(0);
         String[] args = with("evaluate", "--dataset_name", data.toString(), "--dataset_test_split", "train[0");
         assertEquals(2, engine(args));
