@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Collectors;
 import lapidary.device.DType;
 import lapidary.device.OutOfMemoryException;
 import lapidary.format.FormatException;
@@ -184,14 +185,22 @@ final class AfterStep {
     /** A step is followed by no loss that would show what it did before its values are written. */
     private void requireFinite(int step) {
         Gemma3 model = checkpointer.model();
-        for (Parameter parameter : model.parameters()) {
+        for (List<Parameter> alike : model.parameters().stream()
+                .collect(Collectors.groupingBy(parameter -> parameter.value().dtype(), Collectors.toList()))
+                .values()) {
+            float[] sums = new float[alike.size()];
             try (Frame scratch = model.frame().child("finite")) {
-                Tensor squares = scratch.zeros(DType.F32, 1);
-                scratch.kernels().sumSquares(squares, List.of(parameter.value()));
-                if (!Float.isFinite(squares.item())) {
+                Tensor squares = scratch.zeros(DType.F32, sums.length);
+                scratch.kernels()
+                        .sumSquares(
+                                squares, alike.stream().map(Parameter::value).toList());
+                squares.copyTo(sums); // waits for the device: once, not for each parameter
+            }
+            for (int i = 0; i < sums.length; i++) {
+                if (!Float.isFinite(sums[i])) {
                     throw new TrainingException(
                             (step == plan.maxSteps() ? "after the last step " : "after step " + step + " ")
-                                    + parameter.name()
+                                    + alike.get(i).name()
                                     + " holds values that are not finite or beyond 1e19, so the adapter is not saved; a lower"
                                     + " --learning_rate or a higher --adam_epsilon may help");
                 }
