@@ -102,7 +102,7 @@ final class ChatCommand implements Callable<Integer> {
         Charset charset = System.console() == null
                 ? Charset.defaultCharset()
                 : System.console().charset();
-        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, charset));
+        BufferedReader in = new BufferedReader(new InputStreamReader(StandardInput.open(), charset));
         try {
             prompt();
             for (String line = in.readLine(); line != null && !line.strip().equals("/quit"); line = in.readLine()) {

@@ -147,8 +147,8 @@ final class Check implements Callable<Integer> {
         Path folder = hub.model(model, spec.commandLine());
         String found = hub.dataset(dataset, wanted.name(), spec.commandLine());
         Gemma3Config shape = Gemma3.readConfig(folder);
-        try (Dataset rows =
-                Datasets.open(found, Splits.of(wanted, dataset, found).toString(), options.forms())) {
+        try (Dataset rows = Datasets.open(
+                found, Splits.of(wanted, dataset, found).toString(), "--dataset_train_split", options.forms())) {
             SftConfig config = config(folder, found, options);
             Samples samples = Samples.of(shape, folder, rows, profile, options);
             try (Device where = Devices.open(device, spec.commandLine());

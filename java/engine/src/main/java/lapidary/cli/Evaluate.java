@@ -14,6 +14,7 @@ import java.util.concurrent.Callable;
 import lapidary.data.Conversation;
 import lapidary.data.Dataset;
 import lapidary.data.Datasets;
+import lapidary.data.RowForm;
 import lapidary.data.Split;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
@@ -25,6 +26,7 @@ import lapidary.infer.Answer;
 import lapidary.infer.Generation;
 import lapidary.infer.GenerationOptions;
 import lapidary.infer.LanguageModel;
+import lapidary.infer.LoadOptions;
 import lapidary.infer.TokenLoss;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -50,6 +52,8 @@ import picocli.CommandLine.Spec;
         usageHelpAutoWidth = true,
         mixinStandardHelpOptions = true)
 final class Evaluate implements Callable<Integer> {
+    private static final String SPLIT = "--dataset_test_split";
+
     @Spec
     private CommandSpec spec;
 
@@ -62,7 +66,7 @@ final class Evaluate implements Callable<Integer> {
     private String dataset;
 
     @Option(
-            names = "--dataset_test_split",
+            names = SPLIT,
             paramLabel = "NAME",
             description = "Split to answer, or a slice: test[:100] (default: test).")
     private String split = "test";
@@ -75,6 +79,9 @@ final class Evaluate implements Callable<Integer> {
             paramLabel = "ANSWERS.jsonl",
             description = "Each row's answer, the right one, whether they match, and its loss.")
     private Path out;
+
+    @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
+    private int batchSize = LoadOptions.DEFAULT.batchSize();
 
     @Mixin
     private final InferOptions infer = new InferOptions();
@@ -97,11 +104,11 @@ final class Evaluate implements Callable<Integer> {
             throw new ParameterException(
                     spec.commandLine(), "--max_samples is " + maxSamples + ", expected at least 1");
         }
-        infer.check(spec.commandLine());
-        Split wanted = Splits.parse("--dataset_test_split", split, spec.commandLine());
+        infer.check(spec.commandLine(), batchSize);
+        Split wanted = Splits.parse(SPLIT, split, spec.commandLine());
         String found = HubOptions.dataset(dataset, "", wanted.name(), spec.commandLine());
         try (Dataset data =
-                        Datasets.open(found, Splits.of(wanted, dataset, found).toString());
+                        Datasets.open(found, Splits.of(wanted, dataset, found).toString(), SPLIT, RowForm.ANSWERED);
                 Device device = infer.openDevice();
                 LanguageModel model = infer.open(device)) {
             GenerationOptions options = infer.options(GenerationOptions.GREEDY);
@@ -130,7 +137,7 @@ final class Evaluate implements Callable<Integer> {
             throws IOException {
         Deque<Asked> asked = new ArrayDeque<>();
         for (int row = 0; row < Math.min(data.size(), maxSamples); row++) {
-            if (asked.size() == 2 * infer.batchSize()) {
+            if (asked.size() == 2 * batchSize) {
                 settle(asked.remove(), channel);
             }
             asked.add(ask(model, options, data.get(row)));

@@ -1,7 +1,9 @@
 package lapidary.cli;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.PrintWriter;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
@@ -27,6 +29,7 @@ import lapidary.infer.Answer;
 import lapidary.infer.Generation;
 import lapidary.infer.GenerationOptions;
 import lapidary.infer.LanguageModel;
+import lapidary.infer.LoadOptions;
 import lapidary.infer.Usage;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -54,6 +57,9 @@ import picocli.CommandLine.Spec;
         usageHelpAutoWidth = true,
         mixinStandardHelpOptions = true)
 final class Generate implements Callable<Integer> {
+    /** The usual name of standard input and output. */
+    private static final Path STANDARD = Path.of("-");
+
     @Spec
     private CommandSpec spec;
 
@@ -73,11 +79,17 @@ final class Generate implements Callable<Integer> {
     @Option(
             names = "--in",
             paramLabel = "PROMPTS.jsonl",
-            description = "Prompts, an object with messages or prompt a line.")
+            description = "Prompts, an object with messages or prompt a line; - for standard input.")
     private Path in;
 
-    @Option(names = "--out", paramLabel = "ANSWERS.jsonl", description = "Appears complete, or not at all.")
+    @Option(
+            names = "--out",
+            paramLabel = "ANSWERS.jsonl",
+            description = "Appears complete, or not at all; - for standard output, a line as soon as it is answered.")
     private Path out;
+
+    @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
+    private int batchSize = LoadOptions.DEFAULT.batchSize();
 
     @Mixin
     private final InferOptions infer = new InferOptions();
@@ -95,11 +107,9 @@ final class Generate implements Callable<Integer> {
         if (file && !images.isEmpty()) {
             throw usage("--image goes with --prompt; in a file of prompts, pictures are named in the messages");
         }
-        infer.check(spec.commandLine());
+        infer.check(spec.commandLine(), batchSize);
         if (file) {
-            requirePrompts();
-            requireOther();
-            try (Dataset prompts = Datasets.open(in.toString(), "train", RowForm.ASKED)) { // before the model is loaded
+            try (Dataset prompts = openPrompts()) { // before the model is loaded
                 answer(prompts);
             }
         } else {
@@ -118,6 +128,28 @@ final class Generate implements Callable<Integer> {
                 answerOne(model, options);
             }
         }
+    }
+
+    private Dataset openPrompts() {
+        if (in.equals(STANDARD) || in.equals(Path.of("/dev/stdin"))) {
+            return Datasets.read(StandardInput.open(), "standard input", RowForm.ASKED);
+        }
+        if (isStream(in)) { // a named pipe, or <(...) of a shell
+            try (InputStream stream = Files.newInputStream(in)) {
+                return Datasets.read(stream, in.toString(), RowForm.ASKED);
+            } catch (IOException e) {
+                throw new FormatException("cannot read --in " + in + ": " + e.getMessage(), e);
+            }
+        }
+        requirePrompts();
+        requireOther();
+        return Datasets.open(in.toString(), "train", RowForm.ASKED);
+    }
+
+    private static boolean isStream(Path path) {
+        return Files.exists(path)
+                && !Files.isDirectory(path)
+                && (path.startsWith("/dev") || !Files.isRegularFile(path));
     }
 
     private void requirePrompts() {
@@ -142,25 +174,48 @@ final class Generate implements Callable<Integer> {
     }
 
     private void answerFile(LanguageModel model, GenerationOptions options, Dataset prompts) {
-        AtomicFile.write(out, channel -> answerRows(model, options, prompts, channel));
-        spec.commandLine()
-                .getOut()
-                .println(prompts.size() + (prompts.size() == 1 ? " answer is" : " answers are") + " in " + out);
+        PrintWriter stdout = spec.commandLine().getOut();
+        if (out.equals(STANDARD) || out.equals(Path.of("/dev/stdout"))) {
+            try {
+                answerRows(model, options, prompts, answer -> {
+                    stdout.print(JsonWriter.line(json(answer)) + "\n");
+                    stdout.flush();
+                    return !Engine.isOutputLost();
+                });
+            } catch (IOException e) {
+                throw new UncheckedIOException(e); // a print writer throws none
+            }
+            return;
+        }
+        AtomicFile.write(
+                out,
+                channel -> answerRows(model, options, prompts, answer -> {
+                    write(channel, answer);
+                    return true;
+                }));
+        stdout.println(prompts.size() + (prompts.size() == 1 ? " answer is" : " answers are") + " in " + out);
+    }
+
+    /** Where answers go; false where it takes no more. */
+    private interface Sink {
+        boolean take(Answer answer) throws IOException;
     }
 
     /** Rows are asked a little ahead, so that the batch is full, and no more, since each holds its pictures. */
-    private void answerRows(LanguageModel model, GenerationOptions options, Dataset prompts, FileChannel channel)
+    private void answerRows(LanguageModel model, GenerationOptions options, Dataset prompts, Sink sink)
             throws IOException {
         Deque<Generation> asked = new ArrayDeque<>();
-        for (int row = 0; row < prompts.size(); row++) {
-            if (asked.size() == 2 * infer.batchSize()) {
-                write(channel, asked.remove().answer());
+        boolean more = true;
+        for (int row = 0; more && row < prompts.size(); row++) {
+            if (asked.size() == 2L * batchSize) {
+                more = sink.take(asked.remove().answer());
             }
             asked.add(ask(model, options, prompts.get(row)));
         }
-        while (!asked.isEmpty()) {
-            write(channel, asked.remove().answer());
+        while (more && !asked.isEmpty()) {
+            more = sink.take(asked.remove().answer());
         }
+        asked.forEach(Generation::cancel);
     }
 
     /** A row's mistakes are told with its name. */

@@ -60,8 +60,16 @@ final class InferOptions {
                 description = "Tokens of a prompt and its answer together (default: the model's own limit).")
         private int contextLength;
 
-        @Option(names = "--batch_size", paramLabel = "N", description = "Answers that are made together (default: 8).")
-        private int batchSize = 8;
+        @Option(
+                names = "--do_pan_and_scan",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description =
+                        "Show long pictures in parts, too (default: as the adapter was trained, else as the model's"
+                                + " preprocessor_config.json says).")
+        private Boolean panAndScan;
 
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")
         private String device = "auto";
@@ -77,7 +85,9 @@ final class InferOptions {
         @Option(
                 names = "--temperature",
                 paramLabel = "X",
-                description = "0 for the likeliest token each time (default: the model's generation_config.json).")
+                description =
+                        "0 for the likeliest token each time (default: the model's generation_config.json; for evaluate"
+                                + " 0).")
         private Double temperature;
 
         @Option(names = "--top_k", paramLabel = "N", description = "Draw from the N likeliest tokens; 0 for all.")
@@ -109,8 +119,15 @@ final class InferOptions {
         private List<String> stop;
     }
 
+    private int batchSize = LoadOptions.DEFAULT.batchSize();
     private CommandLine command;
     private Path folder;
+
+    /** {@link #check(CommandLine)} of a command that makes so many answers together. */
+    void check(CommandLine commandLine, int answers) {
+        batchSize = answers;
+        check(commandLine);
+    }
 
     /** Checks what can be checked before anything is loaded. */
     void check(CommandLine commandLine) {
@@ -126,10 +143,6 @@ final class InferOptions {
 
     Path model() {
         return inputs.model;
-    }
-
-    int batchSize() {
-        return inputs.batchSize;
     }
 
     Device openDevice() {
@@ -159,7 +172,10 @@ final class InferOptions {
             LoadOptions load = LoadOptions.DEFAULT
                     .withDtype(inputs.dtype)
                     .withContextLength(inputs.contextLength)
-                    .withBatchSize(inputs.batchSize);
+                    .withBatchSize(batchSize);
+            if (inputs.panAndScan != null) {
+                load = load.withPanAndScan(inputs.panAndScan);
+            }
             return quant.loadIn4bit() ? load.withNf4(new Nf4Options(quant.nested(), quant.skip())) : load;
         } catch (IllegalArgumentException e) {
             String message =

@@ -75,7 +75,7 @@ final class Login implements Callable<Integer> {
     }
 
     private static byte[] standardInput() {
-        try (InputStream in = System.in) {
+        try (InputStream in = StandardInput.open()) {
             return in.readNBytes(LONGEST);
         } catch (IOException e) {
             throw new HubException("cannot read the token from standard input: " + e.getMessage(), e);

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Optional;
 import picocli.CommandLine;
 
 /** What a misspelt option or command was probably meant to be. */
@@ -18,7 +19,15 @@ final class NearestName {
         return of(got.split("=", 2)[0], known);
     }
 
+    /** @param known in the order in which options are told of */
     static List<String> of(String got, Collection<String> known) {
+        String begun = got.replace('-', '_') + "_";
+        Optional<String> longer = known.stream()
+                .filter(name -> name.replace('-', '_').startsWith(begun))
+                .findFirst();
+        if (longer.isPresent()) { // the first words of several: what a command has first is what it is mostly given
+            return List.of(longer.get());
+        }
         int limit = Math.max(2, got.length() / 3);
         int best = known.stream().mapToInt(name -> distance(got, name)).min().orElse(Integer.MAX_VALUE);
         if (best > limit) {

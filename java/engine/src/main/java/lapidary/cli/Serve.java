@@ -101,6 +101,17 @@ final class Serve implements Callable<Integer> {
         private int batchSize = LoadOptions.DEFAULT.batchSize();
 
         @Option(
+                names = "--do_pan_and_scan",
+                paramLabel = "BOOL",
+                arity = "0..1",
+                fallbackValue = "true",
+                converter = BooleanConverter.class,
+                description =
+                        "Show long pictures in parts, too (default: to each adapter as it was trained, to the model as"
+                                + " its preprocessor_config.json says).")
+        private Boolean panAndScan;
+
+        @Option(
                 names = "--kept_cache_size",
                 paramLabel = "SIZE",
                 description = "Memory that is kept of what finished chats have read, for their next turns; 0B for none"
@@ -239,6 +250,9 @@ final class Serve implements Callable<Integer> {
                     .withContextLength(inputs.contextLength)
                     .withBatchSize(inputs.batchSize)
                     .withKeptBytes(keptBytes());
+            if (inputs.panAndScan != null) {
+                load = load.withPanAndScan(inputs.panAndScan);
+            }
             return quant.loadIn4bit() ? load.withNf4(new Nf4Options(quant.nested(), quant.skip())) : load;
         } catch (IllegalArgumentException e) {
             throw new ParameterException(spec.commandLine(), "serve: " + e.getMessage(), e);

@@ -1,6 +1,7 @@
 package lapidary.data;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.FileSystems;
 import java.nio.file.FileVisitOption;
 import java.nio.file.Files;
@@ -57,11 +58,20 @@ public final class Datasets {
      * @throws IllegalArgumentException the split is malformed
      */
     public static Dataset open(String name, String split, Set<RowForm> forms) {
+        return open(name, split, "", forms);
+    }
+
+    /**
+     * The same.
+     *
+     * @param option that the split comes from, for messages; or nothing
+     */
+    public static Dataset open(String name, String split, String option, Set<RowForm> forms) {
         if (name.isBlank()) {
             throw new IllegalArgumentException("the name of the data set is empty");
         }
         Split wanted = Split.parse(split);
-        List<Path> files = find(name, wanted.name());
+        List<Path> files = find(name, wanted.name(), option);
         List<Dataset> parts = new ArrayList<>();
         try {
             for (Path file : files) {
@@ -81,14 +91,31 @@ public final class Datasets {
         }
     }
 
-    private static List<Path> find(String name, String split) {
+    /**
+     * Reads conversations to the end of a stream, an object a line or one list of objects. Paths of pictures begin in the working
+     * directory.
+     *
+     * @param name of the stream, for messages
+     * @param forms those that rows may have
+     * @throws FormatException it cannot be read, or is empty
+     */
+    public static Dataset read(InputStream in, String name, Set<RowForm> forms) {
+        Dataset rows = JsonlDataset.of(in, Path.of(name), forms);
+        if (rows.size() == 0) {
+            rows.close();
+            throw new FormatException(name + " has no rows");
+        }
+        return rows;
+    }
+
+    private static List<Path> find(String name, String split, String option) {
         Path path = Path.of(name);
         if (Files.isRegularFile(path)) {
             if (!ENDINGS.contains(ending(path))) {
                 throw new FormatException(name + " ends in \"" + ending(path) + "\", expected one of "
                         + new TreeSet<>(ENDINGS) + "; give the file the ending of its format");
             }
-            requireSplit(List.of(path), split);
+            requireSplit(List.of(path), split, option);
             return List.of(path);
         }
         if (Files.isDirectory(path)) {
@@ -96,7 +123,7 @@ public final class Datasets {
         }
         if (name.matches(".*[*?\\[{].*")) {
             List<Path> files = matching(name);
-            requireSplit(files, split);
+            requireSplit(files, split, option);
             return files;
         }
         throw new FormatException("no such data set: " + name
@@ -104,7 +131,7 @@ public final class Datasets {
     }
 
     /** Files that are named by themselves are train, and of the splits that they say. */
-    private static void requireSplit(List<Path> files, String split) {
+    private static void requireSplit(List<Path> files, String split, String option) {
         for (Path file : files) {
             Path name = file.getFileName();
             if (split.equals("train") || names(name, split)) {
@@ -118,8 +145,7 @@ public final class Datasets {
                         + (said.isEmpty()
                                 ? "[train], as it names none"
                                 : said.stream().distinct().toList())
-                        + "; ask for that split: --dataset_train_split of data to train on, --dataset_test_split of data to"
-                        + " evaluate on");
+                        + "; ask for that split" + (option.isEmpty() ? "" : " with " + option));
             }
         }
     }

@@ -2,10 +2,14 @@ package lapidary.data;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
+import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -33,9 +37,9 @@ final class JsonlDataset implements Dataset {
     private final long[] ends; // behind the line's last byte, its line break left out
     private final int[] lines;
 
-    private JsonlDataset(Path file, FileChannel channel, Lines found, Set<RowForm> forms) {
+    private JsonlDataset(Path file, PictureFiles pictures, FileChannel channel, Lines found, Set<RowForm> forms) {
         this.file = file;
-        this.pictures = new PictureFiles(file);
+        this.pictures = pictures;
         this.forms = forms;
         this.channel = channel;
         this.starts = Arrays.copyOf(found.starts, found.rows);
@@ -45,12 +49,45 @@ final class JsonlDataset implements Dataset {
 
     /** Finds the rows, which have one of the {@code forms}; there may be none. */
     static JsonlDataset open(Path file, Set<RowForm> forms) {
+        return open(file, file, new PictureFiles(file), forms, StandardOpenOption.READ);
+    }
+
+    /**
+     * Reads what may be read but once to its end, into a temporary file of this program's.
+     *
+     * @param name of the data; paths of pictures begin in the working directory
+     */
+    static JsonlDataset of(InputStream in, Path name, Set<RowForm> forms) {
         try {
-            FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
+            Path copy = Files.createTempFile("lapidary-", ".jsonl"); // its owner's only
+            try {
+                try (OutputStream out = Files.newOutputStream(copy)) {
+                    in.transferTo(out);
+                }
+                return open(
+                        copy,
+                        name,
+                        new PictureFiles(Path.of("data")),
+                        forms,
+                        StandardOpenOption.READ,
+                        StandardOpenOption.DELETE_ON_CLOSE);
+            } catch (IOException | RuntimeException | Error e) {
+                Files.deleteIfExists(copy);
+                throw e;
+            }
+        } catch (IOException e) {
+            throw new FormatException("cannot read " + name + ": " + e.getMessage(), e);
+        }
+    }
+
+    private static JsonlDataset open(
+            Path place, Path file, PictureFiles pictures, Set<RowForm> forms, OpenOption... options) {
+        try {
+            FileChannel channel = FileChannel.open(place, options);
             try {
                 Lines found = new Lines();
                 found.scan(channel, file);
-                return new JsonlDataset(file, channel, found, forms);
+                return new JsonlDataset(file, pictures, channel, found, forms);
             } catch (IOException | RuntimeException | Error e) {
                 channel.close();
                 throw e;

@@ -19,6 +19,7 @@ import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.ProcessorFiles;
 import lapidary.gemma3.WeightNames;
+import lapidary.image.PanAndScanSettings;
 
 /**
  * Writes a checkpoint with an adapter merged in, in the Hub's layout, which Transformers and vLLM load, and compares its
@@ -117,6 +118,9 @@ public final class MergedCheckpoint {
             AtomicFile.writeString(folder.resolve("config.json"), config() + "\n");
             ProcessorFiles.copy(options.model(), folder);
             ProcessorFiles.copy(OTHER_FILES, options.model(), folder);
+            if (!weights.config().isTextOnly()) { // what was trained on parts of pictures is asked about them, too
+                PanAndScanSettings.find(options.adapter()).ifPresent(trained -> trained.write(folder));
+            }
             List<float[]> merged = check.run(folder, null, null);
             LogitCheck.requireFinite("the merged checkpoint", merged);
             report.error = LogitCheck.distance(tuned, merged);

@@ -52,7 +52,8 @@ public final class NewFolder {
      */
     public static void requireRoom(String option, Path target, long bytes) {
         try {
-            long free = Files.getFileStore(existing(target)).getUsableSpace();
+            long free = Files.getFileStore(existing(target.toAbsolutePath().normalize()))
+                    .getUsableSpace();
             if (free < bytes + MARGIN) {
                 throw new FormatException(String.format(
                         Locale.ROOT,
@@ -67,12 +68,12 @@ public final class NewFolder {
         }
     }
 
-    /** The nearest folder above it that is there, where a hidden one beside the target is filled first. */
+    /** The nearest folder above a whole and normal path that is there, where a hidden one beside the target is filled first. */
     private static Path existing(Path target) {
-        Path at = target.toAbsolutePath().normalize().getParent();
+        Path at = target.getParent();
         while (at != null && at.getParent() != null && !Files.exists(at)) {
             at = at.getParent();
         }
-        return at == null ? target.toAbsolutePath() : at;
+        return at == null ? target : at;
     }
 }

@@ -13,7 +13,7 @@ import lapidary.tokenizer.Tokenizer;
  * From a conversation's text to token ids: puts the soft tokens of images in place of their placeholders and tells the
  * types of tokens. Made from a model folder's tokenizer and processor files; immutable.
  *
- * <p>Pan and scan is the caller's to do, whatever {@code preprocessor_config.json} says: transformers' processor sets it off itself.
+ * <p>Pan and scan is the caller's to do, whatever {@code preprocessor_config.json} says.
  */
 public final class Gemma3Processor {
     /** Soft tokens of an image where no file says how many. */
@@ -328,6 +328,15 @@ public final class Gemma3Processor {
             found.add(at);
         }
         return found;
+    }
+
+    /**
+     * Checks that a conversation has a place for each of its images, and an image for each place.
+     *
+     * @throws IllegalArgumentException where it has not
+     */
+    public void requireImages(Rendered conversation, int images) {
+        checkImages(conversation, multimodal ? placeholders(conversation.text()).size() : 0, images);
     }
 
     private void checkImages(Rendered conversation, int placeholders, int images) {

@@ -128,7 +128,7 @@ final class DatasetFiles {
             throw new HubException("data set " + commit.repo() + " has no split \"" + split + "\" in config \""
                     + Text.oneLine(name(config)) + "\", only "
                     + Text.oneLine(splits.keySet().toString())
-                    + "; choose one with --dataset_train_split");
+                    + "; ask for one of these");
         }
         List<RepoFile> chosen = new ArrayList<>();
         for (String pattern : patterns) {

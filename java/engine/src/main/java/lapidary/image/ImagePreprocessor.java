@@ -12,8 +12,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import lapidary.format.FormatException;
 
@@ -77,20 +79,11 @@ public record ImagePreprocessor(
      * @throws FormatException if neither is there, or a value asks for what is not done here; it names file and key
      */
     public static ImagePreprocessor read(Path modelFolder) {
-        Path processor = modelFolder.resolve("processor_config.json");
-        if (Files.exists(processor)) {
-            JsonNode nested = Settings.parse(processor).get("image_processor");
-            if (nested != null && !nested.isNull()) {
-                return new Settings(processor + ": image_processor", nested).read();
-            }
-        }
-        Path preprocessor = modelFolder.resolve("preprocessor_config.json");
-        if (!Files.exists(preprocessor)) {
-            throw new FormatException(
-                    modelFolder + ": there is no preprocessor_config.json, and no image_processor in a "
-                            + "processor_config.json; copy the file from the checkpoint that the model came from");
-        }
-        return new Settings(preprocessor.toString(), Settings.parse(preprocessor)).read();
+        return Settings.find(modelFolder)
+                .orElseThrow(() -> new FormatException(
+                        modelFolder + ": there is no preprocessor_config.json, and no image_processor in a "
+                                + "processor_config.json; copy the file from the checkpoint that the model came from"))
+                .read();
     }
 
     /** One image: [3, height, width]. */
@@ -139,7 +132,9 @@ public record ImagePreprocessor(
     }
 
     /** The JSON object, key by key: each is read, or must have the one value that is done here, or is ignored. */
-    private record Settings(String where, JsonNode json) {
+    record Settings(Path file, String object, JsonNode json) {
+        private static final String NESTED = "image_processor";
+
         private static final ObjectMapper MAPPER = new ObjectMapper()
                 .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION)
                 .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
@@ -164,10 +159,12 @@ public record ImagePreprocessor(
                 Map.entry("auto_map", "names Python code"),
                 Map.entry("feature_extractor_type", "the old name of image_processor_type"),
                 Map.entry("model_input_names", "names of tensors in Python"),
-                Map.entry("do_pan_and_scan", "Gemma3Processor overrules it: an option of the run, not of the model"),
-                Map.entry("pan_and_scan_min_crop_size", "as do_pan_and_scan"),
-                Map.entry("pan_and_scan_max_num_crops", "as do_pan_and_scan"),
-                Map.entry("pan_and_scan_min_ratio_to_activate", "as do_pan_and_scan"),
+                Map.entry(
+                        PanAndScanSettings.ON,
+                        "PanAndScanSettings reads it, where a model answers; a run has an option"),
+                Map.entry(PanAndScanSettings.MIN_CROP_SIZE, "as do_pan_and_scan"),
+                Map.entry(PanAndScanSettings.MAX_CROPS, "as do_pan_and_scan"),
+                Map.entry(PanAndScanSettings.MIN_RATIO, "as do_pan_and_scan"),
                 Map.entry("crop_size", "of do_center_crop, which is refused"),
                 Map.entry("pad_size", "of do_pad, which is refused"),
                 Map.entry("device", "of the Python process"),
@@ -175,7 +172,22 @@ public record ImagePreprocessor(
                 Map.entry("return_tensors", "of the Python process"),
                 Map.entry("input_data_format", "of arrays given in Python"));
 
-        static JsonNode parse(Path file) {
+        /** Of a folder; empty where it has none. */
+        static Optional<Settings> find(Path folder) {
+            Path processor = folder.resolve("processor_config.json");
+            if (Files.exists(processor)) {
+                JsonNode nested = parse(processor).get(NESTED);
+                if (nested != null && !nested.isNull()) {
+                    return Optional.of(new Settings(processor, NESTED, nested));
+                }
+            }
+            Path preprocessor = folder.resolve("preprocessor_config.json");
+            return Files.exists(preprocessor)
+                    ? Optional.of(new Settings(preprocessor, "", parse(preprocessor)))
+                    : Optional.empty();
+        }
+
+        private static JsonNode parse(Path file) {
             JsonNode json;
             try {
                 json = MAPPER.readTree(Files.readAllBytes(file));
@@ -191,15 +203,71 @@ public record ImagePreprocessor(
             return json;
         }
 
-        ImagePreprocessor read() {
+        private String where() {
+            return object.isEmpty() ? file.toString() : file + ": " + object;
+        }
+
+        private void requireObject() {
             if (!json.isObject()) {
-                throw new FormatException(where + " is " + json + ", expected a JSON object");
+                throw new FormatException(where() + " is " + json + ", expected a JSON object");
             }
+        }
+
+        PanAndScanSettings panAndScan() {
+            requireObject();
+            JsonNode on = json.path(PanAndScanSettings.ON);
+            if (json.hasNonNull(PanAndScanSettings.ON) && !on.isBoolean()) {
+                throw new FormatException(where() + ": do_pan_and_scan is " + on + ", expected true or false");
+            }
+            PanAndScan usual = PanAndScan.DEFAULT;
+            return new PanAndScanSettings(
+                    on.asBoolean(false),
+                    new PanAndScan(
+                            count(PanAndScanSettings.MIN_CROP_SIZE, usual.minCropSize()),
+                            count(PanAndScanSettings.MAX_CROPS, usual.maxCrops()),
+                            json.hasNonNull(PanAndScanSettings.MIN_RATIO)
+                                    ? positive(PanAndScanSettings.MIN_RATIO)
+                                    : usual.minRatio()));
+        }
+
+        private int count(String key, int usual) {
+            if (!json.hasNonNull(key)) {
+                return usual;
+            }
+            JsonNode value = json.get(key);
+            if (!value.isInt() || value.intValue() < 1) {
+                throw new FormatException(
+                        where() + ": " + key + " is " + value + ", expected a whole number from 1 on");
+            }
+            return value.intValue();
+        }
+
+        /** The whole file, with other values of these keys. */
+        Map<String, Object> with(Map<String, Object> keys) {
+            Map<String, Object> changed = map(json);
+            changed.putAll(keys);
+            if (object.isEmpty()) {
+                return changed;
+            }
+            Map<String, Object> whole = map(parse(file));
+            whole.put(object, changed);
+            return whole;
+        }
+
+        private static Map<String, Object> map(JsonNode object) {
+            Map<String, Object> map = new LinkedHashMap<>();
+            object.properties().forEach(entry -> map.put(entry.getKey(), entry.getValue()));
+            return map;
+        }
+
+        ImagePreprocessor read() {
+            requireObject();
             for (Map.Entry<String, JsonNode> entry : json.properties()) {
                 if (!entry.getValue().isNull()) {
                     check(entry.getKey(), entry.getValue());
                 }
             }
+            panAndScan(); // what is wrong in it is told before a run that would write it again at its end
             JsonNode size = get("size");
             if (!size.isObject()) {
                 throw refused("size", size, "an object with height and width");
@@ -236,7 +304,7 @@ public record ImagePreprocessor(
                 expect(key, value, value.asText().equals("channels_first"), "channels_first");
             } else if (!READ.contains(key) && !IGNORED.containsKey(key)) {
                 throw new FormatException(
-                        where + ": " + key + " = " + value + " is not known to this version, so the images "
+                        where() + ": " + key + " = " + value + " is not known to this version, so the images "
                                 + "might come out wrong; remove the key if it has no effect for Gemma 3");
             }
         }
@@ -248,14 +316,14 @@ public record ImagePreprocessor(
         }
 
         private FormatException refused(String key, JsonNode value, String expected) {
-            return new FormatException(where + ": " + key + " is " + value + ", expected " + expected
+            return new FormatException(where() + ": " + key + " is " + value + ", expected " + expected
                     + ": nothing else is supported for Gemma 3");
         }
 
         private JsonNode get(String key) {
             JsonNode value = json.get(key);
             if (value == null || value.isNull()) {
-                throw new FormatException(where + ": " + key + " is missing");
+                throw new FormatException(where() + ": " + key + " is missing");
             }
             return value;
         }

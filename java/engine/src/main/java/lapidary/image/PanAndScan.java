@@ -6,22 +6,22 @@ import java.util.List;
 /**
  * Where a long image is cut into further views, beside the view of the whole.
  *
- * <p>Transformers' {@code Gemma3Processor} switches it off unless its caller asks, whatever preprocessor_config.json says;
- * so does {@link ImagePreprocessor}.
- *
  * @param minCropSize pixels that a crop must have on both sides
- * @param maxCrops crops of one image
+ * @param maxCrops crops of one image; 0 for {@link #NONE}
  * @param minRatio long side over short side from which on an image is cut
  */
 public record PanAndScan(int minCropSize, int maxCrops, double minRatio) {
     /** What {@code Gemma3Processor} passes when its caller only switches pan-and-scan on. */
     public static final PanAndScan DEFAULT = new PanAndScan(256, 4, 1.2);
 
+    /** No image is cut. */
+    public static final PanAndScan NONE = new PanAndScan(256, 0, 1.2);
+
     /** A part of an image, in pixels; the last one of a row may be narrower than its neighbours. */
     public record Crop(int x, int y, int width, int height) {}
 
     public PanAndScan {
-        if (minCropSize < 1 || maxCrops < 1 || !(minRatio > 0)) {
+        if (minCropSize < 1 || maxCrops < 0 || !(minRatio > 0)) {
             throw new IllegalArgumentException("[pan_and_scan] min_crop_size " + minCropSize + ", max_num_crops "
                     + maxCrops + ", min_ratio_to_activate " + minRatio + ", expected positive numbers");
         }
@@ -32,7 +32,7 @@ public record PanAndScan(int minCropSize, int maxCrops, double minRatio) {
         int longSide = Math.max(width, height);
         int shortSide = Math.min(width, height);
         double ratio = (double) longSide / shortSide;
-        if (ratio < minRatio) {
+        if (maxCrops == 0 || ratio < minRatio) {
             return List.of();
         }
         int count = Math.min(maxCrops, Math.max(2, Math.min(longSide / minCropSize, (int) Math.floor(ratio + 0.5))));

@@ -1,17 +1,21 @@
 package lapidary.infer;
 
 import lapidary.gemma3.Gemma3;
+import lapidary.image.PanAndScan;
 
 /** A model that requests run on: the base, or the base with an adapter. Closed by the worker when nobody uses it any more. */
 final class Adapter {
     private final String name;
     private final Gemma3 model;
+    private final PanAndScan panAndScan;
     private int users;
     private boolean detached;
 
-    Adapter(String name, Gemma3 model) {
+    /** @param panAndScan how pictures are shown to it */
+    Adapter(String name, Gemma3 model, PanAndScan panAndScan) {
         this.name = name;
         this.model = model;
+        this.panAndScan = panAndScan;
     }
 
     String name() {
@@ -20,6 +24,10 @@ final class Adapter {
 
     Gemma3 model() {
         return model;
+    }
+
+    PanAndScan panAndScan() {
+        return panAndScan;
     }
 
     synchronized void use() {

@@ -6,6 +6,7 @@ import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import lapidary.autograd.Tape;
 import lapidary.device.DType;
@@ -66,25 +67,32 @@ final class Decoder implements AutoCloseable {
      * that has not. One that there is no memory for fails alone, where it can be told which that is.
      */
     void step(List<Sequence> sequences) {
-        List<Sequence> decoding = new ArrayList<>();
-        List<Sequence> reading = new ArrayList<>();
+        List<Sequence> prepared = new ArrayList<>();
         for (Sequence sequence : sequences) {
             attempt(List.of(sequence), () -> {
-                KvCache cache = caches.computeIfAbsent(sequence, this::begin);
-                if (cache.length() >= sequence.prompt().tokens()) {
-                    cache.makeRoom(); // here, and not among all others in the middle of a pass
-                    decoding.add(sequence);
-                } else if (reading.isEmpty()) {
-                    reading.add(sequence);
-                }
+                prepare(sequence);
+                prepared.add(sequence);
             });
         }
+        List<Sequence> decoding = prepared.stream().filter(this::isRead).toList();
+        Optional<Sequence> reading =
+                prepared.stream().filter(sequence -> !isRead(sequence)).findFirst();
         if (!decoding.isEmpty()) {
             attempt(decoding, () -> decode(decoding));
         }
-        if (!reading.isEmpty()) {
-            attempt(reading, () -> read(reading.get(0)));
+        reading.ifPresent(sequence -> attempt(List.of(sequence), () -> read(sequence)));
+    }
+
+    private void prepare(Sequence sequence) {
+        KvCache cache = caches.computeIfAbsent(sequence, this::begin);
+        if (isRead(sequence)) {
+            cache.makeRoom(); // here, and not among all others in the middle of a pass
         }
+    }
+
+    /** Whether the cache of a sequence holds its whole prompt. */
+    private boolean isRead(Sequence sequence) {
+        return caches.get(sequence).length() >= sequence.prompt().tokens();
     }
 
     /** What goes wrong is the failure of the sequences that it was for. */

@@ -13,6 +13,8 @@ import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.Message;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.image.ImageSource;
+import lapidary.image.PanAndScan;
+import lapidary.image.PanAndScanSettings;
 
 /**
  * A Gemma 3 checkpoint that answers: load it once, ask it from any thread.
@@ -44,6 +46,8 @@ public final class LanguageModel implements AutoCloseable {
     private final Gemma3 base;
     private final Device owned; // null where the caller closes it
     private final Prompts prompts;
+    private final LoadOptions options;
+    private final PanAndScanSettings panAndScan; // what the model's own files say
     private final GenerationConfig config;
     private final int contextLength;
     private final Decoder decoder;
@@ -54,10 +58,18 @@ public final class LanguageModel implements AutoCloseable {
     private boolean isDeviceClosed;
 
     private LanguageModel(
-            Gemma3 base, Device owned, Prompts prompts, GenerationConfig config, LoadOptions options, long keptBytes) {
+            Gemma3 base,
+            Device owned,
+            Prompts prompts,
+            PanAndScanSettings panAndScan,
+            GenerationConfig config,
+            LoadOptions options,
+            long keptBytes) {
         this.base = base;
         this.owned = owned;
         this.prompts = prompts;
+        this.panAndScan = panAndScan;
+        this.options = options;
         this.config = config;
         int limit = base.config().text().maxPositionEmbeddings();
         this.contextLength = options.contextLength() == 0 ? limit : options.contextLength();
@@ -67,7 +79,7 @@ public final class LanguageModel implements AutoCloseable {
         }
         this.decoder = new Decoder(base, options.batchSize(), keptBytes, Decoder.CHUNK);
         this.worker = new Worker(decoder, options.batchSize());
-        adapters.put(BASE, new Adapter(BASE, base));
+        adapters.put(BASE, new Adapter(BASE, base, options.panAndScan(panAndScan)));
     }
 
     /** Loads a model folder as {@link LoadOptions#DEFAULT} says. */
@@ -108,9 +120,13 @@ public final class LanguageModel implements AutoCloseable {
         Gemma3 base = Gemma3.load(folder, device, options.precision(), null, 0);
         try {
             Prompts prompts = new Prompts(folder, base.config().isTextOnly());
+            PanAndScanSettings panAndScan = base.config().isTextOnly()
+                    ? PanAndScanSettings.OFF
+                    : PanAndScanSettings.find(folder).orElse(PanAndScanSettings.OFF);
             GenerationConfig config =
                     GenerationConfig.read(folder, base.config().eosTokenIds());
-            LanguageModel model = new LanguageModel(base, owned, prompts, config, options, options.keptBytes(device));
+            LanguageModel model =
+                    new LanguageModel(base, owned, prompts, panAndScan, config, options, options.keptBytes(device));
             model.worker.start();
             return model;
         } catch (RuntimeException | Error e) {
@@ -138,7 +154,8 @@ public final class LanguageModel implements AutoCloseable {
 
     /**
      * Loads an adapter from a folder of PEFT's files, under a name; one that was attached under it is swapped for it. The base
-     * is not loaded again.
+     * is not loaded again. Where the folder holds an image processor's file, {@code do_pan_and_scan} in it says how pictures are
+     * shown to this adapter, unless {@link LoadOptions#panAndScan} does.
      *
      * @throws lapidary.format.FormatException where the files are not an adapter of this base, saying why; what was attached
      *     stays
@@ -147,9 +164,13 @@ public final class LanguageModel implements AutoCloseable {
         if (name.equals(BASE)) {
             throw new IllegalArgumentException("the empty name is the base's; give the adapter another");
         }
+        PanAndScan shown = options.panAndScan(
+                base.config().isTextOnly()
+                        ? PanAndScanSettings.OFF
+                        : PanAndScanSettings.find(folder).orElse(panAndScan));
         Adapter loaded = worker.call(() -> {
             try (PeftAdapter files = PeftAdapter.open(folder)) {
-                Adapter adapter = new Adapter(name, base.withAdapter(files));
+                Adapter adapter = new Adapter(name, base.withAdapter(files), shown);
                 decoder.add(adapter);
                 return adapter;
             }
@@ -244,7 +265,19 @@ public final class LanguageModel implements AutoCloseable {
      *     {@code <start_of_image>} among the words
      */
     public Generation generate(List<Message> messages, List<ImageSource> images, GenerationOptions options) {
-        Prompt prompt = prompts.of(messages, images);
+        Adapter adapter = adapter(options.adapter());
+        try {
+            Sequence sequence = sequence(prompts.of(messages, images, adapter.panAndScan()), adapter, options);
+            worker.submit(sequence);
+            return sequence.generation();
+        } catch (RuntimeException | Error e) {
+            adapter.release();
+            worker.tidy(); // it may have been detached meanwhile
+            throw e;
+        }
+    }
+
+    private Sequence sequence(Prompt prompt, Adapter adapter, GenerationOptions options) {
         if (prompt.tokens() >= contextLength) {
             throw new IllegalArgumentException("the prompt has " + prompt.tokens()
                     + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
@@ -255,8 +288,7 @@ public final class LanguageModel implements AutoCloseable {
                 options,
                 (float) base.config().text().finalLogitSoftcapping(),
                 options.seed() == null ? nextSeed() : options.seed());
-        Adapter adapter = adapter(options.adapter());
-        Sequence sequence = new Sequence(
+        return new Sequence(
                 prompt,
                 Math.min(answerTokens, contextLength - prompt.tokens()),
                 adapter,
@@ -264,18 +296,15 @@ public final class LanguageModel implements AutoCloseable {
                 sampler,
                 options.stop(),
                 prompts.processor().tokenizer());
-        try {
-            worker.submit(sequence);
-        } catch (RuntimeException e) {
-            adapter.release();
-            throw e;
-        }
-        return sequence.generation();
     }
 
-    /** Tokens of the prompt that a conversation makes, those of its images included. */
+    /** Tokens of the prompt that a conversation makes for the adapter that {@link #use} chose, those of its images included. */
     public int countTokens(List<Message> messages) {
-        return prompts.of(messages, Prompts.images(messages)).tokens();
+        PanAndScan shown;
+        synchronized (this) {
+            shown = adapters.get(inUse).panAndScan();
+        }
+        return prompts.of(messages, Prompts.images(messages), shown).tokens();
     }
 
     /**
@@ -302,15 +331,16 @@ public final class LanguageModel implements AutoCloseable {
         if (last < 1) {
             throw new IllegalArgumentException("the conversation has no answer");
         }
-        int prompt =
-                prompts.of(messages.subList(0, last), images.subList(0, asked)).tokens();
-        Prompt whole = prompts.whole(messages, images);
-        if (whole.tokens() > contextLength) {
-            throw new IllegalArgumentException(
-                    "the conversation has " + whole.tokens() + " tokens, the context " + contextLength);
-        }
         Adapter adapter = adapter(null);
         try {
+            PanAndScan shown = adapter.panAndScan();
+            int prompt = prompts.of(messages.subList(0, last), images.subList(0, asked), shown)
+                    .tokens();
+            Prompt whole = prompts.whole(messages, images, shown);
+            if (whole.tokens() > contextLength) {
+                throw new IllegalArgumentException(
+                        "the conversation has " + whole.tokens() + " tokens, the context " + contextLength);
+            }
             return worker.call(() -> decoder.loss(adapter.model(), whole, prompt));
         } finally {
             adapter.release();

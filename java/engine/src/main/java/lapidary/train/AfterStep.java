@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Collectors;
 import lapidary.device.DType;
 import lapidary.device.OutOfMemoryException;
 import lapidary.format.FormatException;
@@ -28,6 +29,7 @@ final class AfterStep {
     private int savedStep = -1;
     private Path saved; // folder of the last checkpoint of this run
     private boolean evaluationOwed;
+    private Path checkpoint; // the last of the whole run, or null
 
     AfterStep(
             SftConfig config,
@@ -37,7 +39,9 @@ final class AfterStep {
             Output output,
             Phases phases,
             TrainingListener listener,
+            Path checkpoint,
             BooleanSupplier stopWanted) {
+        this.checkpoint = checkpoint;
         this.config = config;
         this.plan = plan;
         this.evaluation = evaluation;
@@ -74,7 +78,7 @@ final class AfterStep {
             try {
                 metrics = evaluation.run(stopWanted);
             } catch (OutOfMemoryException e) {
-                throw MemoryAdvice.whileEvaluating(e, config);
+                throw MemoryAdvice.whileEvaluating(e, config, newRun());
             }
             phases.enter(Phases.Phase.TRAIN);
             evaluationOwed = metrics.isEmpty();
@@ -94,6 +98,11 @@ final class AfterStep {
         }
     }
 
+    /** What it takes to go on with other options: a new run once there is a checkpoint to go on from. */
+    NewRun newRun() {
+        return checkpoint == null ? NewRun.NOT_NEEDED : new NewRun(checkpoint);
+    }
+
     /** Whether there is nothing more to hope for from training. */
     boolean isOver() {
         return checkpointer.best().isPatienceOver();
@@ -107,6 +116,7 @@ final class AfterStep {
             saved = checkpointer.save(
                     evaluationOwed, isOver() || step == plan.maxSteps(), output.eventFolder(), listener::onWrite);
             savedStep = step;
+            checkpoint = saved;
             listener.onSave(step, saved);
         } catch (FormatException e) {
             if (stopWanted.getAsBoolean()) {
@@ -175,14 +185,22 @@ final class AfterStep {
     /** A step is followed by no loss that would show what it did before its values are written. */
     private void requireFinite(int step) {
         Gemma3 model = checkpointer.model();
-        for (Parameter parameter : model.parameters()) {
+        for (List<Parameter> alike : model.parameters().stream()
+                .collect(Collectors.groupingBy(parameter -> parameter.value().dtype(), Collectors.toList()))
+                .values()) {
+            float[] sums = new float[alike.size()];
             try (Frame scratch = model.frame().child("finite")) {
-                Tensor squares = scratch.zeros(DType.F32, 1);
-                scratch.kernels().sumSquares(squares, List.of(parameter.value()));
-                if (!Float.isFinite(squares.item())) {
+                Tensor squares = scratch.zeros(DType.F32, sums.length);
+                scratch.kernels()
+                        .sumSquares(
+                                squares, alike.stream().map(Parameter::value).toList());
+                squares.copyTo(sums); // waits for the device: once, not for each parameter
+            }
+            for (int i = 0; i < sums.length; i++) {
+                if (!Float.isFinite(sums[i])) {
                     throw new TrainingException(
                             (step == plan.maxSteps() ? "after the last step " : "after step " + step + " ")
-                                    + parameter.name()
+                                    + alike.get(i).name()
                                     + " holds values that are not finite or beyond 1e19, so the adapter is not saved; a lower"
                                     + " --learning_rate or a higher --adam_epsilon may help");
                 }

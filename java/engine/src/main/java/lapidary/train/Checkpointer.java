@@ -14,6 +14,8 @@ import lapidary.format.JsonWriter;
 import lapidary.gemma3.Gemma3;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.ProcessorFiles;
+import lapidary.image.PanAndScan;
+import lapidary.image.PanAndScanSettings;
 import lapidary.nn.LoraSpec;
 import lapidary.optim.Optimizer;
 import lapidary.optim.Schedule;
@@ -73,6 +75,12 @@ record Checkpointer(
     void writeAdapter(Path folder) {
         PeftAdapter.write(folder, model.parameters(), model.linears(), lora, config.baseModelName());
         ProcessorFiles.copy(config.modelNameOrPath(), folder);
+        if (!model.config().isTextOnly()) { // pictures must be asked about as they were trained on
+            PanAndScanSettings said = PanAndScanSettings.find(folder).orElse(PanAndScanSettings.OFF);
+            PanAndScanSettings trained =
+                    config.data().panAndScan() ? new PanAndScanSettings(true, PanAndScan.DEFAULT) : said.with(false);
+            trained.write(folder);
+        }
     }
 
     /** Folder of the best checkpoint, where it is there or being written; else null. */

@@ -57,6 +57,7 @@ public record EvalOptions(
     /** No evaluation. */
     public static final EvalOptions NEVER = new EvalOptions(Strategy.NO, "", "test", 0, 8, false, "", null, 0, 0);
 
+    private static final String SPLIT_OPTION = "--dataset_test_split";
     private static final String PREFIX = "eval_";
 
     /** @throws IllegalArgumentException naming the option, its value and what it may be */
@@ -141,11 +142,11 @@ public record EvalOptions(
             return null;
         }
         if (dataset.isEmpty()) {
-            return Datasets.open(trained, split, forms);
+            return Datasets.open(trained, split, SPLIT_OPTION, forms);
         }
         boolean folder = Files.isDirectory(Path.of(dataset));
         return Datasets.open(
-                dataset, folder ? split : Split.parse(split).named("train").toString(), forms);
+                dataset, folder ? split : Split.parse(split).named("train").toString(), SPLIT_OPTION, forms);
     }
 
     /** Whether an evaluation is due after that many steps. */

@@ -31,13 +31,16 @@ final class Evaluation {
     private final int batchSize;
     private final MicroBatches batches; // null where nothing is evaluated
     private final String fingerprint;
+    private final HeldOut heldOut;
 
-    private Evaluation(Gemma3 model, Units units, int batchSize, MicroBatches batches, String fingerprint) {
+    private Evaluation(
+            Gemma3 model, Units units, int batchSize, MicroBatches batches, String fingerprint, HeldOut heldOut) {
         this.model = model;
         this.units = units;
         this.batchSize = batchSize;
         this.batches = batches;
         this.fingerprint = fingerprint;
+        this.heldOut = heldOut;
     }
 
     /**
@@ -47,7 +50,7 @@ final class Evaluation {
      */
     static Evaluation of(SftConfig config, Gemma3 model, Dataset heldOut, CheckCache cache, TrainingListener listener) {
         if (heldOut == null) {
-            return new Evaluation(model, Units.all(0), 0, null, "");
+            return new Evaluation(model, Units.all(0), 0, null, "", HeldOut.NONE);
         }
         Samples samples =
                 Samples.of(model.config(), config.modelNameOrPath(), heldOut, config.profile(), config.data());
@@ -59,12 +62,23 @@ final class Evaluation {
                 ? units.checked()
                 : Checked.look(
                         samples, false, Runtime.getRuntime().availableProcessors(), () -> true, done -> {}, place);
-        return new Evaluation(model, units, config.evaluation().batchSize(), batches, checked.fingerprint());
+        return new Evaluation(
+                model,
+                units,
+                config.evaluation().batchSize(),
+                batches,
+                checked.fingerprint(),
+                new HeldOut(checked.tokens(), checked.views()));
     }
 
     /** Rows held out. */
     int rows() {
         return units.size();
+    }
+
+    /** The rows, as far as memory depends on them. */
+    HeldOut heldOut() {
+        return heldOut;
     }
 
     /** Of the held-out rows; empty where there are none. */
@@ -92,7 +106,7 @@ final class Evaluation {
                     return Optional.empty();
                 }
                 MicroBatch batch = ahead.next();
-                LinearCrossEntropy.Statistics statistics = forward(batch);
+                LinearCrossEntropy.Statistics statistics = forward(model, batch);
                 loss += statistics.loss() * batch.rows().size();
                 entropy += statistics.entropy() / Math.max(1, statistics.valid());
                 accuracy += (double) statistics.correct() / Math.max(1, statistics.valid());
@@ -112,7 +126,8 @@ final class Evaluation {
         return Optional.of(metrics);
     }
 
-    private LinearCrossEntropy.Statistics forward(MicroBatch batch) {
+    /** One batch. */
+    static LinearCrossEntropy.Statistics forward(Gemma3 model, MicroBatch batch) {
         try (Frame frame = model.frame().child("evaluation")) {
             Tape tape = Tape.notRecording(frame);
             Tensor hidden = model.forward(tape, batch.packed(), true); // a frame a layer

@@ -11,9 +11,9 @@ final class MemoryAdvice {
     private MemoryAdvice() {}
 
     /** While the model was loaded, or the optimiser's state made. */
-    static TrainingException whileLoading(OutOfMemoryException e, SftConfig config) {
+    static TrainingException whileLoading(OutOfMemoryException e, SftConfig config, NewRun newRun) {
         return new TrainingException(
-                e.getMessage() + ". The model and what is trained do not fit" + sentence(smallerModel(config)), e);
+                e.getMessage() + ". The model and what is trained do not fit" + smallerModel(config, newRun), e);
     }
 
     /**
@@ -21,7 +21,7 @@ final class MemoryAdvice {
      *
      * @param fixed bytes that model and optimiser take, whatever the batch
      */
-    static TrainingException whileTraining(OutOfMemoryException e, SftConfig config, long fixed) {
+    static TrainingException whileTraining(OutOfMemoryException e, SftConfig config, long fixed, NewRun newRun) {
         int rows = config.perDeviceTrainBatchSize();
         long room = Math.max(0, e.inUse() - fixed);
         long needed = room + e.requested();
@@ -30,13 +30,16 @@ final class MemoryAdvice {
                 : " rows at least " + mebibytes(needed) + " more, and no more than about " + mebibytes(room)
                         + " were left";
         String arithmetic = ". Model and optimiser take " + mebibytes(fixed) + ", a step of " + rows + more;
+        String checkpointing = "--gradient_checkpointing true";
         if (rows == 1) {
-            List<String> advice = new ArrayList<>();
-            if (!config.gradientCheckpointing()) {
-                advice.add("--gradient_checkpointing true");
-            }
-            advice.addAll(smallerModel(config));
-            return new TrainingException(e.getMessage() + arithmetic + sentence(advice), e);
+            String smaller = smallerModel(config, newRun);
+            return new TrainingException(
+                    e.getMessage()
+                            + arithmetic
+                            + (config.gradientCheckpointing()
+                                    ? smaller
+                                    : ": try " + checkpointing + ", or" + smaller.substring(": try".length())),
+                    e);
         }
         // The step was not over, so it needs more than it had asked for: half the rows at most.
         int fitting = (int) Math.max(1, Math.min(rows / 2, rows * room / Math.max(1, needed)));
@@ -44,27 +47,28 @@ final class MemoryAdvice {
             fitting--;
         }
         int groups = config.gradientAccumulationSteps() * (rows / fitting);
-        return new TrainingException(
-                e.getMessage() + arithmetic + ": use --per_device_train_batch_size " + fitting
-                        + " --gradient_accumulation_steps " + groups + ", which trains the same"
-                        + (config.gradientCheckpointing() ? "" : ", or --gradient_checkpointing true"),
-                e);
+        String batches = newRun.with(
+                "--per_device_train_batch_size " + fitting + " --gradient_accumulation_steps " + groups, false);
+        String use = newRun.isNeeded()
+                ? (config.gradientCheckpointing() ? "" : checkpointing + ", or ") + batches
+                : batches + ", which trains the same" + (config.gradientCheckpointing() ? "" : ", or " + checkpointing);
+        return new TrainingException(e.getMessage() + arithmetic + ": use " + use, e);
     }
 
     /** While held-out rows are evaluated, of which more may go through the model together than are trained on. */
-    static TrainingException whileEvaluating(OutOfMemoryException e, SftConfig config) {
+    static TrainingException whileEvaluating(OutOfMemoryException e, SftConfig config, NewRun newRun) {
         int rows = config.evaluation().batchSize();
         String held = ". Evaluation takes " + rows + " held-out row" + (rows == 1 ? "" : "s") + " at a time";
         return new TrainingException(
                 e.getMessage()
                         + held
                         + (rows == 1
-                                ? sentence(smallerModel(config))
+                                ? smallerModel(config, newRun)
                                 : ": use --per_device_eval_batch_size " + rows / 2 + " or less"),
                 e);
     }
 
-    private static List<String> smallerModel(SftConfig config) {
+    private static String smallerModel(SftConfig config, NewRun newRun) {
         List<String> advice = new ArrayList<>();
         if (config.precision().dtype() != DType.BF16) {
             advice.add("--dtype bfloat16");
@@ -75,12 +79,12 @@ final class MemoryAdvice {
         if (!config.optimizer().optim().equals(OptimizerOptions.ADAMW_8BIT)) {
             advice.add("--optim adamw_8bit");
         }
-        advice.add("fewer --lora_modules_to_save or a smaller --lora_r");
-        return advice;
-    }
-
-    private static String sentence(List<String> advice) {
-        return ": try " + String.join(", or ", advice);
+        if (!newRun.isNeeded()) {
+            advice.add("fewer --lora_modules_to_save or a smaller --lora_r");
+        } else if (advice.isEmpty()) { // the adapter says the rest
+            return ": try a new run in another --output_dir with fewer --lora_modules_to_save or a smaller --lora_r";
+        }
+        return ": try " + newRun.with(String.join(", or ", advice), false);
     }
 
     private static String mebibytes(long bytes) {

@@ -106,7 +106,38 @@ public final class MemoryEstimate implements AutoCloseable {
         return of(rows, vocabulary, config.gradientAccumulationSteps());
     }
 
-    /** The same of steps of so many micro-batches. */
+    /**
+     * Of steps, and of an evaluation between two of them.
+     *
+     * @param steps their need
+     * @param rows of their micro-batches
+     * @param heldOut rows of the evaluation's batch; none where there is no evaluation
+     */
+    MemoryNeed evaluating(MemoryNeed steps, List<Row> rows, List<Row> heldOut) {
+        if (heldOut.isEmpty()) {
+            return steps;
+        }
+        MicroBatch batch = microBatch(heldOut, new int[1]);
+        MemoryPool pool = device.pool();
+        pool.restartPeak();
+        model.dropout().setTraining(false);
+        Evaluation.forward(model, batch);
+        model.dropout().setTraining(true);
+        long evaluating = pool.peak() - fixed + workspace - steps.gradients(); // there are no gradients then
+        long ahead = rows.stream().mapToInt(Row::views).sum() * viewBytes() * Batches.AHEAD; // of the next steps
+        return steps.with(
+                Math.max(steps.activations(), evaluating),
+                Math.max(steps.logits(), logits(batch.trained())),
+                Math.max(steps.pictures(), ahead + pictures(List.of(batch), 1)));
+    }
+
+    private long viewBytes() {
+        return model.config().isTextOnly()
+                ? 0
+                : black(model.config().vision().imageSize()).heapBytes();
+    }
+
+    /** Of steps of so many micro-batches. */
     MemoryNeed of(List<Row> rows, int vocabulary, int microBatches) {
         int[] next = {0};
         List<MicroBatch> group = new ArrayList<>();

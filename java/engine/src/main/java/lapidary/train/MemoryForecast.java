@@ -18,18 +18,21 @@ final class MemoryForecast implements AutoCloseable {
     private final LoraChoice lora;
     private final Device device;
     private final long memory;
+    private final NewRun newRun;
     private final DryDevice dry;
     private final MemoryEstimate estimate;
 
-    MemoryForecast(SftConfig config, LoraChoice lora, Device device) {
-        this(config, lora, device, device.memory());
+    /** @param newRun what it takes to begin the run anew with other options */
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device, NewRun newRun) {
+        this(config, lora, device, newRun, device.memory());
     }
 
     /** @param memory bytes that the device is taken to have */
-    MemoryForecast(SftConfig config, LoraChoice lora, Device device, long memory) {
+    MemoryForecast(SftConfig config, LoraChoice lora, Device device, NewRun newRun, long memory) {
         this.config = config;
         this.lora = lora;
         this.device = device;
+        this.newRun = newRun;
         this.memory = memory;
         this.dry = DryDevice.inPlaceOf(device);
         try {
@@ -46,18 +49,21 @@ final class MemoryForecast implements AutoCloseable {
         long takes = estimate.takes(need);
         return takes <= memory
                 ? Optional.empty()
-                : Optional.of(outlook(need, takes, List.of(), advice(List.of(), NO_TOKENS)));
+                : Optional.of(outlook(need, takes, List.of(), advice(List.of(), NO_TOKENS, HeldOut.NONE)));
     }
 
-    /** Of the batch with the longest of these rows. */
-    MemoryOutlook of(Checked rows) {
-        return of(MemoryEstimate.longest(rows.tokens(), rows.views(), config), rows.vocabulary());
+    /** Of the batch with the longest of these rows, or of an evaluation, whatever takes more. */
+    MemoryOutlook of(Checked rows, HeldOut heldOut) {
+        return of(MemoryEstimate.longest(rows.tokens(), rows.views(), config), rows.vocabulary(), heldOut);
     }
 
-    MemoryOutlook of(List<Row> longest, int vocabulary) {
-        MemoryNeed need = estimate.of(longest, vocabulary);
+    MemoryOutlook of(List<Row> longest, int vocabulary, HeldOut heldOut) {
+        MemoryNeed need = estimate.evaluating(
+                estimate.of(longest, vocabulary),
+                longest,
+                heldOut.worst(config.evaluation().batchSize()));
         long takes = estimate.takes(need);
-        return outlook(need, takes, longest, takes <= memory ? "" : advice(longest, vocabulary));
+        return outlook(need, takes, longest, takes <= memory ? "" : advice(longest, vocabulary, heldOut));
     }
 
     private MemoryOutlook outlook(MemoryNeed need, long takes, List<Row> rows, String advice) {
@@ -74,8 +80,11 @@ final class MemoryForecast implements AutoCloseable {
 
     // ---- what fits -----------------------------------------------------------------------------------------------
 
-    /** The least that has to be changed, in the order of what it costs: the batch first, then time, then precision. */
-    private String advice(List<Row> longest, int vocabulary) {
+    /**
+     * The least that has to be changed, in the order of what it costs: the batch first, then time, then precision. A run that is
+     * gone on with may change no more than checkpointing and the evaluation's batch; a new one from its adapter may change all.
+     */
+    private String advice(List<Row> longest, int vocabulary, HeldOut heldOut) {
         List<String> options = new ArrayList<>();
         SftConfig tried = config;
         for (SftConfig next : smaller()) {
@@ -83,19 +92,24 @@ final class MemoryForecast implements AutoCloseable {
             tried = next;
             try (DryDevice place = DryDevice.inPlaceOf(device);
                     MemoryEstimate there = new MemoryEstimate(tried, place, lora)) {
+                boolean sameRun = isSameRun(tried);
                 if (longest.isEmpty()) {
                     long takes = there.takes(there.withoutStep(vocabulary));
                     if (takes <= memory) {
-                        return String.join(" ", options);
+                        return newRun.with(String.join(" ", options), sameRun);
                     }
                     continue;
                 }
                 for (int batch = config.perDeviceTrainBatchSize(); batch > 0; batch--) {
+                    boolean whole = batch == config.perDeviceTrainBatchSize();
+                    if (newRun.isNeeded() && sameRun && !whole && !config.gradientCheckpointing() && tried == config) {
+                        break; // checkpointing before what takes a new run
+                    }
                     String found = config.perDeviceTrainBatchSize() % batch == 0
-                            ? fitting(batch, there, longest.subList(0, batch), vocabulary)
+                            ? fitting(batch, there, longest.subList(0, batch), vocabulary, heldOut)
                             : "";
                     if (!found.isEmpty()) {
-                        return (String.join(" ", options) + found).strip();
+                        return newRun.with((String.join(" ", options) + found).strip(), sameRun && whole);
                     }
                 }
             }
@@ -103,15 +117,32 @@ final class MemoryForecast implements AutoCloseable {
         return "";
     }
 
-    private String fitting(int batch, MemoryEstimate there, List<Row> rows, int vocabulary) {
+    /** Whether a checkpoint is gone on from with these options. */
+    private boolean isSameRun(SftConfig other) {
+        return other.optimizer().equals(config.optimizer())
+                && other.dtype() == config.dtype()
+                && other.loadIn4bit() == config.loadIn4bit();
+    }
+
+    private String fitting(int batch, MemoryEstimate there, List<Row> rows, int vocabulary, HeldOut heldOut) {
         int groups = config.gradientAccumulationSteps() * (config.perDeviceTrainBatchSize() / batch);
-        long takes = there.takes(there.of(rows, vocabulary, groups));
+        MemoryNeed steps = there.of(rows, vocabulary, groups);
+        if (there.takes(steps) > memory) {
+            return "";
+        }
         String size = batch == config.perDeviceTrainBatchSize()
                 ? ""
                 : " --per_device_train_batch_size " + batch + " --gradient_accumulation_steps " + groups;
-        return takes <= memory
-                ? size + String.format(Locale.ROOT, " (about %.2f GiB)", takes / (double) (1L << 30))
-                : "";
+        int held = config.evaluation().batchSize();
+        for (int atATime = held; atATime > 0; atATime /= 2) {
+            long takes = there.takes(there.evaluating(steps, rows, heldOut.worst(atATime)));
+            if (takes <= memory) {
+                return size
+                        + (atATime == held ? "" : " --per_device_eval_batch_size " + atATime)
+                        + String.format(Locale.ROOT, " (about %.2f GiB)", takes / (double) (1L << 30));
+            }
+        }
+        return "";
     }
 
     /** The run as it is, and others that take less and less. */

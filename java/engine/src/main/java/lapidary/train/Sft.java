@@ -83,16 +83,18 @@ public final class Sft {
      */
     public TrainingReport run() {
         phases = new Phases();
+        NewRun newRun = NewRun.NOT_NEEDED;
         try (Output output = Output.open(config.outputDir())) {
             Checkpoints checkpoints = new Checkpoints(config.outputDir());
             checkpoints.clearLeftovers();
             Start start = Start.of(config, checkpoints, listener::onNotice);
+            newRun = start.newRun();
             Path adapter = start.adapter(config.initAdapter());
             try (PeftAdapter init = adapter == null ? null : PeftAdapter.open(adapter)) {
                 return run(output, checkpoints, start, LoraChoice.of(config, init));
             }
         } catch (OutOfMemoryException e) {
-            throw MemoryAdvice.whileLoading(e, config);
+            throw MemoryAdvice.whileLoading(e, config, newRun);
         }
     }
 
@@ -104,6 +106,7 @@ public final class Sft {
         try (Dataset dataset = Datasets.open(
                         config.datasetName(),
                         config.datasetTrainSplit(),
+                        "--dataset_train_split",
                         config.data().forms());
                 Dataset heldOut = config.evaluation()
                         .open(config.datasetName(), config.data().forms())) {
@@ -126,7 +129,7 @@ public final class Sft {
                             units,
                             place,
                             plan.rows(config.orderSeed(), plan.microBatchesBefore(start.step())));
-                    MemoryForecast forecast = forecast(lora);
+                    MemoryForecast forecast = forecast(lora, start.newRun());
                     Gemma3 model = Gemma3.load(
                             config.modelNameOrPath(), device, config.precision(), lora.spec(), config.seed())) {
                 if (model.config().isQuantized() && config.loadIn4bit()) {
@@ -151,8 +154,8 @@ public final class Sft {
                             "All rows were looked at by an earlier run, and neither they nor what reads them has"
                                     + " changed: they are not looked at again");
                 }
-                listener.onMemory(forecast.of(batches.checked()));
                 Evaluation evaluation = Evaluation.of(config, model, heldOut, cache, listener);
+                listener.onMemory(forecast.of(batches.checked(), evaluation.heldOut()));
                 Checkpointer checkpointer = new Checkpointer(
                         config,
                         checkpoints,
@@ -182,8 +185,8 @@ public final class Sft {
     }
 
     /** Of this run's memory; tells at once where the model alone is too much. */
-    private MemoryForecast forecast(LoraChoice lora) {
-        MemoryForecast forecast = new MemoryForecast(config, lora, device);
+    private MemoryForecast forecast(LoraChoice lora, NewRun newRun) {
+        MemoryForecast forecast = new MemoryForecast(config, lora, device, newRun);
         forecast.tooLarge().ifPresent(listener::onMemory);
         return forecast;
     }
@@ -246,8 +249,16 @@ public final class Sft {
         }
         long fixedBytes = device.pool().inUse();
         phases.enter(Phases.Phase.TRAIN);
-        AfterStep after =
-                new AfterStep(config, plan, evaluation, checkpointer, output, phases, listener, () -> stopWanted);
+        AfterStep after = new AfterStep(
+                config,
+                plan,
+                evaluation,
+                checkpointer,
+                output,
+                phases,
+                listener,
+                start.newRun().checkpoint(),
+                () -> stopWanted);
         if (start.isEvaluationOwed()) {
             after.evaluateAndSave(start.step());
         }
@@ -275,7 +286,7 @@ public final class Sft {
                 optimizer.step(grads, learningRate);
                 progress.endStep(gradNorm, learningRate);
             } catch (OutOfMemoryException e) {
-                throw MemoryAdvice.whileTraining(e, config, fixedBytes);
+                throw MemoryAdvice.whileTraining(e, config, fixedBytes, after.newRun());
             }
             step++;
             after.report(step);

@@ -102,6 +102,11 @@ record Start(Path folder, int step, Json manifest, List<Map<String, Object>> his
         return manifest != null;
     }
 
+    /** What it takes to go on with other options. */
+    NewRun newRun() {
+        return isOwn() ? new NewRun(folder) : NewRun.NOT_NEEDED;
+    }
+
     /** Whether the run was stopped between a step and the evaluation that was due after it. */
     boolean isEvaluationOwed() {
         return isOwn() && manifest.bool("evaluation_owed");

@@ -43,6 +43,18 @@ record EngineProcess(int code, String out, String err) {
     private static Process start(
             Path out, Path err, Map<String, String> environment, String classes, List<String> arguments)
             throws IOException {
+        ProcessBuilder builder = new ProcessBuilder(command(classes, arguments))
+                .redirectOutput(out.toFile())
+                .redirectError(err.toFile());
+        builder.environment().keySet().removeAll(List.of("LAPIDARY_DEBUG", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"));
+        builder.environment()
+                .put("OMP_NUM_THREADS", "1"); // tests share their cores: two threads would wait for each other
+        builder.environment().putAll(environment);
+        return builder.start();
+    }
+
+    /** What starts the engine. */
+    static List<String> command(String classes, List<String> arguments) {
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "--enable-native-access=ALL-UNNAMED",
@@ -53,13 +65,7 @@ record EngineProcess(int code, String out, String err) {
                 classes + System.getProperty("java.class.path"),
                 Engine.class.getName()));
         command.addAll(arguments);
-        ProcessBuilder builder =
-                new ProcessBuilder(command).redirectOutput(out.toFile()).redirectError(err.toFile());
-        builder.environment().keySet().removeAll(List.of("LAPIDARY_DEBUG", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"));
-        builder.environment()
-                .put("OMP_NUM_THREADS", "1"); // tests share their cores: two threads would wait for each other
-        builder.environment().putAll(environment);
-        return builder.start();
+        return command;
     }
 
     /** The tiny model that comes with the engine, for a test to break: its files are copied to {@code folder}. */

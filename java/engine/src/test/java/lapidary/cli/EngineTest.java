@@ -54,6 +54,20 @@ final class EngineTest {
         assertOneLine("did you mean --learning_rate?");
     }
 
+    /** Of options that begin with the words that were typed, the one that a command has first. */
+    @ParameterizedTest
+    @CsvSource({
+        "generate, --model, --model_name_or_path",
+        "train, --model, --model_name_or_path",
+        "train, --dataset, --dataset_name",
+        "evaluate, --adapter, --adapter_name_or_path",
+        "train, --lora=3, --lora_r"
+    })
+    void theFirstWordsOfAnOptionMeanTheFirstSuch(String command, String typed, String meant) {
+        assertEquals(2, engine(command, typed, "x"));
+        assertOneLine("did you mean " + meant + "?");
+    }
+
     @Test
     void anUnknownCommandIsRefusedWithTheNearestName() {
         assertEquals(2, engine("trian"));

@@ -4,12 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -154,6 +156,49 @@ final class InferCommandsTest {
     }
 
     @Test
+    void promptsMayComeFromStandardInputAndAnswersGoToStandardOutput() {
+        String question = "How many shapes are there?";
+        String row = "{\"prompt\": \"" + question + "\", \"image\": \"" + PICTURE + "\"}\n";
+        String[] args =
+                with("generate", "--adapter_name_or_path", ADAPTER, "--in", "-", "--out", "-", "--temperature", "0");
+        assertEquals(0, typing(row + "\n" + row, args), err::toString);
+        List<String> lines = out.toString().lines().toList();
+        assertEquals(2, lines.size(), out.toString()); // and no line for people
+        for (String line : lines) {
+            assertEquals("Four.", Json.parse("answer", line).string("text"));
+        }
+        assertEquals(1, typing(row + "{\"text\": \"Hi\"}\n", args));
+        assertOneLine("standard input:2: has no \"messages\" (nor \"prompt\"), only [text]");
+        err.getBuffer().setLength(0);
+        assertEquals(1, typing("", args));
+        assertOneLine("standard input has no rows");
+    }
+
+    /** A picture's path begins where the program was started, and a pipe may have any name, as a shell's {@code <(...)} has. */
+    @Test
+    void promptsMayComeThroughAPipe() throws IOException, InterruptedException {
+        Path pipe = folder.resolve("prompts");
+        assumeTrue(new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor() == 0);
+        String row = "{\"prompt\": \"How many shapes are there?\", \"image\": \""
+                + Path.of("").toAbsolutePath().relativize(Path.of(PICTURE)) + "\"}\n";
+        Thread writer = new Thread(() -> {
+            try {
+                Files.writeString(pipe, row);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        });
+        writer.setDaemon(true); // where nobody opens the pipe, it waits
+        writer.start();
+        String[] args = with("generate", "--adapter_name_or_path", ADAPTER, "--temperature", "0", "--out", "-", "--in");
+        args = Arrays.copyOf(args, args.length + 1);
+        args[args.length - 1] = pipe.toString();
+        assertEquals(0, engine(args), err::toString);
+        assertEquals("Four.", Json.parse("answer", out.toString()).string("text"));
+        writer.join();
+    }
+
+    @Test
     void promptsThatAreNotThereAreToldBeforeTheModelIsLoaded() {
         for (Path in : List.of(folder, folder.resolve("no-such.jsonl"))) {
             err.getBuffer().setLength(0);
@@ -170,12 +215,24 @@ final class InferCommandsTest {
         }
     }
 
+    /** One conversation makes one answer at a time. */
+    @Test
+    void aChatHasNoBatch() {
+        assertEquals(2, engine(with("chat", "--batch_size", "2")));
+        assertOneLine("unknown option --batch_size");
+        assertEquals(0, engine("evaluate", "--help"));
+        String help = out.toString().replaceAll("\\s+", " ");
+        assertTrue(help.contains("--batch_size=N") && help.contains("generation_config.json; for evaluate 0)"), help);
+    }
+
     @Test
     void evaluateTellsItsOwnOptionForASplit() throws IOException {
         Path data = folder.resolve("rows.jsonl");
         Files.writeString(data, "{\"messages\": [" + user("Hi", PICTURE) + "]}\n");
         assertEquals(1, engine(with("evaluate", "--dataset_name", data.toString())));
-        assertOneLine("rows.jsonl is not of split \"test\" but [train]", "--dataset_test_split of data to evaluate on");
+        assertOneLine(
+                "rows.jsonl is not of split \"test\" but [train]", "; ask for that split with --dataset_test_split");
+        assertFalse(err.toString().contains("train_split"), err.toString());
         err.getBuffer().setLength(0);
         String[] args = with("evaluate", "--dataset_name", data.toString(), "--dataset_test_split", "train[0");
         assertEquals(2, engine(args));
@@ -282,10 +339,14 @@ final class InferCommandsTest {
     private void chat(String typed, String... options) {
         List<String> args = new ArrayList<>(Arrays.asList(with("chat", "--temperature", "0")));
         args.addAll(Arrays.asList(options));
+        assertEquals(0, typing(typed, args.toArray(String[]::new)), err::toString);
+    }
+
+    private int typing(String typed, String... args) {
         InputStream before = System.in;
         try {
             System.setIn(new ByteArrayInputStream(typed.getBytes(StandardCharsets.UTF_8)));
-            assertEquals(0, engine(args.toArray(String[]::new)), err::toString);
+            return engine(args);
         } finally {
             System.setIn(before);
         }

@@ -1,6 +1,7 @@
 package lapidary.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.concurrent.atomic.AtomicInteger;
 import lapidary.ffi.kernels.KernelTable;
 
 /** The host's processor with as little memory as a test wants. */
@@ -17,13 +18,34 @@ public final class LimitedDevice {
         return open(Long.MAX_VALUE, largest);
     }
 
+    /**
+     * With a pool that keeps no block, so that each is asked for.
+     *
+     * @param watched length of a block, bytes
+     * @param asked counts how often a block of that length is asked for
+     */
+    public static Device watching(long watched, AtomicInteger asked) {
+        NativeLibraries.loadCpu();
+        Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
+        MemoryPool.Source source = new Limited(kernels, Long.MAX_VALUE, Long.MAX_VALUE) {
+            @Override
+            public MemorySegment allocate(long bytes) {
+                if (bytes == watched) {
+                    asked.incrementAndGet();
+                }
+                return super.allocate(bytes);
+            }
+        };
+        return new CpuDevice("cpu", kernels, MemoryPool.ofExactBlocks(source), true);
+    }
+
     private static Device open(long bytes, long largest) {
         NativeLibraries.loadCpu();
         Kernels kernels = new Kernels("cpu", KernelTable.lapidary_cpu_kernels());
         return new CpuDevice("cpu", kernels, new MemoryPool(new Limited(kernels, bytes, largest)), true);
     }
 
-    private static final class Limited implements MemoryPool.Source {
+    private static class Limited implements MemoryPool.Source {
         private final Kernels kernels;
         private final long most;
         private final long largest;

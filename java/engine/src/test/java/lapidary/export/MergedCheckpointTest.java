@@ -31,6 +31,8 @@ import lapidary.gemma3.Nf4Options;
 import lapidary.gemma3.PackedBatch;
 import lapidary.gemma3.PeftAdapter;
 import lapidary.gemma3.WeightNames;
+import lapidary.image.ImagePreprocessor;
+import lapidary.image.PanAndScanSettings;
 import lapidary.tensor.Frame;
 import lapidary.tensor.Tensor;
 import org.junit.jupiter.api.AfterEach;
@@ -443,6 +445,23 @@ final class MergedCheckpointTest {
             }
         }
         assertTrue(Files.exists(folder.resolve("merged/tokenizer.json")));
+    }
+
+    /** What was trained on parts of pictures is asked about them when its adapter is no more to be seen. */
+    @Test
+    void panAndScanIsMergedToo() throws IOException {
+        Path demo = Path.of("src/main/resources/lapidary/demo/base");
+        Path adapter = Files.createDirectories(folder.resolve("a"));
+        for (String file : List.of("adapter_config.json", "adapter_model.safetensors")) {
+            Files.copy(Path.of("src/test/resources/lapidary/infer/adapter", file), adapter.resolve(file));
+        }
+        Files.writeString(adapter.resolve("preprocessor_config.json"), "{\"do_pan_and_scan\": true}");
+        merge(demo, adapter, DType.BF16);
+        assertTrue(
+                PanAndScanSettings.find(folder.resolve("merged")).orElseThrow().isOn());
+        assertEquals(
+                ImagePreprocessor.read(demo).height(),
+                ImagePreprocessor.read(folder.resolve("merged")).height());
     }
 
     // ---- NF4 -----------------------------------------------------------------------------------------------------

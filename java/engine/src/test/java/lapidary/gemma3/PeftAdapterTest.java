@@ -239,6 +239,23 @@ record PeftAdapterTest(Device device) {
         }
     }
 
+    /** A rank that the file's tensors do not have is noticed where its expression is about them, and only there. */
+    @Test
+    void expressionsOfRanksAreAboutTheNamesInTheFile(@TempDir Path folder) throws IOException {
+        String old = "^language_model.model.layers.0.mlp.up_proj";
+        String now = "^model.language_model.layers.0.mlp.up_proj";
+        for (String expression : List.of(old, now)) {
+            Path newer = Files.createDirectory(folder.resolve(expression.equals(old) ? "newer-old" : "newer-now"));
+            Path older = Files.createDirectory(folder.resolve(expression.equals(old) ? "older-old" : "older-now"));
+            for (Path adapter : List.of(newer, older)) {
+                altered("multimodal", adapter, "rank_pattern", "{\"" + expression + "\": 32}");
+            }
+            rename(older, "base_model.model.model.language_model.", "base_model.model.language_model.model.");
+            assertRefused(expression.equals(old) ? older : newer, "up_proj", "32");
+            PeftAdapter.open(expression.equals(old) ? newer : older).close();
+        }
+    }
+
     private static List<Float> scalings(LoraSpec spec, String layer) {
         return List.of(
                 spec.scaling(layer + "mlp.up_proj"),

@@ -61,7 +61,7 @@ class PanAndScanTest {
     @Test
     void refusesWhatIsNotPositive() {
         assertThrows(IllegalArgumentException.class, () -> new PanAndScan(0, 4, 1.2));
-        assertThrows(IllegalArgumentException.class, () -> new PanAndScan(256, 0, 1.2));
+        assertThrows(IllegalArgumentException.class, () -> new PanAndScan(256, -1, 1.2));
         assertThrows(IllegalArgumentException.class, () -> new PanAndScan(256, 4, Double.NaN));
     }
 }

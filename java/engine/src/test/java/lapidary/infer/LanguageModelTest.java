@@ -220,6 +220,28 @@ final class LanguageModelTest extends DeviceTest {
         assertEquals(last.promptTokens() - 1, last.cachedTokens());
     }
 
+    /** A chat that has become longer than all that may be kept leaves what others have read where it is. */
+    @Test
+    void aCacheThatIsLargerThanAllThatMayBeKeptPushesNothingOut() {
+        String shortOne = "a".repeat(40);
+        model.generate(shortOne, GREEDY).answer();
+        long withOne = inUse(model);
+        model.close();
+        model = LanguageModel.load(DemoModel.BASE, options(0), device);
+        model.generate(shortOne, GREEDY).answer();
+        long one = withOne - inUse(model);
+        model.close();
+
+        model = LanguageModel.load(DemoModel.BASE, options(one), device);
+        model.generate(shortOne, GREEDY).answer();
+        for (int i = 0; i < 2; i++) {
+            Usage longOne = model.generate("b".repeat(400), GREEDY).answer().usage();
+            assertEquals(0, longOne.cachedTokens()); // it is not kept
+        }
+        Usage again = model.generate(shortOne, GREEDY).answer().usage();
+        assertEquals(again.promptTokens() - 1, again.cachedTokens()); // and the other still is
+    }
+
     private static LoadOptions options(long keptBytes) {
         return LoadOptions.DEFAULT.withDtype(DType.F32).withBatchSize(3).withKeptBytes(keptBytes);
     }

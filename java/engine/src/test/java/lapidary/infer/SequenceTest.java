@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.Set;
 import java.util.stream.IntStream;
+import lapidary.image.PanAndScan;
 import lapidary.tokenizer.Tokenizer;
 import org.junit.jupiter.api.Test;
 
@@ -21,7 +22,7 @@ final class SequenceTest {
         return new Sequence(
                 new Prompt(new int[] {2}, new int[1], List.of()),
                 1000,
-                new Adapter("", null),
+                new Adapter("", null, PanAndScan.NONE),
                 Set.of(END),
                 new Sampler(GenerationOptions.GREEDY, 0, 0),
                 stop,

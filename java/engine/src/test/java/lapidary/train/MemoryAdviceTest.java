@@ -67,7 +67,35 @@ class MemoryAdviceTest {
     void aKernelsOwnWantIsNoStepThatNeedsWhatItHas() throws IOException {
         SftConfig config = config(of(1), "out");
         OutOfMemoryException want = new OutOfMemoryException("[op] on cpu: no memory", 0, 300 << 20, null);
-        String message = MemoryAdvice.whileTraining(want, config, 200 << 20).getMessage();
+        String message = MemoryAdvice.whileTraining(want, config, 200 << 20, NewRun.NOT_NEEDED)
+                .getMessage();
         assertTrue(message.contains(", a step of 1 rows more than the 100 MiB beside them"), message);
+    }
+
+    /** What Identity refuses of a run with a checkpoint is advised for a new one alone. */
+    @Test
+    void onceThereIsACheckpointOtherOptionsAreForANewRun() throws IOException {
+        NewRun from = new NewRun(Path.of("checkpoint-2"));
+        OutOfMemoryException want = new OutOfMemoryException("[op] on cpu: no memory", 8 << 20, 300 << 20, null);
+        String anew = "a new run in another --output_dir, as this one's checkpoints keep their options, with"
+                + " --init_adapter checkpoint-2 --";
+        SftConfig one = config(of(1), "out");
+        for (String message : List.of(
+                MemoryAdvice.whileLoading(want, one, from).getMessage(),
+                MemoryAdvice.whileTraining(want, one, 200 << 20, from).getMessage(),
+                MemoryAdvice.whileEvaluating(want, one, from).getMessage())) {
+            assertTrue(message.contains(": try " + anew + "load_in_4bit, or --optim adamw_8bit"), message);
+            assertTrue(message.endsWith("adamw_8bit"), message); // --lora_r is the adapter's
+        }
+        SftConfig four = SftConfig.builder(MODEL, "rows.jsonl", dir.resolve("four"))
+                .perDeviceTrainBatchSize(4)
+                .gradientCheckpointing(false)
+                .build();
+        String message = MemoryAdvice.whileTraining(want, four, 200 << 20, from).getMessage();
+        assertTrue(
+                message.contains(": use --gradient_checkpointing true, or " + anew + "per_device_train_batch_size 2"),
+                message);
+        message = MemoryAdvice.whileEvaluating(want, config(of(8), "out"), from).getMessage();
+        assertTrue(message.endsWith(": use --per_device_eval_batch_size 4 or less"), message);
     }
 }

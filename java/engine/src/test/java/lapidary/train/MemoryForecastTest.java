@@ -4,7 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.regex.Matcher;
@@ -35,9 +38,18 @@ final class MemoryForecastTest {
     }
 
     private static MemoryOutlook outlook(SftConfig config, long memory) {
+        return outlook(config, memory, HeldOut.NONE);
+    }
+
+    private static MemoryOutlook outlook(SftConfig config, long memory, HeldOut heldOut) {
+        return outlook(config, memory, heldOut, NewRun.NOT_NEEDED);
+    }
+
+    private static MemoryOutlook outlook(SftConfig config, long memory, HeldOut heldOut, NewRun newRun) {
         try (Device device = CpuDevice.open();
-                MemoryForecast forecast = new MemoryForecast(config, LoraChoice.of(config, null), device, memory)) {
-            return forecast.of(Collections.nCopies(config.perDeviceTrainBatchSize(), ROW), VOCABULARY);
+                MemoryForecast forecast =
+                        new MemoryForecast(config, LoraChoice.of(config, null), device, newRun, memory)) {
+            return forecast.of(Collections.nCopies(config.perDeviceTrainBatchSize(), ROW), VOCABULARY, heldOut);
         }
     }
 
@@ -97,6 +109,92 @@ final class MemoryForecastTest {
         assertTrue(more.startsWith("--gradient_checkpointing true --optim adamw_8bit"), more);
     }
 
+    /** A held-out batch that is larger than a step is what the run takes, and a smaller one of those is advised. */
+    @Test
+    void anEvaluationThatTakesMoreThanAStepIsForecast() {
+        int[] tokens = new int[64];
+        Arrays.fill(tokens, 400);
+        HeldOut heldOut = new HeldOut(tokens, new int[64]);
+        long without = outlook(evaluated(64), Long.MAX_VALUE).takes();
+        long all = outlook(evaluated(64), Long.MAX_VALUE, heldOut).takes();
+        long half = outlook(evaluated(32), Long.MAX_VALUE, heldOut).takes();
+        assertTrue(without < half && half < all, without + " " + half + " " + all);
+        MemoryOutlook outlook = outlook(evaluated(64), (half + all) / 2, heldOut);
+        assertFalse(outlook.fits());
+        assertTrue(outlook.advice().startsWith("--per_device_eval_batch_size 32 (about "), outlook.advice());
+    }
+
+    /** What is forecast of an evaluation is what one takes: here nothing else takes as much. */
+    @Test
+    void theForecastOfAnEvaluationIsWhatOneTakes() throws IOException {
+        String row = "{\"prompt\": \"what shape\", \"completion\": \"square\"}\n";
+        Path rows = Files.writeString(folder.resolve("rows.jsonl"), row);
+        Path held = Files.writeString(folder.resolve("held.jsonl"), row.repeat(256));
+        EvalOptions evaluation =
+                new EvalOptions(EvalOptions.Strategy.EPOCH, held.toString(), "test", 0, 256, false, "", null, 0, 0);
+        SftConfig run = SftConfig.builder(MODEL, rows.toString(), folder.resolve("out"))
+                .perDeviceTrainBatchSize(1)
+                .maxSteps(1)
+                .loraTargetModules(List.of("q_proj"))
+                .evaluation(evaluation)
+                .build();
+        MemoryOutlook[] told = new MemoryOutlook[1];
+        try (Device device = CpuDevice.open()) {
+            new Sft(run, device, new TrainingListener() {
+                        @Override
+                        public void onMemory(MemoryOutlook outlook) {
+                            told[0] = outlook;
+                        }
+                    })
+                    .run();
+            long forecast = told[0].need().device();
+            long peak = device.pool().peak() + told[0].need().weights(); // some weights are in the mapped files
+            assertTrue(
+                    forecast > 0.9 * device.pool().peak() && forecast < 1.1 * peak,
+                    forecast + " " + device.pool().peak());
+        }
+    }
+
+    @Test
+    void theWorstHeldOutBatchIsOneThatIsMade() {
+        HeldOut heldOut = new HeldOut(new int[] {9, 1, 8, 8, 5}, new int[] {0, 0, 0, 0, 1});
+        assertEquals(List.of(new Row(5, 1)), heldOut.worst(2));
+        assertEquals(5, heldOut.worst(Integer.MAX_VALUE).size());
+        heldOut = new HeldOut(new int[] {9, 1, 8, 8, 5}, new int[5]);
+        assertEquals(List.of(new Row(8, 0), new Row(8, 0)), heldOut.worst(2));
+        assertEquals(List.of(), HeldOut.NONE.worst(8));
+    }
+
+    private SftConfig evaluated(int atATime) {
+        return config(1)
+                .evaluation(new EvalOptions(
+                        EvalOptions.Strategy.EPOCH, "held.jsonl", "test", 0, atATime, false, "", null, 0, 0))
+                .build();
+    }
+
+    /** A checkpoint is of its batch, optimiser and precision: other ones would be refused, so they are for a new run. */
+    @Test
+    void aRunThatIsGoneOnWithIsNotToldToUseWhatIsRefused() {
+        NewRun from = new NewRun(Path.of("out", "checkpoint-3"));
+        String anew =
+                "a new run in another --output_dir, as this one's checkpoints keep their options, with --init_adapter "
+                        + Path.of("out", "checkpoint-3") + " ";
+        SftConfig.Builder run = config(2).gradientCheckpointing(false);
+        long checkpointed =
+                outlook(run.gradientCheckpointing(true).build(), Long.MAX_VALUE).takes();
+        SftConfig plain = run.gradientCheckpointing(false).build();
+        String fits = outlook(plain, checkpointed, HeldOut.NONE, from).advice();
+        assertTrue(fits.startsWith("--gradient_checkpointing true (about "), fits);
+        String smaller = outlook(plain, checkpointed - checkpointed / 100, HeldOut.NONE, from)
+                .advice();
+        assertTrue(
+                smaller.startsWith(anew + "--gradient_checkpointing true --per_device_train_batch_size 1 "), smaller);
+        SftConfig already = run.gradientCheckpointing(true).build();
+        String least = outlook(already, checkpointed - checkpointed / 100, HeldOut.NONE, from)
+                .advice();
+        assertTrue(least.startsWith(anew + "--per_device_train_batch_size 1 "), least);
+    }
+
     @Test
     void whereNothingFitsNothingIsAdvised() {
         MemoryOutlook outlook = outlook(config(2).build(), 1 << 20);
@@ -110,10 +208,11 @@ final class MemoryForecastTest {
         SftConfig run = config(2).build();
         try (Device device = CpuDevice.open()) {
             LoraChoice lora = LoraChoice.of(run, null);
-            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, Long.MAX_VALUE)) {
+            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, NewRun.NOT_NEEDED, Long.MAX_VALUE)) {
                 assertTrue(forecast.tooLarge().isEmpty());
             }
-            try (MemoryForecast forecast = new MemoryForecast(run, lora, device, MemoryEstimate.PROGRAM + (6 << 20))) {
+            try (MemoryForecast forecast =
+                    new MemoryForecast(run, lora, device, NewRun.NOT_NEEDED, MemoryEstimate.PROGRAM + (6 << 20))) {
                 MemoryOutlook outlook = forecast.tooLarge().orElseThrow();
                 Matcher advice = Pattern.compile("--optim adamw_8bit( --dtype bfloat16)?( --load_in_4bit)?")
                         .matcher(outlook.advice());

@@ -20,6 +20,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import lapidary.DeviceTest;
+import lapidary.data.DataOptions;
+import lapidary.data.LengthLimit;
+import lapidary.data.LossOn;
 import lapidary.data.Profile;
 import lapidary.device.CpuDevice;
 import lapidary.device.DType;
@@ -29,6 +32,8 @@ import lapidary.format.Json;
 import lapidary.format.Safetensors;
 import lapidary.format.SafetensorsWriter;
 import lapidary.format.TensorEntry;
+import lapidary.image.PanAndScan;
+import lapidary.image.PanAndScanSettings;
 import lapidary.optim.OptimizerOptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -225,6 +230,25 @@ final class SftTest extends DeviceTest {
                 run(config("halves").gradientAccumulationSteps(2).maxSteps(2).build()));
         assertArrayEquals(whole, halves, 1e-5 * whole[0]);
         assertSameWay(start(), adapter("whole"), adapter("halves"), 1e-2);
+    }
+
+    /** Whoever asks the adapter shows pictures as the run did; where that is what the model's file says, it is copied. */
+    @Test
+    void theAdaptersFolderSaysHowPicturesWereShown() throws IOException {
+        String file = "preprocessor_config.json";
+        run(config("whole").maxSteps(1).build());
+        assertEquals(
+                -1, Files.mismatch(MODEL.resolve(file), folder.resolve("whole").resolve(file)));
+        run(config("cut")
+                .maxSteps(1)
+                .data(new DataOptions(
+                        DataOptions.DEFAULT.forms(), LossOn.DEFAULT, 0, LengthLimit.Overlong.ERROR, false, true))
+                .saving(new SaveOptions(SaveOptions.Strategy.STEPS, 1, 0, ""))
+                .build());
+        PanAndScanSettings cut = new PanAndScanSettings(true, PanAndScan.DEFAULT);
+        assertEquals(cut, PanAndScanSettings.find(folder.resolve("cut")).orElseThrow());
+        assertEquals(
+                cut, PanAndScanSettings.find(folder.resolve("cut/checkpoint-1")).orElseThrow());
     }
 
     @Test
