@@ -79,7 +79,8 @@ final class Generate implements Callable<Integer> {
     @Option(
             names = "--in",
             paramLabel = "PROMPTS.jsonl",
-            description = "Prompts, an object with messages or prompt a line; - for standard input.")
+            description = "Prompts, an object with messages or prompt a line; - for standard input, which is"
+                    + " read to its end first.")
     private Path in;
 
     @Option(
@@ -149,7 +150,7 @@ final class Generate implements Callable<Integer> {
     private static boolean isStream(Path path) {
         return Files.exists(path)
                 && !Files.isDirectory(path)
-                && (path.startsWith("/dev") || !Files.isRegularFile(path));
+                && (path.startsWith("/dev/fd") || !Files.isRegularFile(path));
     }
 
     private void requirePrompts() {

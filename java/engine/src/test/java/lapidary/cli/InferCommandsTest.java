@@ -18,8 +18,10 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import lapidary.format.Json;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -174,8 +176,38 @@ final class InferCommandsTest {
         assertOneLine("standard input has no rows");
     }
 
+    /** Files of memory are files, too: pictures lie beside them, and answers do not take their place. */
+    @Test
+    void promptsMayLieInMemory() throws IOException {
+        Path memory = Path.of("/dev/shm");
+        assumeTrue(Files.isWritable(memory));
+        Path own = Files.createTempDirectory(memory, "lapidary");
+        try {
+            Path picture = Files.copy(Path.of(PICTURE), own.resolve("0.png"));
+            Path prompts = Files.writeString(
+                    own.resolve("p.jsonl"), "{\"prompt\": \"How many shapes are there?\", \"image\": \"0.png\"}\n");
+            Path answers = own.resolve("a.jsonl");
+            for (Path out : List.of(answers, prompts)) {
+                String[] args = with("generate", "--adapter_name_or_path", ADAPTER, "--temperature", "0", "--in");
+                args = Arrays.copyOf(args, args.length + 3);
+                args[args.length - 3] = prompts.toString();
+                args[args.length - 2] = "--out";
+                args[args.length - 1] = out.toString();
+                assertEquals(out == answers ? 0 : 2, engine(args), err::toString);
+            }
+            assertEquals(
+                    "Four.", Json.parse("answer", Files.readString(answers)).string("text"));
+            for (Path file : List.of(answers, prompts, picture)) {
+                Files.delete(file);
+            }
+        } finally {
+            Files.deleteIfExists(own);
+        }
+    }
+
     /** A picture's path begins where the program was started, and a pipe may have any name, as a shell's {@code <(...)} has. */
     @Test
+    @Timeout(value = 5, unit = TimeUnit.MINUTES) // where the pipe is opened a second time, nobody writes
     void promptsMayComeThroughAPipe() throws IOException, InterruptedException {
         Path pipe = folder.resolve("prompts");
         assumeTrue(new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor() == 0);
