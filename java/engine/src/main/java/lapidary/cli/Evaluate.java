@@ -137,7 +137,7 @@ final class Evaluate implements Callable<Integer> {
             throws IOException {
         Deque<Asked> asked = new ArrayDeque<>();
         for (int row = 0; row < Math.min(data.size(), maxSamples); row++) {
-            if (asked.size() == 2 * batchSize) {
+            if (asked.size() == 2L * batchSize) {
                 settle(asked.remove(), channel);
             }
             asked.add(ask(model, options, data.get(row)));
