@@ -73,7 +73,10 @@ final class MemoryText implements AutoCloseable {
             return "Memory: the model and what is trained take about " + gib(outlook.takes()) + " alone, but " + has
                     + warning(outlook);
         }
-        String about = "Memory: about " + gib(outlook.takes()) + " for the longest rows, "
+        String about = "Memory: about " + gib(outlook.takes())
+                + (outlook.inEvaluation()
+                        ? " while the longest held-out rows are evaluated, "
+                        : " for the longest rows, ")
                 + rows(outlook.rows(), outlook.tokens(), outlook.views());
         String parts = " (" + parts(need, outlook.isHost() ? "cpu" : "cuda") + ")";
         return outlook.fits() ? about + "; " + has + parts : about + ", but " + has + parts + warning(outlook);

@@ -15,20 +15,30 @@ record HeldOut(int[] tokens, int[] views) {
     /** No evaluation. */
     static final HeldOut NONE = new HeldOut(new int[0], new int[0]);
 
-    /** Of all batches of this size that an evaluation makes, the one with most pictures, of these the longest. */
-    List<Row> worst(int batchSize) {
-        List<Row> worst = List.of();
+    private static final Comparator<List<Row>> BY_VIEWS =
+            Comparator.comparingInt(batch -> batch.stream().mapToInt(Row::views).sum());
+
+    private static final Comparator<List<Row>> BY_TOKENS = Comparator.comparingInt(
+            batch -> batch.stream().mapToInt(Row::tokens).sum());
+
+    /**
+     * Of all batches of this size that an evaluation makes, those that may take most: the longest of those with most pictures,
+     * and the longest of all where that is another one. None without rows.
+     */
+    List<List<Row>> worst(int batchSize) {
+        List<Row> shown = List.of();
+        List<Row> longest = List.of();
         for (int from = 0; from < tokens.length; from += Math.min(batchSize, tokens.length)) {
             List<Row> batch = new ArrayList<>();
             for (int row = from; row < Math.min((long) from + batchSize, tokens.length); row++) {
                 batch.add(new Row(tokens[row], views[row]));
             }
-            worst = BY_DEMAND.compare(batch, worst) > 0 ? batch : worst;
+            shown = BY_VIEWS.thenComparing(BY_TOKENS).compare(batch, shown) > 0 ? batch : shown;
+            longest = BY_TOKENS.compare(batch, longest) > 0 ? batch : longest;
         }
-        return worst;
+        if (longest.isEmpty()) {
+            return List.of();
+        }
+        return longest == shown ? List.of(shown) : List.of(shown, longest);
     }
-
-    private static final Comparator<List<Row>> BY_DEMAND = Comparator.<List<Row>>comparingInt(
-                    batch -> batch.stream().mapToInt(Row::views).sum())
-            .thenComparingInt(batch -> batch.stream().mapToInt(Row::tokens).sum());
 }

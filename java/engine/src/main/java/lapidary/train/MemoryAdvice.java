@@ -8,12 +8,16 @@ import lapidary.optim.OptimizerOptions;
 
 /** What to change where a device's memory is exhausted, with the arithmetic that says so. */
 final class MemoryAdvice {
+    /** Where nothing fits that a checkpoint, or its adapter, goes on with. */
+    static final String LESS_IN_A_NEW_RUN =
+            "a new run in another --output_dir with fewer --lora_modules_to_save or a smaller --lora_r";
+
     private MemoryAdvice() {}
 
     /** While the model was loaded, or the optimiser's state made. */
     static TrainingException whileLoading(OutOfMemoryException e, SftConfig config, NewRun newRun) {
         return new TrainingException(
-                e.getMessage() + ". The model and what is trained do not fit" + smallerModel(config, newRun), e);
+                e.getMessage() + ". The model and what is trained do not fit: try " + smallerModel(config, newRun), e);
     }
 
     /**
@@ -32,14 +36,9 @@ final class MemoryAdvice {
         String arithmetic = ". Model and optimiser take " + mebibytes(fixed) + ", a step of " + rows + more;
         String checkpointing = "--gradient_checkpointing true";
         if (rows == 1) {
-            String smaller = smallerModel(config, newRun);
+            String first = config.gradientCheckpointing() ? "" : checkpointing + ", or ";
             return new TrainingException(
-                    e.getMessage()
-                            + arithmetic
-                            + (config.gradientCheckpointing()
-                                    ? smaller
-                                    : ": try " + checkpointing + ", or" + smaller.substring(": try".length())),
-                    e);
+                    e.getMessage() + arithmetic + ": try " + first + smallerModel(config, newRun), e);
         }
         // The step was not over, so it needs more than it had asked for: half the rows at most.
         int fitting = (int) Math.max(1, Math.min(rows / 2, rows * room / Math.max(1, needed)));
@@ -63,7 +62,7 @@ final class MemoryAdvice {
                 e.getMessage()
                         + held
                         + (rows == 1
-                                ? smallerModel(config, newRun)
+                                ? ": try " + smallerModel(config, newRun)
                                 : ": use --per_device_eval_batch_size " + rows / 2 + " or less"),
                 e);
     }
@@ -82,9 +81,9 @@ final class MemoryAdvice {
         if (!newRun.isNeeded()) {
             advice.add("fewer --lora_modules_to_save or a smaller --lora_r");
         } else if (advice.isEmpty()) { // the adapter says the rest
-            return ": try a new run in another --output_dir with fewer --lora_modules_to_save or a smaller --lora_r";
+            return LESS_IN_A_NEW_RUN;
         }
-        return ": try " + newRun.with(String.join(", or ", advice), false);
+        return newRun.with(String.join(", or ", advice), false);
     }
 
     private static String mebibytes(long bytes) {

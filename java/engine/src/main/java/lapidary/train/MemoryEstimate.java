@@ -111,12 +111,9 @@ public final class MemoryEstimate implements AutoCloseable {
      *
      * @param steps their need
      * @param rows of their micro-batches
-     * @param heldOut rows of the evaluation's batch; none where there is no evaluation
+     * @param heldOut rows of the evaluation's batch
      */
     MemoryNeed evaluating(MemoryNeed steps, List<Row> rows, List<Row> heldOut) {
-        if (heldOut.isEmpty()) {
-            return steps;
-        }
         MicroBatch batch = microBatch(heldOut, new int[1]);
         MemoryPool pool = device.pool();
         pool.restartPeak();

@@ -49,7 +49,7 @@ final class MemoryForecast implements AutoCloseable {
         long takes = estimate.takes(need);
         return takes <= memory
                 ? Optional.empty()
-                : Optional.of(outlook(need, takes, List.of(), advice(List.of(), NO_TOKENS, HeldOut.NONE)));
+                : Optional.of(outlook(need, takes, false, List.of(), advice(List.of(), NO_TOKENS, HeldOut.NONE)));
     }
 
     /** Of the batch with the longest of these rows, or of an evaluation, whatever takes more. */
@@ -58,20 +58,28 @@ final class MemoryForecast implements AutoCloseable {
     }
 
     MemoryOutlook of(List<Row> longest, int vocabulary, HeldOut heldOut) {
-        MemoryNeed need = estimate.evaluating(
-                estimate.of(longest, vocabulary),
-                longest,
-                heldOut.worst(config.evaluation().batchSize()));
+        MemoryNeed steps = estimate.of(longest, vocabulary);
+        MemoryNeed need = steps;
+        List<Row> most = longest;
+        for (List<Row> batch : heldOut.worst(config.evaluation().batchSize())) {
+            MemoryNeed evaluating = estimate.evaluating(steps, longest, batch);
+            if (estimate.takes(evaluating) > estimate.takes(need)) {
+                need = evaluating;
+                most = batch;
+            }
+        }
         long takes = estimate.takes(need);
-        return outlook(need, takes, longest, takes <= memory ? "" : advice(longest, vocabulary, heldOut));
+        String advice = takes <= memory ? "" : advice(longest, vocabulary, heldOut);
+        return outlook(need, takes, most != longest, most, advice);
     }
 
-    private MemoryOutlook outlook(MemoryNeed need, long takes, List<Row> rows, String advice) {
+    private MemoryOutlook outlook(MemoryNeed need, long takes, boolean inEvaluation, List<Row> rows, String advice) {
         return new MemoryOutlook(
                 need,
                 takes,
                 memory,
                 !dry.name().equals("cuda"),
+                inEvaluation,
                 rows.size(),
                 rows.stream().mapToInt(Row::tokens).sum(),
                 rows.stream().mapToInt(Row::views).sum(),
@@ -114,7 +122,7 @@ final class MemoryForecast implements AutoCloseable {
                 }
             }
         }
-        return "";
+        return newRun.isNeeded() ? MemoryAdvice.LESS_IN_A_NEW_RUN : "";
     }
 
     /** Whether a checkpoint is gone on from with these options. */
@@ -135,7 +143,10 @@ final class MemoryForecast implements AutoCloseable {
                 : " --per_device_train_batch_size " + batch + " --gradient_accumulation_steps " + groups;
         int held = config.evaluation().batchSize();
         for (int atATime = held; atATime > 0; atATime /= 2) {
-            long takes = there.takes(there.evaluating(steps, rows, heldOut.worst(atATime)));
+            long takes = there.takes(steps);
+            for (List<Row> worst : heldOut.worst(atATime)) {
+                takes = Math.max(takes, there.takes(there.evaluating(steps, rows, worst)));
+            }
             if (takes <= memory) {
                 return size
                         + (atATime == held ? "" : " --per_device_eval_batch_size " + atATime)

@@ -148,6 +148,9 @@ final class MemoryForecastTest {
                     })
                     .run();
             long forecast = told[0].need().device();
+            assertTrue(told[0].inEvaluation());
+            assertEquals(256, told[0].rows());
+            // A tenth, as MemoryEstimateTest has it for steps.
             long peak = device.pool().peak() + told[0].need().weights(); // some weights are in the mapped files
             assertTrue(
                     forecast > 0.9 * device.pool().peak() && forecast < 1.1 * peak,
@@ -158,10 +161,10 @@ final class MemoryForecastTest {
     @Test
     void theWorstHeldOutBatchIsOneThatIsMade() {
         HeldOut heldOut = new HeldOut(new int[] {9, 1, 8, 8, 5}, new int[] {0, 0, 0, 0, 1});
-        assertEquals(List.of(new Row(5, 1)), heldOut.worst(2));
-        assertEquals(5, heldOut.worst(Integer.MAX_VALUE).size());
+        assertEquals(List.of(List.of(new Row(5, 1)), List.of(new Row(8, 0), new Row(8, 0))), heldOut.worst(2));
+        assertEquals(5, heldOut.worst(Integer.MAX_VALUE).get(0).size());
         heldOut = new HeldOut(new int[] {9, 1, 8, 8, 5}, new int[5]);
-        assertEquals(List.of(new Row(8, 0), new Row(8, 0)), heldOut.worst(2));
+        assertEquals(List.of(List.of(new Row(8, 0), new Row(8, 0))), heldOut.worst(2));
         assertEquals(List.of(), HeldOut.NONE.worst(8));
     }
 
