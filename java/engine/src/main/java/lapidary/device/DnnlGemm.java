@@ -4,6 +4,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import lapidary.ffi.dnnl.Dnnl;
 import lapidary.ffi.dnnl.dnnl_exec_arg_t;
@@ -242,16 +243,16 @@ final class DnnlGemm implements Gemm, AutoCloseable {
 
     @Override
     public void close() {
-        primitives.values().forEach(DnnlMatmul::close);
+        Closing closing = new Closing();
+        primitives.values().forEach(primitive -> closing.then(primitive::close));
         primitives.clear();
-        scratch.free();
-        wideA.free();
-        wideB.free();
-        wideBias.free();
-        wideC.free();
-        DnnlMatmul.check("free", Dnnl.dnnl_stream_destroy(stream));
-        DnnlMatmul.check("free", Dnnl.dnnl_engine_destroy(engine));
-        arena.close();
+        for (Buffer buffer : List.of(scratch, wideA, wideB, wideBias, wideC)) {
+            closing.then(buffer::free);
+        }
+        closing.then(() -> DnnlMatmul.check("free", Dnnl.dnnl_stream_destroy(stream)))
+                .then(() -> DnnlMatmul.check("free", Dnnl.dnnl_engine_destroy(engine)))
+                .then(arena::close)
+                .end();
     }
 
     /** Memory that grows to the largest request and is used again. */

@@ -3,6 +3,9 @@ package lapidary.device;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.ToIntFunction;
 import lapidary.ffi.dnnl.Dnnl;
 import lapidary.ffi.dnnl.dnnl_exec_arg_t;
 
@@ -34,6 +37,7 @@ final class DnnlMatmul {
 
     private final Spec spec;
     private final MemorySegment engine;
+    private final Handles lasting = new Handles(); // the primitive, and the memory objects
     private final MemorySegment primitive;
     private final long scratchBytes;
     private final MemorySegment a; // NULL where the rows differ from call to call, as c
@@ -42,37 +46,59 @@ final class DnnlMatmul {
     private final MemorySegment c;
     private final MemorySegment scratch;
 
+    /** What oneDNN has made, to be freed. */
+    private static final class Handles implements AutoCloseable {
+        private final List<Runnable> frees = new ArrayList<>();
+
+        /** @param free gives the status of the call that frees it */
+        MemorySegment add(MemorySegment handle, ToIntFunction<MemorySegment> free) {
+            frees.add(() -> check("free", free.applyAsInt(handle)));
+            return handle;
+        }
+
+        @Override
+        public void close() {
+            Closing closing = new Closing();
+            frees.reversed().forEach(closing::then);
+            frees.clear();
+            closing.end();
+        }
+    }
+
     /**
-     * @throws OutOfMemoryException where oneDNN finds no memory
+     * @throws OutOfMemoryException where oneDNN finds no memory; nothing is left of what it had made by then
      * @throws DeviceException where oneDNN has no such product on this machine
      */
     DnnlMatmul(Spec spec, MemorySegment engine) {
         this.spec = spec;
         this.engine = engine;
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment descA = descA(arena, spec.m());
-            MemorySegment descB = matrix(arena, spec.k(), spec.n(), spec.transposeB(), spec.in());
-            MemorySegment descBias = spec.hasBias() ? matrix(arena, 1, spec.n(), false, spec.in()) : MemorySegment.NULL;
-            MemorySegment descC = descC(arena, spec.m());
-            MemorySegment attributes = attributes(arena);
+        try (Arena arena = Arena.ofConfined();
+                Handles passing = new Handles()) {
+            MemorySegment descA = descA(arena, passing, spec.m());
+            MemorySegment descB = matrix(arena, passing, spec.k(), spec.n(), spec.transposeB(), spec.in());
+            MemorySegment descBias =
+                    spec.hasBias() ? matrix(arena, passing, 1, spec.n(), false, spec.in()) : MemorySegment.NULL;
+            MemorySegment descC = descC(arena, passing, spec.m());
+            MemorySegment attributes = attributes(arena, passing);
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
             int status = Dnnl.dnnl_matmul_primitive_desc_create(out, engine, descA, descB, descBias, descC, attributes);
             check("no ", spec, status);
-            MemorySegment description = out.get(ValueLayout.ADDRESS, 0);
+            MemorySegment description = passing.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_primitive_desc_destroy);
             check("create ", spec, Dnnl.dnnl_primitive_create(out, description));
-            primitive = out.get(ValueLayout.ADDRESS, 0);
+            primitive = lasting.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_primitive_destroy);
             MemorySegment descScratch =
                     Dnnl.dnnl_primitive_desc_query_md(description, Dnnl.dnnl_query_scratchpad_md(), 0);
             scratchBytes = Dnnl.dnnl_memory_desc_get_size(descScratch);
             boolean fixed = spec.m() != ANY_ROWS;
-            a = fixed ? memory(out, descA) : MemorySegment.NULL;
-            b = memory(out, descB);
-            bias = spec.hasBias() ? memory(out, descBias) : MemorySegment.NULL;
-            c = fixed ? memory(out, descC) : MemorySegment.NULL;
-            scratch = memory(out, descScratch);
-            check("free", Dnnl.dnnl_primitive_desc_destroy(description));
-            check("free", Dnnl.dnnl_primitive_attr_destroy(attributes));
-            destroyDescriptions(descA, descB, descBias, descC);
+            a = fixed ? memory(out, lasting, descA) : MemorySegment.NULL;
+            b = memory(out, lasting, descB);
+            bias = spec.hasBias() ? memory(out, lasting, descBias) : MemorySegment.NULL;
+            c = fixed ? memory(out, lasting, descC) : MemorySegment.NULL;
+            scratch = memory(out, lasting, descScratch);
+        } catch (RuntimeException e) {
+            try (lasting) {
+                throw e;
+            }
         }
     }
 
@@ -100,19 +126,12 @@ final class DnnlMatmul {
             run(stream, args, scratchMemory, c, a, cData, aData, bData, biasData);
             return;
         }
-        try (Arena arena = Arena.ofConfined()) {
+        try (Arena arena = Arena.ofConfined();
+                Handles passing = new Handles()) {
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
-            MemorySegment descA = descA(arena, rows);
-            MemorySegment descC = descC(arena, rows);
-            MemorySegment rowsA = memory(out, descA);
-            MemorySegment rowsC = memory(out, descC);
-            try {
-                run(stream, args, scratchMemory, rowsC, rowsA, cData, aData, bData, biasData);
-            } finally {
-                check("free", Dnnl.dnnl_memory_destroy(rowsA));
-                check("free", Dnnl.dnnl_memory_destroy(rowsC));
-                destroyDescriptions(descA, descC);
-            }
+            MemorySegment rowsA = memory(out, passing, descA(arena, passing, rows));
+            MemorySegment rowsC = memory(out, passing, descC(arena, passing, rows));
+            run(stream, args, scratchMemory, rowsC, rowsA, cData, aData, bData, biasData);
         }
     }
 
@@ -140,12 +159,7 @@ final class DnnlMatmul {
 
     /** Frees the primitive and its memory objects. */
     void close() {
-        for (MemorySegment memory : new MemorySegment[] {a, b, bias, c, scratch}) {
-            if (memory.address() != 0) {
-                check("free", Dnnl.dnnl_memory_destroy(memory));
-            }
-        }
-        check("free", Dnnl.dnnl_primitive_destroy(primitive));
+        lasting.close();
     }
 
     private static int argument(MemorySegment args, int index, int name, MemorySegment memory, MemorySegment data) {
@@ -156,16 +170,17 @@ final class DnnlMatmul {
         return index + 1;
     }
 
-    private MemorySegment descA(Arena arena, long rows) {
-        return matrix(arena, rows, spec.k(), spec.transposeA(), spec.in());
+    private MemorySegment descA(Arena arena, Handles handles, long rows) {
+        return matrix(arena, handles, rows, spec.k(), spec.transposeA(), spec.in());
     }
 
-    private MemorySegment descC(Arena arena, long rows) {
-        return matrix(arena, rows, spec.n(), false, spec.out());
+    private MemorySegment descC(Arena arena, Handles handles, long rows) {
+        return matrix(arena, handles, rows, spec.n(), false, spec.out());
     }
 
     /** A dense matrix of rows x cols; transposed: one that lies as cols x rows. */
-    private static MemorySegment matrix(Arena arena, long rows, long cols, boolean transposed, DType dtype) {
+    private static MemorySegment matrix(
+            Arena arena, Handles handles, long rows, long cols, boolean transposed, DType dtype) {
         MemorySegment dims = arena.allocate(ValueLayout.JAVA_LONG, MAX_DIMS);
         dims.setAtIndex(ValueLayout.JAVA_LONG, 0, rows);
         dims.setAtIndex(ValueLayout.JAVA_LONG, 1, cols);
@@ -175,18 +190,18 @@ final class DnnlMatmul {
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
         int type = dtype == DType.BF16 ? Dnnl.dnnl_bf16() : Dnnl.dnnl_f32();
         check("describe a matrix", Dnnl.dnnl_memory_desc_create_with_strides(out, 2, dims, type, strides));
-        return out.get(ValueLayout.ADDRESS, 0);
+        return handles.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_memory_desc_destroy);
     }
 
-    private MemorySegment memory(MemorySegment out, MemorySegment description) {
+    private MemorySegment memory(MemorySegment out, Handles handles, MemorySegment description) {
         check("create memory", Dnnl.dnnl_memory_create(out, description, engine, MemorySegment.NULL));
-        return out.get(ValueLayout.ADDRESS, 0);
+        return handles.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_memory_destroy);
     }
 
-    private MemorySegment attributes(Arena arena) {
+    private MemorySegment attributes(Arena arena, Handles handles) {
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
         check("create attributes", Dnnl.dnnl_primitive_attr_create(out));
-        MemorySegment attributes = out.get(ValueLayout.ADDRESS, 0);
+        MemorySegment attributes = handles.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_primitive_attr_destroy);
         // One buffer of ours serves every primitive; oneDNN's own would be one per thread that outlives the device.
         check(
                 "set attributes",
@@ -195,7 +210,7 @@ final class DnnlMatmul {
         check("set attributes", Dnnl.dnnl_primitive_attr_set_fpmath_mode(attributes, Dnnl.dnnl_fpmath_mode_strict()));
         check("set attributes", Dnnl.dnnl_primitive_attr_set_deterministic(attributes, 1));
         check("create attributes", Dnnl.dnnl_post_ops_create(out));
-        MemorySegment postOps = out.get(ValueLayout.ADDRESS, 0);
+        MemorySegment postOps = handles.add(out.get(ValueLayout.ADDRESS, 0), Dnnl::dnnl_post_ops_destroy);
         if (spec.factor() != 1) {
             int linear = Dnnl.dnnl_eltwise_linear();
             check("set attributes", Dnnl.dnnl_post_ops_append_eltwise(postOps, linear, spec.factor(), 0));
@@ -205,16 +220,7 @@ final class DnnlMatmul {
             check("set attributes", Dnnl.dnnl_post_ops_append_sum(postOps, 1, 0, type));
         }
         check("set attributes", Dnnl.dnnl_primitive_attr_set_post_ops(attributes, postOps));
-        check("free", Dnnl.dnnl_post_ops_destroy(postOps));
         return attributes;
-    }
-
-    private static void destroyDescriptions(MemorySegment... descriptions) {
-        for (MemorySegment description : descriptions) {
-            if (description.address() != 0) {
-                check("free", Dnnl.dnnl_memory_desc_destroy(description));
-            }
-        }
     }
 
     /** As the other, for calls that would not build their message each time. */
