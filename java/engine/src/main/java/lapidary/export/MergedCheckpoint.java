@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import lapidary.device.DType;
 import lapidary.device.Device;
 import lapidary.format.AtomicFile;
@@ -113,14 +114,15 @@ public final class MergedCheckpoint {
             report.trained = check.run(options.model(), adapter, options.nf4());
         }
         List<List<ModelTensor>> shards = shards(tensors);
+        // What was trained on parts of pictures is asked about them, too.
+        Optional<PanAndScanSettings> shown =
+                weights.config().isTextOnly() ? Optional.empty() : PanAndScanSettings.find(options.adapter());
         AtomicFile.writeNewFolder(options.target(), folder -> {
             writeWeights(folder, shards, bytes);
             AtomicFile.writeString(folder.resolve("config.json"), config() + "\n");
             ProcessorFiles.copy(options.model(), folder);
             ProcessorFiles.copy(OTHER_FILES, options.model(), folder);
-            if (!weights.config().isTextOnly()) { // what was trained on parts of pictures is asked about them, too
-                PanAndScanSettings.find(options.adapter()).ifPresent(trained -> trained.write(folder));
-            }
+            shown.ifPresent(trained -> trained.write(folder));
             List<float[]> merged = check.run(folder, null, null);
             LogitCheck.requireFinite("the merged checkpoint", merged);
             report.error = LogitCheck.distance(tuned, merged);

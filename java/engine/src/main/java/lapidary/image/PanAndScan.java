@@ -23,7 +23,7 @@ public record PanAndScan(int minCropSize, int maxCrops, double minRatio) {
     public PanAndScan {
         if (minCropSize < 1 || maxCrops < 0 || !(minRatio > 0)) {
             throw new IllegalArgumentException("[pan_and_scan] min_crop_size " + minCropSize + ", max_num_crops "
-                    + maxCrops + ", min_ratio_to_activate " + minRatio + ", expected positive numbers");
+                    + maxCrops + ", min_ratio_to_activate " + minRatio + ", expected positive numbers, or no crops");
         }
     }
 

@@ -58,7 +58,7 @@ public record PanAndScanSettings(boolean isOn, PanAndScan cuts) {
         return new PanAndScanSettings(on, cuts);
     }
 
-    /** The crops of a picture of this size, none where it is off. */
+    /** Where pictures are cut: nowhere where it is off. */
     public PanAndScan inUse() {
         return isOn ? cuts : PanAndScan.NONE;
     }
