@@ -1,9 +1,9 @@
 // Products of BF16 operands in registers, by AMX tiles and by AVX512_BF16's dot products: what attention, NF4 and
 // products of few rows share.
 //
-// In blocks and tiles the left side a has rows of pairs of steps of the sum: pair i of a row is at i / 16 * step + i % 16 * 2, where step is 32 for
-// a plain row, or larger where a row is cut into tiles. The right side b comes in panels of 16 columns, the two steps of a pair
-// beside each other: pair i of a panel is 32 elements at 32 i. c is F32, ldc elements from row to row.
+// In blocks and tiles the left side a has rows of pairs of steps of the sum: pair i of a row is at i / 16 * step + i % 16 * 2, where
+// step is 32 for a plain row, or larger where a row is cut into tiles. The right side b comes in panels of 16 columns, the two steps
+// of a pair beside each other: pair i of a panel is 32 elements at 32 i. c is F32, ldc elements from row to row.
 #pragma once
 
 #include "bf16.h"

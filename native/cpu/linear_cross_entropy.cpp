@@ -399,7 +399,7 @@ int32_t linear_cross_entropy(kt_ctx* ctx, float* loss, float* entropy, int32_t* 
 #if defined(__x86_64__)
     bf16* dh = static_cast<bf16*>(dhidden);
     const bf16* h = static_cast<const bf16*>(hidden);
-    for (int64_t r = 0; r < rows; r += kRows) {
+    for (int64_t r = 0; r < rows; r += kRows) { // the first takes most scratch memory: want of it is told before anything is added
         const int32_t status = block(ctx, loss + r, entropy + r, correct + r, dh ? dh + r * cols : nullptr, dhead, h + r * cols,
                                      static_cast<const bf16*>(head), targets + r, std::min(kRows, rows - r), vocab, cols,
                                      grad_scale);

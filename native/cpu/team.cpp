@@ -6,7 +6,8 @@
 namespace kt {
 namespace {
 
-// Longer than what lies between the products of one token and the next, shorter than anybody notices.
+// Longer than what lies between the products of one token and the next, shorter than anybody notices: to wake
+// one that sleeps takes up to 100 us.
 constexpr auto kWatch = std::chrono::microseconds(1000);
 
 void pause() {

@@ -151,23 +151,24 @@ final class CachedAttentionTest extends OpTest {
     }
 
     /** So that what is answered does not depend on who else asks. */
-    @Test
-    void aRowIsTheSameInEveryBatch() {
+    @ParameterizedTest
+    @CsvSource({"F32", "BF16"})
+    void aRowIsTheSameInEveryBatch(DType dtype) {
         AttentionShape shape = new AttentionShape(4, 2, 24, 0.3f, true, 0);
         long[] positions = {3, 299, 77};
-        Tensor q = tensor(DType.F32, random(1, DType.F32, 3 * 96), 3, 96);
-        Tensor k = tensor(DType.F32, random(2, DType.F32, 3 * 48), 3, 48);
-        Tensor v = tensor(DType.F32, random(3, DType.F32, 3 * 48), 3, 48);
+        Tensor q = tensor(dtype, random(1, dtype, 3 * 96), 3, 96);
+        Tensor k = tensor(dtype, random(2, dtype, 3 * 48), 3, 48);
+        Tensor v = tensor(dtype, random(3, dtype, 3 * 48), 3, 48);
         List<Tensor> keys = new ArrayList<>();
         List<Tensor> values = new ArrayList<>();
         for (int r = 0; r < 3; r++) {
-            keys.add(tensor(DType.F32, random(10 + r, DType.F32, 300 * 48), 300, 48));
-            values.add(tensor(DType.F32, random(20 + r, DType.F32, 300 * 48), 300, 48));
+            keys.add(tensor(dtype, random(10 + r, dtype, 300 * 48), 300, 48));
+            values.add(tensor(dtype, random(20 + r, dtype, 300 * 48), 300, 48));
         }
         Tensor together = frame.emptyLike(q);
         frame.kernels().attentionDecode(together, keys, values, positions, q, k, v, shape);
         for (int r = 0; r < 3; r++) {
-            Tensor alone = frame.empty(DType.F32, 1, 96);
+            Tensor alone = frame.empty(dtype, 1, 96);
             frame.kernels()
                     .attentionDecode(
                             alone,
