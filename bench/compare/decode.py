@@ -9,8 +9,8 @@ which brings a build for each kind of processor, in the folder --node:
     npm i --omit=optional --ignore-scripts node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
 
 Prints a table of medians of the rounds, with the bytes that one step reads (weights, and what is cached of the tokens so far) over
-the memory's bandwidth: what share of it decoding reaches. The engine's rounds measure it before and after themselves, for the other
-sides it is what MemoryBandwidth found. Nothing else should run.
+the memory's bandwidth, which the engine's rounds measure before and after themselves: what share of it decoding reaches. Nothing
+else should run.
 """
 import argparse, json, os, re, statistics, subprocess, sys, time
 from pathlib import Path
@@ -43,14 +43,9 @@ def bench(classpath, name, *args, flags=()):
     return run(java(), *flags, "--enable-native-access=ALL-UNNAMED", "-cp", classpath, "lapidary.bench." + name, *args)
 
 
-def memory_bandwidth(args):
-    text = bench(args.classpath, "MemoryBandwidth", 2, flags=("-XX:+UseTransparentHugePages", "-Xms3g", "-Xmx3g"))
-    return float(re.search(r"memory ([\d.]+) GB/s", text).group(1))
-
-
 def engine(args, model, form, batch):
     """(tokens/s, GB/s of memory) of each round, as ./engine generate runs."""
-    text = bench(args.classpath, "DecodeSpeed", model, form, batch, flags=("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms1g"))
+    text = bench(args.classpath, "DecodeSpeed", model, form, batch, flags=("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms2g"))
     return [tuple(map(float, round)) for round in re.findall(r"decode ([\d.]+) tokens/s, memory ([\d.]+) GB/s", text)]
 
 
@@ -129,32 +124,31 @@ def main():
             if not (work / "gguf" / f"{size}-{form}").exists():
                 run(java(), "--enable-native-access=ALL-UNNAMED", "-jar", TOP / "target/engine.jar", "export", "--format", "gguf",
                     "--outtype", form, "--model_name_or_path", model, "--output_dir", work / "gguf" / f"{size}-{form}")
-    rounds = {}                                                          # of (tokens/s, GB/s)
+    rounds = {}                                                          # of (tokens/s, GB/s or None)
     for _ in range(args.repeats):
         for size in args.sizes:
             model = work / "models" / size
-            found = memory_bandwidth(args)
             for batch in args.batches:
                 sides = {"engine BF16": ("bf16", lambda: engine(args, model, "bf16", batch)),
                          "engine NF4": ("nf4", lambda: engine(args, model, "nf4", batch)),
-                         "Transformers BF16": ("bf16", lambda: [(speed, found) for speed in json.loads(run(
+                         "Transformers BF16": ("bf16", lambda: [(speed, None) for speed in json.loads(run(
                              sys.executable, __file__, "--work", work, "--transformers", model, batch).splitlines()[-1])])}
                 for form in ("bf16", "q8_0") if args.node else ():
                     gguf = work / "gguf" / f"{size}-{form}" / f"{size}-{form}.gguf"
                     sides["llama.cpp " + form.upper()] = (
-                        form, lambda gguf=gguf: [(speed, found) for speed in llama(args, gguf, batch, prompt)])
+                        form, lambda gguf=gguf: [(speed, None) for speed in llama(args, gguf, batch, prompt)])
                 for side, (form, measure) in sides.items():
                     measured = measure()
                     rounds.setdefault((size, batch, side, form), []).extend(measured)
-                    print(size, batch, side, " ".join(f"{s:.1f} ({m:.1f})" for s, m in measured), flush=True)
+                    print(size, batch, side, *(f"{s:.1f}" + (f" ({m:.1f})" if m else "") for s, m in measured), flush=True)
     print("\n| model, batch | | tokens/s | engine BF16 / it | MB a step | memory, GB/s | share |\n|---|---|---:|---:|---:|---:|---:|")
     for (size, batch, side, form), measured in rounds.items():
         speed = statistics.median(s for s, _ in measured)
         ours = statistics.median(s for s, _ in rounds[size, batch, "engine BF16", "bf16"])
         read = bytes_read(work / "models" / size, form, batch)
-        share = statistics.median(read * s / batch / m / 1e9 for s, m in measured)
-        memory = statistics.median(m for _, m in measured)
-        print(f"| {size}, {batch} | {side} | {speed:.1f} | {ours / speed:.2f} | {read / 1e6:.0f} | {memory:.1f} | {share:.2f} |")
+        shares = [read * s / batch / m / 1e9 for s, m in measured if m]
+        memory = f"{statistics.median(m for _, m in measured):.1f} | {statistics.median(shares):.2f}" if shares else " | "
+        print(f"| {size}, {batch} | {side} | {speed:.1f} | {ours / speed:.2f} | {read / 1e6:.0f} | {memory} |")
 
 
 main()

@@ -5,12 +5,12 @@ import java.util.Locale;
 
 /**
  * How fast this machine reads memory: {@code MemoryBandwidth [THREADS]}, two threads where none are named. Each compares two arrays
- * of 64 MiB that no cache holds, which the JVM does with the widest loads there are (a sum in a Java loop waits for its own
+ * of 256 MiB that no cache holds, which the JVM does with the widest loads there are (a sum in a Java loop waits for its own
  * additions), again and again without waiting for the others: the figures are of two seconds and of the best fifth of a second
  * among them, in GB/s (10^9 bytes a second). {@code -XX:+UseTransparentHugePages} tells what huge pages allow.
  */
 public final class MemoryBandwidth {
-    private static final int LONGS = 8 << 20;
+    private static final int LONGS = 32 << 20;
 
     private final long[][] memory;
 
@@ -47,6 +47,7 @@ public final class MemoryBandwidth {
         double[] speeds = new double[readers.length];
         for (int t = 0; t < readers.length; t++) {
             int number = t;
+            speeds[t] = Double.NaN; // what a thread that fails leaves
             readers[t] = Thread.ofPlatform().start(() -> speeds[number] = read(number, seconds));
         }
         for (Thread reader : readers) {
