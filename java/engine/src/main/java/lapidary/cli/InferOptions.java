@@ -68,7 +68,7 @@ final class InferOptions {
                 converter = BooleanConverter.class,
                 description =
                         "Show long pictures in parts, too (default: as the adapter was trained, else as the model's"
-                                + " preprocessor_config.json says).")
+                                + " image processor says).")
         private Boolean panAndScan;
 
         @Option(names = "--device", paramLabel = "NAME", description = "auto, cpu or cuda (default: auto).")

@@ -108,7 +108,7 @@ final class Serve implements Callable<Integer> {
                 converter = BooleanConverter.class,
                 description =
                         "Show long pictures in parts, too (default: to each adapter as it was trained, to the model as"
-                                + " its preprocessor_config.json says).")
+                                + " its image processor says).")
         private Boolean panAndScan;
 
         @Option(
