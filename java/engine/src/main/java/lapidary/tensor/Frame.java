@@ -2,8 +2,7 @@ package lapidary.tensor;
 
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
-import java.util.Collections;
-import java.util.IdentityHashMap;
+import java.util.LinkedHashSet;
 import java.util.Set;
 import lapidary.device.DType;
 import lapidary.device.Device;
@@ -21,7 +20,8 @@ public final class Frame implements AutoCloseable {
     private final Frame parent; // null for a root
     private final String name;
     private final boolean isLasting;
-    private final Set<Storage> owned = Collections.newSetFromMap(new IdentityHashMap<>());
+    // In the order they came, so that what the pool gives next is the same in every run.
+    private final Set<Storage> owned = new LinkedHashSet<>();
     private int openChildren;
     private boolean sealed;
     private boolean closed;
