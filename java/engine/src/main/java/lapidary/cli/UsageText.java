@@ -59,21 +59,25 @@ final class UsageText {
         return isGood ? common.group(1) : isWhole ? "100" : "0.1";
     }
 
-    /** Options are what is wrong, where there are any; a value that follows one is not told of. */
+    /** A command that is none is what is wrong, else options where there are any; a value that follows one is not told of. */
     private static String unmatched(UnmatchedArgumentException error) {
-        List<String> options = error.getUnmatched().stream()
-                .filter(argument -> argument.startsWith("-"))
-                .map(argument -> Printable.line(argument.split("=", 2)[0]))
-                .toList();
-        List<String> near = NearestName.of(
-                options.isEmpty() ? error.getUnmatched().getFirst() : options.getFirst(), error.getCommandLine());
+        String first = error.getUnmatched().getFirst();
+        boolean isCommand = !error.getCommandLine().getSubcommands().isEmpty() && !first.startsWith("-");
+        List<String> options = isCommand
+                ? List.of()
+                : error.getUnmatched().stream()
+                        .filter(argument -> argument.startsWith("-"))
+                        .map(argument -> Printable.line(argument.split("=", 2)[0]))
+                        .toList();
+        List<String> near = NearestName.of(options.isEmpty() ? first : options.getFirst(), error.getCommandLine());
         String meant = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
         if (!options.isEmpty()) {
             return (options.size() == 1 ? "unknown option " : "unknown options ") + String.join(", ", options) + meant;
         }
+        if (isCommand) {
+            return "there is no command " + Printable.line(first) + meant;
+        }
         String words = error.getUnmatched().stream().map(Printable::line).collect(Collectors.joining(" "));
-        return error.getCommandLine().getSubcommands().isEmpty()
-                ? "no option before it takes this: " + words
-                : "there is no command " + words + meant;
+        return "no option before it takes this: " + words;
     }
 }

@@ -128,6 +128,13 @@ final class EngineTest {
         assertEquals("engine: " + line + System.lineSeparator(), err.toString());
     }
 
+    /** Its options may be right: they are another command's. */
+    @Test
+    void aMisspeltCommandIsSaidToBeOne() {
+        assertEquals(2, engine("trian", "--demo", "--seed", "3"));
+        assertOneLine("there is no command trian; did you mean train?");
+    }
+
     /** All words for true and false that YAML and Hugging Face's parser have; the last option is the one complained of. */
     @ParameterizedTest
     @CsvSource({"yes, no", "on, off", "True, False", "1, 0", "t, f", "y, n"})
