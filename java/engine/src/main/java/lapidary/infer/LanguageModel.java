@@ -74,8 +74,9 @@ public final class LanguageModel implements AutoCloseable {
         int limit = base.config().text().maxPositionEmbeddings();
         this.contextLength = options.contextLength() == 0 ? limit : options.contextLength();
         if (contextLength > limit) {
-            throw new IllegalArgumentException("the context is to have " + contextLength
-                    + " tokens, but max_position_embeddings in config.json is " + limit);
+            throw new IllegalArgumentException("a context of " + contextLength + " tokens (--max_model_len,"
+                    + " LoadOptions.withContextLength) is longer than max_position_embeddings in config.json, "
+                    + limit);
         }
         this.decoder = new Decoder(base, options.batchSize(), keptBytes, Decoder.CHUNK);
         this.worker = new Worker(decoder, options.batchSize());
@@ -280,8 +281,11 @@ public final class LanguageModel implements AutoCloseable {
     private Sequence sequence(Prompt prompt, Adapter adapter, GenerationOptions options) {
         if (prompt.tokens() >= contextLength) {
             throw new IllegalArgumentException("the prompt has " + prompt.tokens()
-                    + " tokens, which leaves no room for an" + " answer in a context of " + contextLength
-                    + "; shorten it, or give a model with a longer context");
+                    + " tokens, which leaves no room for an answer in a context of " + contextLength
+                    + "; shorten it, or "
+                    + (contextLength < base.config().text().maxPositionEmbeddings()
+                            ? "allow more (--max_model_len, LoadOptions.withContextLength)"
+                            : "give a model with a longer context"));
         }
         int answerTokens = config.answerTokens(options, prompt.tokens());
         Sampler sampler = new Sampler(

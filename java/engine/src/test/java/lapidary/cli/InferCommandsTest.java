@@ -368,6 +368,15 @@ final class InferCommandsTest {
         assertEquals("Four.", lines.get(lines.size() - 1));
     }
 
+    @Test
+    void aContextThatIsTooShortNamesWhatSaysSo() {
+        assertEquals(1, engine(with("generate", "--prompt", "How many shapes are there?", "--max_model_len", "4")));
+        assertOneLine("in a context of 4; shorten it, or allow more (--max_model_len, ");
+        err.getBuffer().setLength(0);
+        assertEquals(1, engine(with("generate", "--prompt", "Hi", "--max_model_len", "100000000")));
+        assertOneLine("a context of 100000000 tokens (--max_model_len, ");
+    }
+
     private void chat(String typed, String... options) {
         List<String> args = new ArrayList<>(Arrays.asList(with("chat", "--temperature", "0")));
         args.addAll(Arrays.asList(options));
