@@ -52,18 +52,18 @@ final class Output implements AutoCloseable {
     static Output open(Path directory) {
         for (Path at = directory.toAbsolutePath(); at != null; at = at.getParent()) {
             if (Files.exists(at) && !Files.isDirectory(at)) {
-                throw unusable(directory, at + " is a file, not a folder; move it away");
+                throw unusable(directory, at + " is a file, not a folder", "move it away");
             }
         }
         List<String> names = new ArrayList<>(ProcessorFiles.NAMES);
         names.addAll(List.of(METRICS, TrainerState.FILE, PeftAdapter.MODEL_FILE, PeftAdapter.CONFIG_FILE));
         for (String name : names) {
             if (Files.isDirectory(directory.resolve(name))) {
-                throw unusable(directory, "a folder stands in the place of its file " + name + "; move it away");
+                throw unusable(directory, "a folder stands in the place of its file " + name, "move it away");
             }
         }
         if (Files.isSymbolicLink(directory) && !Files.exists(directory)) {
-            throw unusable(directory, "it is a link to what is not there; make that folder");
+            throw unusable(directory, "it is a link to what is not there", "make that folder");
         }
         List<Path> made = new ArrayList<>();
         for (Path at = directory.toAbsolutePath(); at != null && !Files.exists(at); at = at.getParent()) {
@@ -88,7 +88,8 @@ final class Output implements AutoCloseable {
                     directory,
                     e instanceof AccessDeniedException
                             ? "permission denied"
-                            : e instanceof NoSuchFileException ? "it cannot be made there" : reason);
+                            : e instanceof NoSuchFileException ? "it cannot be made there" : reason,
+                    "");
         }
     }
 
@@ -100,13 +101,14 @@ final class Output implements AutoCloseable {
             free = false;
         }
         if (!free) {
-            throw unusable(directory, "another run is writing to it; wait for its end");
+            throw unusable(directory, "another run is writing to it", "wait for its end");
         }
     }
 
-    private static FormatException unusable(Path directory, String why) {
-        return new FormatException(
-                "--output_dir " + directory + " cannot be written to: " + why + ", or choose another --output_dir");
+    /** @param cure beside another folder; empty where there is none */
+    private static FormatException unusable(Path directory, String why, String cure) {
+        return new FormatException("--output_dir " + directory + " cannot be written to: " + why + "; "
+                + (cure.isEmpty() ? "" : cure + ", or ") + "choose another --output_dir");
     }
 
     /**

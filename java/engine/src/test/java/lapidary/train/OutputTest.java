@@ -125,7 +125,7 @@ class OutputTest {
         String message =
                 assertThrows(FormatException.class, () -> Output.open(nowhere)).getMessage();
         assertTrue(message.startsWith("--output_dir " + nowhere + " cannot be written to: "), message);
-        assertTrue(message.endsWith(", or choose another --output_dir"), message);
+        assertTrue(message.endsWith("; choose another --output_dir"), message);
     }
 
     @Test
