@@ -140,7 +140,7 @@ final class ChatCommand implements Callable<Integer> {
         String[] parts = line.split("\\s+", 2);
         String argument = parts.length == 2 ? parts[1] : "";
         switch (parts[0]) {
-            case "/image" -> addImage(argument);
+            case "/image" -> addImage(model, argument);
             case "/adapter" -> changeAdapter(model, argument);
             case "/history" -> printHistory(chat);
             case "/reset" -> {
@@ -175,7 +175,10 @@ final class ChatCommand implements Callable<Integer> {
     }
 
     /** Looks at the picture now, so that a mistake is told before the words are typed. */
-    private void addImage(String file) {
+    private void addImage(LanguageModel model, String file) {
+        if (!model.takesImages()) {
+            throw new IllegalArgumentException("this model has words alone: its config.json has no vision_config");
+        }
         if (file.isEmpty()) {
             throw new IllegalArgumentException("/image needs a file");
         }
