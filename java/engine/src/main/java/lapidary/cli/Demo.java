@@ -100,7 +100,8 @@ final class Demo {
                 "held-out accuracy: before %.1f %%, after %.1f %% (of the first question about each picture)%n",
                 accuracy(questions, before),
                 accuracy(questions, after));
-        out.printf("The adapter is in %s%n", adapter);
+        out.printf("The adapter is in %s. Ask it yourself, /image FILE shows a picture:%n", adapter);
+        out.printf("  ./engine chat --model_name_or_path %s --adapter_name_or_path %s%n", model, adapter);
         out.flush();
         return 0;
     }
